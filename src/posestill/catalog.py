@@ -1,0 +1,59 @@
+"""The table of contents: every part that a recipe can name. Adding one is its file and one line here."""
+
+from __future__ import annotations
+
+from posestill import schema
+from posestill.codecs.base import CodecConfig
+from posestill.codecs.coords import CoordsConfig
+from posestill.codecs.heatmap import HeatmapConfig
+from posestill.data.coco import CocoConfig
+from posestill.data.source import SourceConfig
+from posestill.data.synthetic import SyntheticConfig
+from posestill.methods.base import MethodConfig
+from posestill.methods.pseudo_label import PseudoLabelConfig
+from posestill.methods.supervised import SupervisedConfig
+from posestill.methods.tcd import TcdConfig
+from posestill.models.backbone import BackboneConfig, SmallResNetConfig, TimmConfig
+from posestill.models.heads import ConvMapsConfig, DeconvConfig, FlatFcConfig, GapFcConfig, HeadConfig
+from posestill.models.pose_model import NeckConfig
+from posestill.teachers.base import TeacherConfig
+from posestill.teachers.checkpoint import BundledConfig, CheckpointConfig
+
+CODECS: dict[str, type[CodecConfig]] = {
+    "heatmap": HeatmapConfig,
+    "coords": CoordsConfig,
+}
+SOURCES: dict[str, type[SourceConfig]] = {
+    "coco": CocoConfig,
+    "synthetic": SyntheticConfig,
+}
+BACKBONES: dict[str, type[BackboneConfig]] = {
+    "timm": TimmConfig,
+    "small_resnet": SmallResNetConfig,
+}
+NECKS: dict[str, type[NeckConfig]] = {}
+HEADS: dict[str, type[HeadConfig]] = {
+    "deconv": DeconvConfig,
+    "conv_maps": ConvMapsConfig,
+    "gap_fc": GapFcConfig,
+    "flat_fc": FlatFcConfig,
+}
+TEACHERS: dict[str, type[TeacherConfig]] = {
+    "checkpoint": CheckpointConfig,
+    "bundled": BundledConfig,
+}
+METHODS: dict[str, type[MethodConfig]] = {
+    "supervised": SupervisedConfig,
+    "pseudo_label": PseudoLabelConfig,
+    "tcd": TcdConfig,
+}
+
+schema.TABLES.update(
+    codecs=CODECS,
+    sources=SOURCES,
+    backbones=BACKBONES,
+    necks=NECKS,
+    heads=HEADS,
+    teachers=TEACHERS,
+    methods=METHODS,
+)

@@ -1,0 +1,247 @@
+"""The command line. `--help` and `evaluate --results` import no torch: every verb brings in what it needs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+from posestill.schema import UserError, did_you_mean
+
+app = typer.Typer(
+    name="posestill",
+    help="Turn a strong human-pose estimator and your images into a small one that ships.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Recipe = Annotated[str, typer.Argument(help="A recipe's name (see `posestill list`) or its path.")]
+Changes = Annotated[
+    Optional[list[str]], typer.Option("--set", help="Change a setting: --set train.steps=500. Repeatable.")
+]
+Plugin = Annotated[Optional[list[Path]], typer.Option(help="A Python file of yours that adds to posestill.catalog.")]
+Out = Annotated[Optional[Path], typer.Option(help="The run folder; runs/RECIPE by default.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in the run folder.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Build everything, try one batch, write nothing.")]
+FlipTest = Annotated[bool, typer.Option(help="Average with the mirrored crop's prediction.")]
+
+
+@app.command()
+def train(
+    recipe: Recipe, changes: Changes = None, out: Out = None, plugin: Plugin = None, resume: Resume = False,
+    dry_run: DryRun = False,
+) -> None:  # fmt: skip
+    """Train what a recipe describes, with or without a teacher."""
+    _run(recipe, list(changes or []), out, plugin, resume, dry_run)
+
+
+@app.command()
+def distil(
+    recipe: Recipe, changes: Changes = None, out: Out = None, plugin: Plugin = None, resume: Resume = False,
+    dry_run: DryRun = False,
+    teacher: Annotated[Optional[str], typer.Option(help="A model folder, or `bundled`.")] = None,
+) -> None:  # fmt: skip
+    """Train a student with a teacher."""
+    more = [*(changes or []), *([f"teacher={teacher}"] if teacher else [])]
+    _run(recipe, more, out, plugin, resume, dry_run, wants_teacher=True)
+
+
+app.command("distill", hidden=True)(distil)
+
+
+@app.command()
+def evaluate(
+    model: Annotated[Optional[Path], typer.Argument(help="A model folder, such as runs/NAME/best.")] = None,
+    annotations: Annotated[Optional[Path], typer.Option(help="COCO keypoint annotations: the truth.")] = None,
+    images: Annotated[Optional[Path], typer.Option(help="Their folder of images.")] = None,
+    results: Annotated[Optional[Path], typer.Option(help="Score this COCO results file; no model is needed.")] = None,
+    metainfo: Annotated[Optional[Path], typer.Option(help="JSON with sigmas and flip pairs of the skeleton.")] = None,
+    recipe: Annotated[
+        Optional[str], typer.Option(help="Take the validation data of this recipe or run folder.")
+    ] = None,
+    changes: Changes = None,
+    flip_test: FlipTest = True,
+    batch_size: Annotated[int, typer.Option(help="Crops at a time.")] = 64,
+    json_out: Annotated[Optional[Path], typer.Option("--json", help="Write the figures to this file.")] = None,
+    save_results: Annotated[Optional[Path], typer.Option(help="Write the predictions as a COCO results file.")] = None,
+) -> None:
+    """OKS AP and AR, mean OKS, PCK: of a model, or of any COCO results file."""
+    if results is not None:
+        if annotations is None:
+            raise UserError("evaluate --results needs --annotations, the truth to score against")
+        from posestill.data.results import score_results
+
+        figures = score_results(annotations, results, metainfo=metainfo)
+    elif model is not None:
+        figures = _evaluate_model(
+            model, annotations, images, metainfo, recipe, changes, flip_test, batch_size, save_results
+        )
+    else:
+        raise UserError("evaluate needs a model folder, or --results with --annotations")
+    _print_figures(figures)
+    if json_out is not None:
+        from posestill.files import write_json
+
+        write_json(json_out, figures)
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(help="A model folder, such as runs/NAME/best.")],
+    paths: Annotated[list[Path], typer.Argument(help="Images, or folders of images.")],
+    out: Annotated[Path, typer.Option(help="Where drawn images and predictions.json go.")] = Path("predictions"),
+    boxes: Annotated[Optional[Path], typer.Option(
+        help="COCO annotations, or JSON {file name: [[x, y, w, h], ...]}; else a frame is one person.")] = None,
+    flip_test: FlipTest = False,
+    threshold: Annotated[float, typer.Option(help="Keypoints scored below are not drawn.")] = 0.2,
+    device: Annotated[str, typer.Option(help="cpu, cuda, mps.")] = "cpu",
+    draw: Annotated[bool, typer.Option(help="Write drawn images.")] = True,
+) -> None:  # fmt: skip
+    """Poses of the persons in images: drawn, and as a COCO results file."""
+    from posestill.predict import Predictor, find_images, predict_files
+
+    predictor = Predictor(model, flip_test=flip_test, device=device)
+    wanted = find_images(paths, boxes)
+    people = predict_files(predictor, wanted, out=out, threshold=threshold, draw=draw)
+    if not predictor.model.codec.has_score:
+        typer.echo("This model has no trained confidence: every keypoint score is 1.")
+    typer.echo(f"{people} persons in {len(wanted)} images -> {out}")
+
+
+@app.command()
+def config(recipe: Recipe, changes: Changes = None, plugin: Plugin = None) -> None:
+    """Print a run with every setting resolved."""
+    from posestill.config import dump_run
+
+    typer.echo(dump_run(_load(recipe, list(changes or []), plugin)), nl=False)
+
+
+@app.command("list")
+def list_parts(plugin: Plugin = None) -> None:
+    """Show the methods, models, data sources and recipes there are, and what they need."""
+    from posestill.listing import describe_parts
+
+    _load_plugins(plugin)
+    typer.echo(describe_parts())
+
+
+@app.command()
+def quickstart(
+    out: Annotated[Path, typer.Option(help="Where the runs and report.html go.")] = Path("runs/quickstart"),
+    steps: Annotated[Optional[int], typer.Option(help="Steps of every arm; the recipe's by default.")] = None,
+    seed: Annotated[int, typer.Option(help="Of initial weights, order and augmentation.")] = 0,
+) -> None:
+    """See distillation happen: no data, no arguments, a few minutes on a CPU."""
+    from posestill.quickstart import run_quickstart
+
+    run_quickstart(out, steps=steps, seed=seed)
+
+
+def main() -> None:
+    """The console script: a user's mistake becomes a short message and exit status 2."""
+    try:
+        app()
+    except UserError as error:
+        print(f"posestill: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("posestill: interrupted; the run goes on from its last saved step with --resume", file=sys.stderr)
+        sys.exit(130)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"posestill: {error.filename}: {error.strerror}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _run(
+    recipe: str, changes: list[str], out: Path | None, plugin: list[Path] | None, resume: bool, dry_run: bool,
+    wants_teacher: bool = False,
+) -> None:  # fmt: skip
+    settings = _load(recipe, changes, plugin)
+    if wants_teacher and settings.teacher is None:
+        raise UserError("distil needs a teacher: --teacher FOLDER, or `teacher:` in the recipe (train does without)")
+    folder = out or Path("runs") / Path(recipe).stem
+    from posestill.config import dump_run
+    from posestill.engine.log import RunLog
+    from posestill.engine.setup import open_sources, try_one_batch
+
+    if dry_run:
+        losses = try_one_batch(settings, open_sources(settings), log=RunLog(None))
+        typer.echo(dump_run(settings), nl=False)
+        typer.echo(
+            "# fits; the first batch's losses: " + ", ".join(f"{name} {value:.4g}" for name, value in losses.items())
+        )
+        return
+    from posestill.engine.fit import fit
+    from posestill.report import write_run_report
+
+    result = fit(settings, folder, resume=resume)
+    if result.is_main_process:
+        report = write_run_report(result, settings)
+        typer.echo(f"model: {folder / 'best'}\nfigures: {folder / 'eval.json'}\nreport: {report}")
+
+
+def _load(recipe: str, changes: list[str], plugin: list[Path] | None) -> Any:
+    from posestill.config import load_run
+
+    _load_plugins(plugin)
+    return load_run(recipe, changes)
+
+
+def _load_plugins(plugin: list[Path] | None) -> None:
+    from posestill.config import load_plugin
+
+    for path in plugin or []:
+        load_plugin(path)
+
+
+def _evaluate_model(
+    model: Path, annotations: Path | None, images: Path | None, metainfo: Path | None, recipe: str | None,
+    changes: list[str] | None, flip_test: bool, batch_size: int, save_results: Path | None,
+) -> dict[str, Any]:  # fmt: skip
+    from posestill.data.coco import CocoSource
+    from posestill.data.source import PoseSource
+    from posestill.engine.evaluate import as_coco_results, evaluate_model
+    from posestill.engine.log import RunLog
+    from posestill.predict import load
+
+    loaded = load(model)
+    source: PoseSource
+    if recipe is not None:
+        source = _load(recipe, list(changes or []), None).data.val.build()
+    elif annotations is not None and images is not None:
+        source = CocoSource(annotations, images=images, metainfo=metainfo)
+    else:
+        raise UserError("evaluate needs the data: --annotations with --images, or --recipe RECIPE")
+    if source.skeleton.names != loaded.skeleton.names:
+        hint = did_you_mean(source.skeleton.names[0], loaded.skeleton.names)
+        raise UserError(
+            f"the model has {len(loaded.skeleton)} keypoints ({loaded.skeleton.names[0]}, ...) and the data "
+            f"{len(source.skeleton)} ({source.skeleton.names[0]}, ...){hint}: they must be the same"
+        )
+    log = RunLog(model)
+    with log.bar("evaluating", len(source.people)) as bar:
+        evaluation = evaluate_model(loaded, source, flip_test=flip_test, batch_size=batch_size, progress=bar.advance)
+    if save_results is not None:
+        category = getattr(source, "category_id", 1)
+        save_results.write_text(json.dumps(as_coco_results(evaluation.poses, source, category_id=category)))
+    return evaluation.as_json()
+
+
+def _print_figures(figures: dict[str, Any]) -> None:
+    typer.echo(", ".join(f"{name.replace('_', ' ')}: {value}" for name, value in figures["conditions"].items()))
+    for name, value in figures.items():
+        if isinstance(value, float):
+            typer.echo(f"{name:>16} {100 * value:6.1f}" if value != -1 else f"{name:>16}     -1")
+    for note in figures["notes"]:
+        typer.echo(note)
+
+
+if __name__ == "__main__":
+    main()

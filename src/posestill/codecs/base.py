@@ -1,0 +1,83 @@
+"""What every representation of keypoints can do. Targets are encoded on the device, inside the loss."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from posestill.schema import Config, UserError
+from posestill.types import Keypoints, PoseOutput, Prediction, Size
+
+Normalise = Literal["batch", "labelled"]
+"""What a loss is divided by: every keypoint of the batch (as published), or the labelled ones."""
+
+
+class Codec:
+    """A representation bound to an input size: encode labels, decode predictions, mirror them, score them."""
+
+    prediction_type: type[Prediction]
+    """which prediction a head must return for this codec"""
+    has_score: bool
+    """False: the model has no trained confidence; every score is 1 and persons rank by their box score"""
+    size: Size
+
+    def encode(self, xy: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """The target of labels xy (B, K, 2) input px, and weight (B, K) narrowed to those that can be represented."""
+        raise NotImplementedError
+
+    def decode(self, prediction: Any) -> Keypoints:
+        """Keypoints in input px."""
+        raise NotImplementedError
+
+    def flip(self, prediction: Any, swap: Tensor) -> Any:
+        """The prediction for a mirrored crop, mirrored back; swap (K,) is the mirror partner of each keypoint."""
+        raise NotImplementedError
+
+    def loss(self, prediction: Any, target: Tensor, weight: Tensor) -> Tensor:
+        """The task loss, a scalar; weight (B, K)."""
+        raise NotImplementedError
+
+    def helper(self) -> nn.Module | None:
+        """A network that the loss trains beside the student and that is never deployed (RLE's flow), or None."""
+        return None
+
+    def check(self, output: PoseOutput, num_keypoints: int) -> None:
+        """Fail, naming both sizes, when a head's output does not fit this codec."""
+        if not isinstance(output.prediction, self.prediction_type):
+            raise UserError(
+                f"model: the head returns {type(output.prediction).__name__} and the codec reads "
+                f"{self.prediction_type.__name__}: choose a head and a codec of one kind"
+            )
+
+
+class CodecConfig(Config):
+    """Settings of a codec; `build` binds them to the input size."""
+
+    normalise: Normalise = "batch"
+    """batch: divide by all keypoints, masked ones included, as published; labelled: by the labelled ones"""
+
+    def build(self, size: Size) -> Codec:
+        """The codec for inputs of `size`. Fails when the size does not fit, naming both."""
+        raise NotImplementedError
+
+
+def masked_mean(values: Tensor, weight: Tensor, normalise: Normalise) -> Tensor:
+    """The scalar mean of per-keypoint losses (B, K) under weight (B, K); see `Normalise`."""
+    total = (values * weight).sum()
+    if normalise == "batch":
+        return total / weight.numel()
+    labelled = weight.sum()
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        # Every rank divides by the mean count, so that the averaged gradient is that of the joint batch.
+        labelled = labelled.detach().clone()
+        torch.distributed.all_reduce(labelled)
+        labelled = labelled / torch.distributed.get_world_size()
+    return total / labelled.clamp(min=1)
+
+
+def inside(xy: Tensor, size: Size) -> Tensor:
+    """(B, K) 1.0 where a keypoint (B, K, 2) lies on a pixel of an input of `size`."""
+    limit = xy.new_tensor([size[1] - 1, size[0] - 1])
+    return ((xy >= 0) & (xy <= limit)).all(dim=-1).to(xy.dtype)

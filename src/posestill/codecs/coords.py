@@ -1,0 +1,77 @@
+"""Keypoints as coordinates: the label is (x / W, y / H), the prediction is raw (DeepPose, CVPR 2014)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from posestill.codecs.base import Codec, CodecConfig, Normalise, inside, masked_mean
+from posestill.types import Coords, Keypoints, Size
+
+
+class CoordsConfig(CodecConfig):
+    """Coordinates under L1 or Smooth-L1."""
+
+    loss: Literal["l1", "smooth_l1"] = "l1"
+    beta: float = 1.0
+    """where Smooth-L1 turns from square to straight, as a fraction of the input. At the published 1.0 it is half the
+    squared error wherever errors occur"""
+    mirror_shift: bool = True
+    """True: a mirrored x is 1 - x - 1/W, exact for pixel centres at integers. False: 1 - x, the published DistilPose"""
+
+    def build(self, size: Size) -> CoordsCodec:
+        """The codec for inputs of `size`."""
+        return CoordsCodec(self, size)
+
+
+class CoordsCodec(Codec):
+    """Coordinates as fractions of the input's (W, H)."""
+
+    prediction_type = Coords
+
+    def __init__(self, config: CoordsConfig, size: Size) -> None:
+        self.config = config
+        self.size = size
+        self.has_score = False
+
+    def encode(self, xy: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Fractions (B, K, 2); keypoints outside the input lose their weight."""
+        return xy / self._extent(xy), weight * inside(xy, self.size)
+
+    def decode(self, prediction: Coords) -> Keypoints:
+        """Input px; the score is 1 where the model has none."""
+        xy = prediction.xy.float()
+        score = torch.ones_like(xy[..., 0]) if prediction.score is None else prediction.score.float()
+        return Keypoints(xy=xy * self._extent(xy), score=score)
+
+    def flip(self, prediction: Coords, swap: Tensor) -> Coords:
+        """X -> 1 - x - 1/W (or 1 - x), partners swapped."""
+        shift = 1 / self.size[1] if self.config.mirror_shift else 0.0
+        xy = prediction.xy[:, swap]
+        return Coords(
+            xy=torch.stack([1 - shift - xy[..., 0], xy[..., 1]], dim=-1),
+            scale=None if prediction.scale is None else prediction.scale[:, swap],
+            score=None if prediction.score is None else prediction.score[:, swap],
+        )
+
+    def loss(self, prediction: Coords, target: Tensor, weight: Tensor) -> Tensor:
+        """L1 or Smooth-L1, averaged over both axes and the keypoints."""
+        return coords_loss(prediction.xy, target, weight, loss=self.config.loss, beta=self.config.beta,
+                           normalise=self.config.normalise)  # fmt: skip
+
+    def _extent(self, like: Tensor) -> Tensor:
+        return like.new_tensor([self.size[1], self.size[0]])
+
+
+def coords_loss(
+    xy: Tensor, target: Tensor, weight: Tensor, *, loss: str, beta: float = 1.0, normalise: Normalise = "batch"
+) -> Tensor:
+    """L1 or Smooth-L1 between fractions (B, K, 2), weighted by (B, K) and averaged over both axes."""
+    if loss == "l1":
+        error = F.l1_loss(xy, target, reduction="none")  # (B, K, 2)
+    else:
+        error = F.smooth_l1_loss(xy, target, beta=beta, reduction="none")
+    return masked_mean(error.mean(dim=-1), weight, normalise)

@@ -1,0 +1,204 @@
+"""Keypoints as heatmaps: a Gaussian of height 1 on a map `stride` times smaller than the input; u_map = x / stride.
+
+Sources: Simple Baselines (ECCV 2018) for the target and the quarter offset; DARK (CVPR 2020) for the unbiased target
+and the Taylor decoding.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from posestill.codecs.base import Codec, CodecConfig, masked_mean
+from posestill.schema import UserError
+from posestill.types import Heatmaps, Keypoints, PoseOutput, Size
+
+Decoder = Literal["argmax", "quarter", "dark", "local"]
+
+
+class HeatmapConfig(CodecConfig):
+    """Heatmaps under mean squared error."""
+
+    stride: int = 4
+    """input px per map px"""
+    sigma: float = 2.0
+    """map px; the published value at 64x48 maps"""
+    target: Literal["unbiased", "plain"] = "unbiased"
+    """unbiased: the Gaussian sits at the real-valued place; plain: at the nearest map pixel, cut off at 3 sigma"""
+    decoder: Decoder = "dark"
+    """argmax: the peak's pixel; quarter: plus a quarter pixel towards the higher neighbour; dark: one Taylor step on
+    the smoothed logarithm; local: the expectation in a window of 2.5 sigma around the peak"""
+    blur_kernel: int = 11
+    """map px, odd: the smoothing before DARK's Taylor step"""
+    flip_shift: bool = True
+    """move the mirrored map one pixel to the right: a map cell is `stride` input pixels, whose mirror image starts one
+    cell off (the field's shift_heatmap)"""
+
+    def build(self, size: Size) -> HeatmapCodec:
+        """The codec for inputs of `size`. Fails when the stride does not divide the size, naming both."""
+        if size[0] % self.stride or size[1] % self.stride:
+            raise UserError(f"model.size: input {size} is not a multiple of the heatmap stride {self.stride}")
+        return HeatmapCodec(self, size)
+
+
+class HeatmapCodec(Codec):
+    """Heatmaps of (H / stride, W / stride)."""
+
+    prediction_type = Heatmaps
+    has_score = True
+
+    def __init__(self, config: HeatmapConfig, size: Size) -> None:
+        self.config = config
+        self.size = size
+        self.map_size: Size = (size[0] // config.stride, size[1] // config.stride)
+
+    def encode(self, xy: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Maps (B, K, h, w). Weight stays wherever some of the Gaussian's 3-sigma box falls on the map."""
+        centre = xy / self.config.stride  # (B, K, 2) map px
+        reach = 3 * self.config.sigma
+        if self.config.target == "plain":
+            centre = torch.floor(centre + 0.5)
+        maps = draw_gaussians(centre, self.map_size, self.config.sigma)
+        if self.config.target == "plain":
+            maps = maps * _box(centre, self.map_size, reach)
+        height, width = self.map_size
+        touches = (centre > -reach - 1) & (centre < centre.new_tensor([width, height]) + reach)
+        kept = weight * touches.all(dim=-1).to(weight.dtype)
+        return maps * (kept > 0)[..., None, None], kept
+
+    def decode(self, prediction: Heatmaps) -> Keypoints:
+        """Input px; the score is the peak's height."""
+        xy, peak = decode_maps(prediction.maps.float(), self.config.decoder, sigma=self.config.sigma,
+                               blur_kernel=self.config.blur_kernel)  # fmt: skip
+        return Keypoints(xy=xy * self.config.stride, score=peak)
+
+    def flip(self, prediction: Heatmaps, swap: Tensor) -> Heatmaps:
+        """Columns reversed, partners swapped and, with `flip_shift`, moved one pixel to the right."""
+        maps = prediction.maps[:, swap].flip(-1)
+        if self.config.flip_shift:
+            maps = torch.cat([maps[..., :1], maps[..., :-1]], dim=-1)
+        return Heatmaps(maps=maps)
+
+    def loss(self, prediction: Heatmaps, target: Tensor, weight: Tensor) -> Tensor:
+        """The squared error, averaged over map pixels and keypoints (JointsMSELoss without its factor 1/2)."""
+        error = F.mse_loss(prediction.maps, target, reduction="none").mean(dim=(-2, -1))  # (B, K)
+        return masked_mean(error, weight, self.config.normalise)
+
+    def check(self, output: PoseOutput, num_keypoints: int) -> None:
+        """Fail when the head's maps are not of the size that stride and input give."""
+        super().check(output, num_keypoints)
+        assert isinstance(output.prediction, Heatmaps)
+        found = tuple(output.prediction.maps.shape[-2:])
+        if found != self.map_size:
+            raise UserError(
+                f"model: the head draws maps of {found} and the codec expects {self.map_size} "
+                f"(input {self.size} at heatmap stride {self.config.stride}): change the head's upsampling, "
+                "model.codec.stride or model.size"
+            )
+
+
+def draw_gaussians(centre: Tensor, map_size: Size, sigma: float) -> Tensor:
+    """(B, K, h, w) Gaussians of height 1 at centre (B, K, 2) map px, each the product of two 1-D ones."""
+    height, width = map_size
+    columns = torch.arange(width, device=centre.device, dtype=centre.dtype)
+    rows = torch.arange(height, device=centre.device, dtype=centre.dtype)
+    across = torch.exp(-((columns - centre[..., 0:1]) ** 2) / (2 * sigma**2))  # (B, K, w)
+    down = torch.exp(-((rows - centre[..., 1:2]) ** 2) / (2 * sigma**2))  # (B, K, h)
+    return down[..., :, None] * across[..., None, :]
+
+
+def decode_maps(maps: Tensor, decoder: Decoder, *, sigma: float, blur_kernel: int = 11) -> tuple[Tensor, Tensor]:
+    """Places (B, K, 2) map px and peak heights (B, K) of maps (B, K, h, w)."""
+    width = maps.shape[-1]
+    peak, position = maps.flatten(2).max(dim=-1)  # (B, K)
+    cell = torch.stack([position % width, position // width], dim=-1)  # (B, K, 2)
+    xy = cell.to(maps.dtype)
+    if decoder == "quarter":
+        xy = xy + _quarter_offset(maps, cell)
+    elif decoder == "dark":
+        xy = xy + _taylor_offset(_log_blur(maps, blur_kernel), cell)
+    elif decoder == "local":
+        xy = _local_expectation(maps, xy, radius=2.5 * sigma)
+    return xy, peak
+
+
+def _box(centre: Tensor, map_size: Size, reach: float) -> Tensor:
+    height, width = map_size
+    columns = torch.arange(width, device=centre.device, dtype=centre.dtype)
+    rows = torch.arange(height, device=centre.device, dtype=centre.dtype)
+    across = ((columns - centre[..., 0:1]).abs() <= reach).to(centre.dtype)  # (B, K, w)
+    down = ((rows - centre[..., 1:2]).abs() <= reach).to(centre.dtype)  # (B, K, h)
+    return down[..., :, None] * across[..., None, :]
+
+
+def _neighbours(maps: Tensor, cell: Tensor) -> Tensor:
+    """(B, K, 3, 3) the values around each cell (B, K, 2), edges repeated; [row, column]."""
+    batch, count, height, width = maps.shape
+    step = torch.arange(-1, 2, device=maps.device)
+    rows = (cell[..., 1:2] + step).clamp(0, height - 1)  # (B, K, 3)
+    columns = (cell[..., 0:1] + step).clamp(0, width - 1)
+    flat = rows[..., :, None] * width + columns[..., None, :]  # (B, K, 3, 3)
+    return maps.flatten(2).gather(-1, flat.flatten(2)).view(batch, count, 3, 3)
+
+
+def _interior(maps: Tensor, cell: Tensor, margin: int) -> Tensor:
+    limit = cell.new_tensor([maps.shape[-1] - 1 - margin, maps.shape[-2] - 1 - margin])
+    return ((cell >= margin) & (cell <= limit)).all(dim=-1)  # (B, K)
+
+
+def _quarter_offset(maps: Tensor, cell: Tensor) -> Tensor:
+    near = _neighbours(maps, cell)
+    slope = torch.stack([near[..., 1, 2] - near[..., 1, 0], near[..., 2, 1] - near[..., 0, 1]], dim=-1)
+    return torch.sign(slope) * 0.25 * _interior(maps, cell, 1)[..., None]
+
+
+def _log_blur(maps: Tensor, kernel: int) -> Tensor:
+    """The logarithm of the smoothed maps. Their height does not matter to the Taylor step, so it is not restored."""
+    deviation = 0.3 * ((kernel - 1) * 0.5 - 1) + 0.8  # OpenCV's rule for a kernel given without a spread
+    offsets = torch.arange(kernel, device=maps.device, dtype=maps.dtype) - (kernel - 1) / 2
+    line = torch.exp(-(offsets**2) / (2 * deviation**2))
+    line = line / line.sum()
+    flat = maps.flatten(0, 1)[:, None]  # (B*K, 1, h, w)
+    flat = F.conv2d(flat, line.view(1, 1, 1, -1), padding=(0, kernel // 2))
+    flat = F.conv2d(flat, line.view(1, 1, -1, 1), padding=(kernel // 2, 0))
+    return flat.view_as(maps).clamp(min=1e-10).log()
+
+
+def _taylor_offset(log_maps: Tensor, cell: Tensor) -> Tensor:
+    """DARK's step -H^-1 g at the peak, from central differences; none at the border or where the map is not curved."""
+    near = _neighbours(log_maps, cell)
+    dx = (near[..., 1, 2] - near[..., 1, 0]) / 2
+    dy = (near[..., 2, 1] - near[..., 0, 1]) / 2
+    dxx = near[..., 1, 2] - 2 * near[..., 1, 1] + near[..., 1, 0]
+    dyy = near[..., 2, 1] - 2 * near[..., 1, 1] + near[..., 0, 1]
+    dxy = (near[..., 2, 2] - near[..., 2, 0] - near[..., 0, 2] + near[..., 0, 0]) / 4
+    determinant = dxx * dyy - dxy**2
+    usable = _interior(log_maps, cell, 1) & (determinant > 1e-12)
+    safe = torch.where(usable, determinant, torch.ones_like(determinant))
+    offset = torch.stack([dxy * dy - dyy * dx, dxy * dx - dxx * dy], dim=-1) / safe[..., None]
+    # The maximum of a unimodal peak lies within a pixel of its largest cell; a longer step comes from noise.
+    return torch.where(usable[..., None], offset.clamp(-1, 1), torch.zeros_like(offset))
+
+
+def _local_expectation(maps: Tensor, peak_xy: Tensor, *, radius: float) -> Tensor:
+    """The mean place under the positive part of the map, in a window of `radius` map px around the peak.
+
+    The window is cut symmetrically at the border, so that a peak there is not pulled inwards.
+    """
+    height, width = maps.shape[-2:]
+    half = math.ceil(radius)
+    limit = maps.new_tensor([width - 1, height - 1])
+    room = torch.minimum(peak_xy, limit - peak_xy).clamp(max=half)[..., None, None]  # (B, K, 2, 1, 1)
+    columns = torch.arange(width, device=maps.device, dtype=maps.dtype)
+    rows = torch.arange(height, device=maps.device, dtype=maps.dtype)[:, None]
+    near_x = (columns - peak_xy[..., 0, None, None]).abs() <= room[..., 0, :, :]  # (B, K, 1, w)
+    near_y = (rows - peak_xy[..., 1, None, None]).abs() <= room[..., 1, :, :]  # (B, K, h, 1)
+    mass = maps.clamp(min=0) * near_x * near_y
+    total = mass.sum(dim=(-2, -1))  # (B, K)
+    mean_x = (mass * columns).sum(dim=(-2, -1)) / total.clamp(min=1e-12)
+    mean_y = (mass * rows).sum(dim=(-2, -1)) / total.clamp(min=1e-12)
+    return torch.where((total > 1e-12)[..., None], torch.stack([mean_x, mean_y], dim=-1), peak_xy)

@@ -1,0 +1,113 @@
+"""Which persons a step sees: a pure function of (seed, step), whatever the processes, workers or resumes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import Annotated
+
+import numpy as np
+
+from posestill.data.source import PoseSource, SourceConfig
+from posestill.data.topdown import AugmentConfig, Labels
+from posestill.schema import Choice, Config, UserError
+
+
+class DataConfig(Config):
+    """Where a run's persons come from, how many it sees, and how many of them with their labels."""
+
+    train: Annotated[SourceConfig, Choice("sources")]
+    val: Annotated[SourceConfig, Choice("sources")]
+    augment: AugmentConfig = AugmentConfig()
+    people: int | None = None
+    """how many persons of the training source; all by default"""
+    labelled: int | None = None
+    """how many of them show their labels; all by default. The rest are seen by teacher terms only"""
+    labelled_per_batch: int | None = None
+    """draw this many labelled persons for each batch and fill it up with unlabelled ones; None: draw from all alike"""
+    unlabelled_people: bool = False
+    """take in persons that carry no labels in the source, too"""
+    split_seed: int = 0
+    """which persons are chosen"""
+
+
+def choose_people(source: PoseSource, data: DataConfig) -> Labels:
+    """The persons that a run trains on: no crowds, no empty boxes; a smaller choice is a prefix of a larger one."""
+    usable = [
+        position
+        for position, person in enumerate(source.people)
+        if not person.crowd
+        and person.bbox[2] > 0
+        and person.bbox[3] > 0
+        and (person.keypoints is not None or data.unlabelled_people)
+    ]
+    order = np.random.default_rng((data.split_seed, 1)).permutation(np.array(usable, dtype=int))
+    people = len(order) if data.people is None else data.people
+    if people > len(order) or people == 0:
+        raise UserError(f"data.people: {people} persons wanted, the training source has {len(order)} to train on")
+    persons = order[:people]
+    has_labels = np.array([source.people[position].keypoints is not None for position in persons])
+    labelled = int(has_labels.sum()) if data.labelled is None else data.labelled
+    if labelled > has_labels.sum():
+        raise UserError(f"data.labelled: {labelled} wanted, {has_labels.sum()} of the persons carry labels")
+    shown = has_labels & (np.cumsum(has_labels) <= labelled)
+    return Labels(persons=persons, shown=shown)
+
+
+class BatchPlan:
+    """(epoch, index) pairs for every step: each person once an epoch of its stream, in a new order each time."""
+
+    def __init__(self, labels: Labels, *, batch_size: int, labelled_per_batch: int | None, seed: int) -> None:
+        everyone = np.arange(len(labels.shown))
+        if labelled_per_batch is None:
+            self.streams = [(everyone, batch_size)]
+        else:
+            shown, hidden = everyone[labels.shown], everyone[~labels.shown]
+            rest = batch_size - labelled_per_batch
+            if rest < 0 or not len(shown) or (rest and not len(hidden)):
+                raise UserError(
+                    f"data.labelled_per_batch: {labelled_per_batch} of a batch of {batch_size} cannot be drawn "
+                    f"from {len(shown)} labelled and {len(hidden)} unlabelled persons"
+                )
+            self.streams = [(shown, labelled_per_batch), (hidden, rest)]
+        self.batch_size = batch_size
+        self.seed = seed
+        self._order = lru_cache(maxsize=4)(self._draw_order)
+
+    def steps_per_epoch(self) -> float:
+        """How many steps show every person of the first stream once."""
+        people, share = self.streams[0]
+        return len(people) / share
+
+    def batch(self, step: int, *, rank: int = 0, world: int = 1) -> list[tuple[int, int]]:
+        """The (epoch, index) pairs that one process reads at a step; together the processes read the same batch."""
+        pairs = []
+        for stream, (people, share) in enumerate(self.streams):
+            for position in range(step * share, (step + 1) * share):
+                epoch, place = divmod(position, len(people))
+                pairs.append((epoch, int(people[self._order(stream, epoch)[place]])))
+        return pairs[rank::world]
+
+    def _draw_order(self, stream: int, epoch: int) -> np.ndarray:
+        return np.random.default_rng((self.seed, 2, stream, epoch)).permutation(len(self.streams[stream][0]))
+
+
+class PlannedBatches:
+    """A batch sampler over some steps of a plan, for one process: what a plain DataLoader takes."""
+
+    def __init__(self, plan: BatchPlan, *, start: int, stop: int, rank: int, world: int) -> None:
+        self.plan = plan
+        self.steps = range(start, stop)
+        self.rank = rank
+        self.world = world
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        return (self.plan.batch(step, rank=self.rank, world=self.world) for step in self.steps)
+
+
+def in_order(indices: Sequence[int], batch_size: int) -> list[list[tuple[int, int]]]:
+    """Batches of (0, index) in the given order: what evaluation reads."""
+    return [[(0, index) for index in indices[at : at + batch_size]] for at in range(0, len(indices), batch_size)]

@@ -1,0 +1,154 @@
+"""COCO keypoint JSON: COCO Body, or any custom skeleton that the file's category describes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import model_validator
+
+from posestill.data.source import SourceConfig
+from posestill.schema import UserError
+from posestill.skeletons import Skeleton, from_category, read_metainfo
+from posestill.types import Person
+
+AREA_OF_BBOX = 0.53
+"""What share of its bbox a person covers, where a file gives no area (CrowdPose's rule)."""
+
+
+class CocoConfig(SourceConfig):
+    """A COCO tree (`root` and `split`), or one annotation file and its folder of images."""
+
+    root: Path | None = None
+    """the usual tree: root/annotations/person_keypoints_SPLIT.json and root/SPLIT/*.jpg"""
+    split: str | None = None
+    """train2017, val2017"""
+    annotations: Path | None = None
+    """or: the JSON file ..."""
+    images: Path | None = None
+    """... and its folder of images"""
+    metainfo: Path | None = None
+    """a JSON with flip_pairs, sigmas, upper_body, pck_norm where the names alone do not tell them"""
+
+    @model_validator(mode="after")
+    def _one_of_two_ways(self) -> CocoConfig:
+        tree, files = (self.root, self.split), (self.annotations, self.images)
+        if not ((all(tree) and not any(files)) or (all(files) and not any(tree))):
+            raise ValueError("give either root and split, or annotations and images")
+        return self
+
+    def build(self) -> CocoSource:
+        """The source; fails with a message when a file is missing or broken."""
+        if self.root is not None and self.split is not None:
+            annotations = self.root / "annotations" / f"person_keypoints_{self.split}.json"
+            return CocoSource(annotations, images=self.root / self.split, metainfo=self.metainfo)
+        assert self.annotations is not None
+        return CocoSource(self.annotations, images=self.images, metainfo=self.metainfo)
+
+
+class CocoSource:
+    """The persons of one annotation file. `images` may be None when only the labels matter (scoring results)."""
+
+    def __init__(self, annotations: Path, *, images: Path | None, metainfo: Path | None = None) -> None:
+        content = read_json(annotations, what="annotation file")
+        if not isinstance(content, dict) or not {"images", "annotations", "categories"} <= set(content):
+            raise UserError(f"{annotations} is not a COCO file: it needs images, annotations and categories")
+        category = _keypoint_category(content["categories"], annotations)
+        info = read_metainfo(metainfo, category["keypoints"]) if metainfo else None
+        self.skeleton: Skeleton = from_category(category, info)
+        self.category_id: int = category["id"]
+        self.people: Sequence[Person] = [
+            _person(entry, len(self.skeleton), annotations)
+            for entry in content["annotations"]
+            if entry.get("category_id", self.category_id) == self.category_id
+        ]
+        self.file_names: dict[int, str] = {image["id"]: image["file_name"] for image in content["images"]}
+        self.folder = images
+        self.path = annotations
+        self._check_images()
+
+    def image(self, image_id: int) -> np.ndarray:
+        """(H, W, 3) uint8 RGB."""
+        return read_image(self.image_path(image_id))
+
+    def image_path(self, image_id: int) -> Path:
+        """Where an image lies."""
+        if self.folder is None:
+            raise UserError(f"{self.path} was opened without a folder of images")
+        return self.folder / self.file_names[image_id]
+
+    def _check_images(self) -> None:
+        unknown = {person.image_id for person in self.people} - set(self.file_names)
+        if unknown:
+            raise UserError(
+                f"{self.path}: {len(unknown)} image_ids of annotations (such as {min(unknown)}) are not in its images"
+            )
+        if self.folder is not None and self.file_names:
+            first = self.folder / next(iter(self.file_names.values()))
+            if not self.folder.is_dir():
+                raise UserError(f"no folder of images {self.folder} (for {self.path}): correct the source's path")
+            if not first.exists():
+                raise UserError(f"{self.path} names {first.name}, which {self.folder} does not hold")
+
+
+def read_json(path: Path, *, what: str) -> Any:
+    """The content of a JSON file, or a `UserError` that names it."""
+    try:
+        return json.loads(Path(path).read_bytes())
+    except FileNotFoundError:
+        raise UserError(f"no {what} {path}: correct the path") from None
+    except IsADirectoryError:
+        raise UserError(f"{path} is a folder; a {what} is wanted") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{what} {path} is not valid JSON ({error}): it may have been cut off; fetch it again"
+        ) from None
+
+
+def read_image(path: Path) -> np.ndarray:
+    """(H, W, 3) uint8 RGB of an image file, or a `UserError` that names it."""
+    import cv2
+
+    data = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if data is None:
+        found = "cannot be decoded: fetch it again" if Path(path).exists() else "does not exist"
+        raise UserError(f"image {path} {found}")
+    return np.ascontiguousarray(data[:, :, ::-1])
+
+
+def _keypoint_category(categories: Sequence[Mapping[str, Any]], path: Path) -> Mapping[str, Any]:
+    with_keypoints = [category for category in categories if category.get("keypoints")]
+    if len(with_keypoints) != 1:
+        names = ", ".join(str(category.get("name")) for category in categories)
+        raise UserError(
+            f"{path}: one category with keypoint names is wanted, found {len(with_keypoints)} (categories: {names})"
+        )
+    return with_keypoints[0]
+
+
+def _person(entry: Mapping[str, Any], num_keypoints: int, path: Path) -> Person:
+    try:
+        identity, bbox = int(entry["id"]), np.asarray(entry["bbox"], dtype=np.float64)
+        image_id = int(entry["image_id"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: annotation {entry.get('id', '?')} lacks a proper {error}") from None
+    if bbox.shape != (4,):
+        raise UserError(f"{path}: annotation {identity} has a bbox of {bbox.size} numbers; x y w h are wanted")
+    flat = entry.get("keypoints")
+    keypoints = None
+    if flat is not None:
+        if len(flat) != 3 * num_keypoints:
+            raise UserError(
+                f"{path}: annotation {identity} has {len(flat)} keypoint numbers; the category's "
+                f"{num_keypoints} keypoints make {3 * num_keypoints}"
+            )
+        keypoints = np.asarray(flat, dtype=np.float64).reshape(num_keypoints, 3)
+        if not keypoints[:, 2].any():
+            keypoints = None
+    area = float(entry["area"]) if entry.get("area") is not None else AREA_OF_BBOX * float(bbox[2] * bbox[3])
+    return Person(
+        id=identity, image_id=image_id, bbox=bbox, keypoints=keypoints, area=area, crowd=bool(entry.get("iscrowd", 0))
+    )

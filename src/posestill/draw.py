@@ -1,0 +1,59 @@
+"""Poses onto an image: a person's left side warm, the right side cool, the middle light."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from posestill.skeletons import Skeleton
+
+LEFT, RIGHT, MIDDLE = (255, 140, 40), (60, 160, 255), (235, 235, 235)
+"""RGB"""
+
+
+def draw_poses(
+    image: np.ndarray,
+    keypoints: np.ndarray,
+    skeleton: Skeleton,
+    *,
+    threshold: float = 0.2,
+    boxes: np.ndarray | None = None,
+) -> np.ndarray:
+    """A copy of an (H, W, 3) uint8 RGB image with poses (N, K, 3) x y score on it.
+
+    Keypoints scored below `threshold` are left out. `boxes` (N, 4) x y w h are outlined when given.
+    """
+    canvas = np.ascontiguousarray(image).copy()
+    size = max(1, round(max(image.shape[:2]) / 200))
+    for x, y, width, height in () if boxes is None else boxes:
+        corner, far = (round(float(x)), round(float(y))), (round(float(x + width)), round(float(y + height)))
+        cv2.rectangle(canvas, corner, far, MIDDLE, size, cv2.LINE_AA)
+    colours = [_side(name) for name in skeleton.names]
+    for person in keypoints:
+        shown = (person[:, 2] >= threshold) & np.isfinite(person[:, :2]).all(axis=1)
+        places = [(round(float(x)), round(float(y))) for x, y in np.nan_to_num(person[:, :2]).clip(-1e5, 1e5)]
+        for start, end in skeleton.edges:
+            if shown[start] and shown[end]:
+                colour = colours[start] if colours[start] == colours[end] else MIDDLE
+                cv2.line(canvas, places[start], places[end], colour, size, cv2.LINE_AA)
+        for index, place in enumerate(places):
+            if shown[index]:
+                cv2.circle(canvas, place, size + 1, (20, 20, 20), -1, cv2.LINE_AA)
+                cv2.circle(canvas, place, size, colours[index], -1, cv2.LINE_AA)
+    return canvas
+
+
+def write_image(path: Path, image: np.ndarray) -> None:
+    """Write an (H, W, 3) uint8 RGB image; the suffix tells the format."""
+    cv2.imwrite(str(path), image[:, :, ::-1])
+
+
+def encode_image(image: np.ndarray, *, quality: int = 88) -> bytes:
+    """The JPEG bytes of an (H, W, 3) uint8 RGB image."""
+    return bytes(cv2.imencode(".jpg", image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1])
+
+
+def _side(name: str) -> tuple[int, int, int]:
+    return LEFT if "left" in name.lower() else RIGHT if "right" in name.lower() else MIDDLE

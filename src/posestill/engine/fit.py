@@ -1,0 +1,316 @@
+"""The one loop. Supervised training is distillation with no teacher; what a method is, the loop does not know."""
+
+from __future__ import annotations
+
+import copy
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from posestill.config import RunConfig, dump_run
+from posestill.data.batches import PlannedBatches
+from posestill.engine.checkpoint import TrainingState, cut_back, load_state, save_state
+from posestill.engine.evaluate import Evaluation, evaluate_model
+from posestill.engine.log import RunLog
+from posestill.engine.optim import build_optimiser, learning_rate_factor, set_learning_rate
+from posestill.engine.setup import Parts, Sources, open_sources, set_up
+from posestill.files import write_json
+from posestill.methods.base import Distiller
+from posestill.models.pose_model import PoseModel
+from posestill.schema import UserError
+from posestill.types import PoseBatch
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What a run left behind."""
+
+    folder: Path
+    evaluation: Evaluation
+    """of the last step"""
+    seconds: float
+    """of training in this process, evaluation left out"""
+    is_main_process: bool
+    """False in all but one of several processes: leave writing to that one"""
+
+
+def fit(
+    config: RunConfig,
+    folder: Path,
+    *,
+    resume: bool = False,
+    sources: Sources | None = None,
+    stop_at: int | None = None,
+    quiet: bool = False,
+) -> FitResult:
+    """Train what `config` describes into the run folder.
+
+    `resume` goes on from `folder/last`, bit for bit on a CPU. `sources` that are open already can be handed in.
+    `stop_at` ends after that step, saved, as if the rest were left for a later resume.
+    """
+    accelerator = _accelerator(config, folder)
+    main = accelerator.is_main_process
+    log = RunLog(folder if main else None, quiet=quiet)
+    parts = set_up(
+        config, sources or open_sources(config), device=accelerator.device, world=accelerator.num_processes, log=log
+    )
+    if main:
+        _prepare_folder(config, folder, resume)
+    accelerator.wait_for_everyone()
+
+    run = _Run(config, folder, parts, accelerator, log)
+    start = run.restore() if resume else 0
+    log.say(
+        f"{type(parts.distiller).__name__}: {parts.total_steps} steps of {config.train.batch_size} persons "
+        f"({int(parts.labels.shown.sum())} labelled of {len(parts.labels.shown)}), "
+        f"{sum(each.numel() for each in parts.distiller.student.parameters()):,} student parameters, "
+        f"{accelerator.num_processes} x {accelerator.device.type}, {config.train.precision}"
+    )
+    loader: DataLoader[Any] = DataLoader(
+        parts.dataset,
+        batch_sampler=PlannedBatches(
+            parts.batches,
+            start=start,
+            stop=parts.total_steps,
+            rank=accelerator.process_index,
+            world=accelerator.num_processes,
+        ),
+        num_workers=config.train.workers,
+        collate_fn=_as_is,
+        generator=torch.Generator(),
+    )
+    evaluation: Evaluation | None = None
+    with log.bar("training", parts.total_steps, start) as bar:
+        for step, batch in enumerate(loader, start=start):
+            run.train_step(step, batch.to(accelerator.device))
+            done = step + 1
+            note = run.log_losses(done) if done % config.train.log_every == 0 or done == parts.total_steps else None
+            bar.advance(1, note)
+            if parts.is_due(done, config.evaluate.every) and done != stop_at:
+                evaluation = run.evaluate(done)
+                run.save(done)
+            elif done == stop_at or (config.train.save_every and parts.is_due(done, config.train.save_every)):
+                run.save(done)
+            if done == stop_at:
+                break
+    if evaluation is None:  # nothing was left to train, or the run was told to stop before its end
+        evaluation = run.figures()
+    accelerator.end_training()
+    return FitResult(folder=folder, evaluation=evaluation, seconds=run.seconds, is_main_process=main)
+
+
+class _Run:
+    """The mutable state of one training run."""
+
+    def __init__(self, config: RunConfig, folder: Path, parts: Parts, accelerator: Accelerator, log: RunLog) -> None:
+        self.config, self.folder, self.parts, self.accelerator, self.log = config, folder, parts, accelerator, log
+        self.distiller = parts.distiller
+        if config.train.compile:
+            _compile(self.distiller.student, log)
+        self.averaged: Distiller | None = None
+        if config.train.ema is not None:
+            self.averaged = copy.deepcopy(self.distiller).eval().requires_grad_(False).to(accelerator.device)
+        optimiser = build_optimiser(config.train.optimiser, self.distiller, self.distiller.parameter_groups())
+        self.wrapped, self.optimiser = accelerator.prepare(self.distiller, optimiser)
+        self.sums: dict[str, Tensor] = {}
+        self.summed = 0
+        self.best: float | None = None
+        self.seconds = 0.0
+        self.trained = 0
+        """steps taken in this process"""
+
+    def train_step(self, step: int, batch: PoseBatch) -> None:
+        """One optimiser step."""
+        began = time.monotonic()
+        config, accelerator = self.config.train, self.accelerator
+        # Dropout and other draws inside the networks follow from (seed, step, process): nothing to save or restore.
+        torch.manual_seed(hash((self.config.seed, step, accelerator.process_index)) & 0x7FFF_FFFF)
+        total = self.parts.total_steps
+        factor = learning_rate_factor(config.optimiser, step, total=total, unit=self.parts.unit)
+        set_learning_rate(self.optimiser, factor)
+        self.wrapped.train()
+        losses: dict[str, Tensor] = self.wrapped(batch, step / total)
+        accelerator.backward(torch.stack(list(losses.values())).sum())
+        if config.clip_norm is not None:
+            accelerator.clip_grad_norm_(self.wrapped.parameters(), config.clip_norm)
+        self.optimiser.step()
+        self.optimiser.zero_grad()
+        if not accelerator.optimizer_step_was_skipped:
+            self.distiller.after_step()
+            if self.averaged is not None:
+                _average(self.averaged, self.distiller, _warm_decay(config.ema or 0.0, step))
+        for name, value in losses.items():
+            self.sums[name] = self.sums.get(name, torch.zeros_like(value)) + value.detach()
+        self.summed += 1
+        self.trained += 1
+        self.seconds += time.monotonic() - began
+
+    def log_losses(self, step: int) -> str:
+        """Write the mean losses since the last call, and return them for the progress bar."""
+        means = {name: float(value) / self.summed for name, value in self.sums.items()}
+        self.sums, self.summed = {}, 0
+        for name, value in means.items():
+            if not -1e30 < value < 1e30:
+                raise UserError(
+                    f"the loss '{name}' was not finite by step {step}: lower train.optimiser.learning_rate, set "
+                    "train.clip_norm=1, or use train.precision=fp32"
+                )
+        rate = self.trained * self.config.train.batch_size / self.seconds
+        row = {"step": step, "learning_rate": self.optimiser.param_groups[0]["lr"], **means}
+        self.log.row({**row, "persons_per_second": round(rate, 1)})
+        self.accelerator.log({f"train/{name}": value for name, value in row.items() if name != "step"}, step=step)
+        return f"loss {sum(means.values()):.4g} · {rate:.0f} persons/s"
+
+    def shipped(self) -> PoseModel:
+        """What would be deployed now: the averaged weights where there are any."""
+        return (self.averaged or self.distiller).deployable()
+
+    def figures(self) -> Evaluation:
+        """The figures of what would be deployed now."""
+        return evaluate_model(
+            self.shipped(),
+            self.parts.sources.val,
+            flip_test=self.config.evaluate.flip_test,
+            batch_size=self.config.evaluate.batch_size,
+            workers=self.config.train.workers,
+            device=self.accelerator.device,
+            rank=self.accelerator.process_index,
+            world=self.accelerator.num_processes,
+        )
+
+    def evaluate(self, step: int) -> Evaluation:
+        """Evaluate, tell, and keep the model in `best/` if it is the best so far."""
+        evaluation = self.figures()
+        metrics, conditions = evaluation.metrics, evaluation.conditions
+        figure = metrics[self.config.evaluate.best_by]
+        self.log.say(
+            f"step {step}/{self.parts.total_steps}: mean OKS {100 * metrics['mean_oks']:.1f} · "
+            f"AP {100 * metrics['AP']:.1f} · PCK {100 * metrics['PCK']:.1f} ({conditions['boxes']} boxes, flip test "
+            f"{'on' if conditions['flip_test'] else 'off'}, input {'x'.join(map(str, conditions['input_size']))})"
+        )
+        for note in evaluation.notes:
+            self.log.say(f"  {note}")
+        self.log.row({"step": step, "evaluation": metrics})
+        self.accelerator.log({f"val/{name}": value for name, value in metrics.items()}, step=step)
+        if self.accelerator.is_main_process:
+            write_json(self.folder / "eval.json", {"step": step, **evaluation.as_json()})
+            if self.best is None or not figure <= self.best:
+                self.best = figure
+                shipped = self.shipped()
+                shipped.lineage.update(self._lineage(step))
+                shipped.save(self.folder / "best")
+        return evaluation
+
+    def save(self, step: int) -> None:
+        """Write the training state to `last/`."""
+        if self.accelerator.is_main_process:
+            scaler = self.accelerator.scaler
+            state = TrainingState(
+                step=step,
+                distiller=self.distiller.state_dict(),
+                averaged=None if self.averaged is None else self.averaged.state_dict(),
+                optimiser=self.optimiser.state_dict(),
+                scaler=None if scaler is None else scaler.state_dict(),
+                best=self.best,
+                losses=self.sums,
+                summed=self.summed,
+            )
+            save_state(self.folder / "last", state)
+        self.accelerator.wait_for_everyone()
+
+    def restore(self) -> int:
+        """Go back to the state in `last/` and return its step; 0 where none was saved yet."""
+        state = load_state(self.folder / "last")
+        if self.accelerator.is_main_process:
+            cut_back(self.folder / "metrics.jsonl", 0 if state is None else state.step)
+        if state is None:
+            return 0
+        self.distiller.load_state_dict(state.distiller)
+        if self.averaged is not None and state.averaged is not None:
+            self.averaged.load_state_dict(state.averaged)
+        self.optimiser.load_state_dict(state.optimiser)
+        if self.accelerator.scaler is not None and state.scaler is not None:
+            self.accelerator.scaler.load_state_dict(state.scaler)
+        self.best = state.best
+        self.sums = {name: value.to(self.accelerator.device) for name, value in state.losses.items()}
+        self.summed = state.summed
+        self.log.say(f"going on from step {state.step}")
+        return state.step
+
+    def _lineage(self, step: int) -> dict[str, Any]:
+        teacher = self.distiller.teacher
+        return {
+            "method": self.config.model_dump(mode="json")["method"]["name"],
+            "origin": self.distiller.origin,
+            "seed": self.config.seed,
+            "step": step,
+            "teacher": None if teacher is None else teacher.lineage,
+        }
+
+
+def _accelerator(config: RunConfig, folder: Path) -> Accelerator:
+    precision = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}[config.train.precision]
+    if precision == "fp16" and not torch.cuda.is_available():
+        raise UserError("train.precision: fp16 needs a CUDA GPU; on a CPU take bf16 or fp32")
+    if config.train.deterministic:
+        torch.use_deterministic_algorithms(True)
+        torch.backends.cudnn.benchmark = False
+    try:
+        accelerator = Accelerator(
+            mixed_precision=precision,
+            log_with=list(config.train.trackers) or None,
+            project_dir=str(folder),
+            step_scheduler_with_optimizer=False,
+        )
+    except (ImportError, ValueError) as error:
+        raise UserError(f"train.trackers: {error} (pip install 'posestill[log]')") from None
+    if config.train.trackers:
+        accelerator.init_trackers("log")
+    return accelerator
+
+
+def _prepare_folder(config: RunConfig, folder: Path, resume: bool) -> None:
+    described, path = dump_run(config), folder / "config.yaml"
+    if path.is_file() and not resume:
+        raise UserError(f"{folder} holds a run already: choose another --out, or go on with it by --resume")
+    if path.is_file() and (before := path.read_text()) != described:
+        pairs = zip(before.splitlines(), described.splitlines(), strict=False)
+        changed = next((f"{one.strip()} -> {other.strip()}" for one, other in pairs if one != other), "its length")
+        raise UserError(f"--resume: {path} describes another run ({changed}): resume it with its own settings")
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(described)
+
+
+def _compile(student: PoseModel, log: RunLog) -> None:
+    try:
+        torch.compile(nn.Linear(1, 1))(torch.zeros(1, 1))
+    except Exception as error:  # whatever the compiler lacks on this machine, the run goes on without it
+        log.say(f"train.compile: not available here ({type(error).__name__}); going on eagerly")
+        return
+    student.compile()
+
+
+@torch.no_grad()
+def _average(averaged: nn.Module, distiller: nn.Module, decay: float) -> None:
+    """Move the averaged weights towards the current ones; counters and the like are copied."""
+    current = distiller.state_dict()
+    for name, value in averaged.state_dict().items():
+        if value.dtype.is_floating_point:
+            value.lerp_(current[name].to(value.dtype), 1 - decay)
+        else:
+            value.copy_(current[name])
+
+
+def _warm_decay(decay: float, step: int) -> float:
+    """Short averages at first, so that the initial weights are soon forgotten."""
+    return min(decay, (1 + step) / (10 + step))
+
+
+def _as_is(batch: Any) -> Any:
+    return batch

@@ -1,0 +1,89 @@
+"""Boxes, the crop affine and points under it. Pixel centres lie at integers; sizes are (height, width).
+
+A crop shows the bbox's centre at the input's (W/2, H/2), `extent` image px wide and high: the convention of Simple
+Baselines and of the DistilPose code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from posestill.types import Size
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+PADDING = 1.25
+"""How much larger than the bbox a crop is, on each axis (the field's constant)."""
+
+
+@dataclass(frozen=True)
+class Crop:
+    """Which part of an image a crop shows, and how it is turned."""
+
+    centre: np.ndarray
+    """(2,) x y, image px"""
+    extent: np.ndarray
+    """(2,) width and height, image px, at the input's aspect"""
+    rotation: float = 0.0
+    """degrees, clockwise as seen"""
+    mirrored: bool = False
+
+
+def fit_aspect(extent: np.ndarray, size: Size) -> np.ndarray:
+    """(2,) the smallest width and height at the aspect of `size` that cover `extent`."""
+    height, width = size
+    scale = max(extent[0] / width, extent[1] / height)
+    return np.array([scale * width, scale * height])
+
+
+def crop_of_bbox(bbox: np.ndarray, size: Size, *, padding: float = PADDING) -> Crop:
+    """The upright crop of a bbox (4,) x y w h: padded, at the aspect of the input `size`."""
+    centre = bbox[:2] + bbox[2:] / 2
+    return Crop(centre=centre, extent=fit_aspect(np.maximum(bbox[2:], 1.0), size) * padding)
+
+
+def affine_to_input(crop: Crop, size: Size) -> np.ndarray:
+    """(2, 3) image px -> input px of a crop: move, turn, scale and, last, mirror (x -> W - 1 - x)."""
+    height, width = size
+    angle = np.deg2rad(crop.rotation)
+    cosine, sine = np.cos(angle), np.sin(angle)
+    scale = width / crop.extent[0]
+    linear = scale * np.array([[cosine, sine], [-sine, cosine]])  # (2, 2)
+    offset = np.array([width, height]) / 2 - linear @ crop.centre
+    affine = np.concatenate([linear, offset[:, None]], axis=1)
+    if crop.mirrored:
+        affine[0] *= -1
+        affine[0, 2] += width - 1
+    return affine
+
+
+def invert_affine(affine: np.ndarray) -> np.ndarray:
+    """(2, 3) the affine that undoes a (2, 3) affine."""
+    inverse = np.linalg.inv(affine[:, :2])
+    return np.concatenate([inverse, -(inverse @ affine[:, 2:])], axis=1)
+
+
+def transform_points(points: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    """(..., 2) points under a (2, 3) affine."""
+    return points @ affine[:, :2].T + affine[:, 2]
+
+
+def transform_batch(xy: Tensor, affine: Tensor) -> Tensor:
+    """(B, K, 2) points of each crop under its own (B, 2, 3) affine."""
+    linear, offset = affine[:, :, :2], affine[:, None, :, 2]  # (B, 2, 2), (B, 1, 2)
+    return xy @ linear.transpose(1, 2).to(xy.dtype) + offset.to(xy.dtype)
+
+
+def invert_batch(affine: Tensor) -> Tensor:
+    """(B, 2, 3) the affines that undo (B, 2, 3) affines."""
+    a, b, c, d = affine[:, 0, 0], affine[:, 0, 1], affine[:, 1, 0], affine[:, 1, 1]
+    determinant = a * d - b * c  # (B,)
+    inverse = affine.new_empty(affine.shape)
+    inverse[:, 0, 0], inverse[:, 0, 1] = d / determinant, -b / determinant
+    inverse[:, 1, 0], inverse[:, 1, 1] = -c / determinant, a / determinant
+    inverse[:, :, 2] = -(inverse[:, :, :2] @ affine[:, :, 2:]).squeeze(-1)
+    return inverse

@@ -1,0 +1,47 @@
+"""The teacher's keypoints as if they were labels: the control that every method with a teacher must beat."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from posestill.methods.base import Distiller, MethodConfig
+from posestill.models.pose_model import PoseModel
+from posestill.teachers.base import Teacher
+from posestill.teachers.bridge import Bridge
+from posestill.types import PoseBatch
+
+
+class PseudoLabelConfig(MethodConfig):
+    """Which of the teacher's keypoints count as labels."""
+
+    threshold: float = 0.3
+    """the teacher's confidence above which its keypoint is taken as a label"""
+
+    def build(self, student: PoseModel, teacher: Teacher | None) -> PseudoLabel:
+        """The method around a student; needs a teacher."""
+        return PseudoLabel(student, teacher, self)
+
+
+class PseudoLabel(Distiller):
+    """The task loss on labels where there are any, and on the teacher's keypoints where there are none."""
+
+    needs = frozenset({"prediction"})
+    origin = "control: the teacher's keypoints as plain labels"
+
+    def __init__(self, student: PoseModel, teacher: Teacher | None, config: PseudoLabelConfig) -> None:
+        super().__init__(student, teacher)
+        assert self.teacher is not None
+        self.config = config
+        self.bridge = Bridge(self.teacher, student)
+
+    def forward(self, batch: PoseBatch, progress: float) -> dict[str, Tensor]:
+        """The task loss twice: against labels, and against confident keypoints of the teacher elsewhere."""
+        taught = self.bridge.keypoints(batch)
+        output = self.student(batch.image)
+        confident = (taught.score > self.config.threshold).to(batch.weight.dtype)
+        codec = self.student.codec
+        target, weight = codec.encode(taught.xy, confident * (1 - batch.weight))
+        return {
+            "task": self.student.task_loss(output, batch),
+            "pseudo_label": codec.loss(output.prediction, target, weight),
+        }

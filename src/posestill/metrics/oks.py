@@ -1,0 +1,376 @@
+"""COCO keypoint evaluation over arrays: OKS, AP and AR, mean OKS, PCK, normalised error.
+
+N labelled people, M predictions, K keypoints; P pairs of a prediction and a person of one image; D predictions that
+count (at most 20 an image); T = 10 OKS thresholds. Everything is in image px. The rules are those of COCO's keypoint
+evaluation (cocodataset.org/#keypoints-eval) as pycocotools 2.0 carries them out; a quirk of it that the numbers depend
+on is named where it is reproduced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TypedDict
+
+import numpy as np
+
+from posestill.schema import UserError
+from posestill.types import Person
+
+Sigmas = Sequence[float] | np.ndarray
+OKS_THRESHOLDS = np.linspace(0.5, 0.95, 10)  # (T,)
+RECALL_THRESHOLDS = np.linspace(0.0, 1.0, 101)
+AREA_RANGES = {"all": (0.0, 1e5**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e5**2)}
+"""image px squared, both ends included: an area of exactly 96 x 96 is medium and large"""
+MOST_PREDICTIONS = 20
+"""an image; those of the highest scores count"""
+_VALUES_AT_ONCE = 1 << 21  # of one (pairs, K) array: bounds the memory of a large set to some hundred MB
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledPeople:
+    """The ground truth: N people, whichever images they are in. A wrong shape raises `ValueError`."""
+
+    image_id: np.ndarray
+    """(N,)"""
+    keypoints: np.ndarray
+    """(N, K, 3) x y v in image px; a keypoint is labelled where v > 0"""
+    bbox: np.ndarray
+    """(N, 4) x y w h, image px"""
+    area: np.ndarray
+    """(N,) image px squared"""
+    crowd: np.ndarray
+    """(N,) bool"""
+
+    def __post_init__(self) -> None:
+        count = len(self.image_id)
+        keypoints = (count, self.keypoints.shape[1] if self.keypoints.ndim == 3 else "K", 3)
+        for field, shape in (("keypoints", keypoints), ("bbox", (count, 4)), ("area", (count,)), ("crowd", (count,))):
+            _check_shape(field, getattr(self, field), shape)
+
+    def __len__(self) -> int:
+        return len(self.image_id)
+
+    @property
+    def labelled(self) -> np.ndarray:
+        """(N, K) bool: the keypoints that are labelled, hidden ones included."""
+        return self.keypoints[:, :, 2] > 0
+
+    @classmethod
+    def of(cls, people: Sequence[Person], num_keypoints: int) -> LabelledPeople:
+        """The same people as arrays; one without labels (`keypoints` None) gets v = 0 throughout."""
+        bare = np.zeros((num_keypoints, 3))
+        keypoints = [bare if person.keypoints is None else person.keypoints for person in people]
+        for person, points in zip(people, keypoints, strict=True):
+            _check_shape(f"keypoints of person {person.id}", points, bare.shape)
+        return cls(
+            image_id=np.array([person.image_id for person in people], dtype=np.int64),
+            keypoints=np.array(keypoints, dtype=np.float64).reshape(-1, num_keypoints, 3),
+            bbox=np.array([person.bbox for person in people], dtype=np.float64).reshape(-1, 4),
+            area=np.array([person.area for person in people], dtype=np.float64),
+            crowd=np.array([person.crowd for person in people], dtype=bool),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class PredictedPeople:
+    """M predicted people, whichever images they are in. A wrong shape raises `ValueError`."""
+
+    image_id: np.ndarray
+    """(M,)"""
+    keypoints: np.ndarray
+    """(M, K, 2) x y, image px"""
+    score: np.ndarray
+    """(M,) confidence of the person: only its order counts"""
+
+    def __post_init__(self) -> None:
+        count = len(self.image_id)
+        keypoints = (count, self.keypoints.shape[1] if self.keypoints.ndim == 3 else "K", 2)
+        for field, shape in (("keypoints", keypoints), ("score", (count,))):
+            _check_shape(field, getattr(self, field), shape)
+
+    def __len__(self) -> int:
+        return len(self.image_id)
+
+
+class Pck(TypedDict):
+    """Fractions of labelled keypoints that were found, 0..1."""
+
+    overall: float
+    """NaN when nothing is labelled"""
+    per_keypoint: np.ndarray
+    """(K,) NaN where never labelled"""
+
+
+def oks(xy: np.ndarray, truth: LabelledPeople, *, oks_sigmas: Sigmas) -> np.ndarray:
+    """(M, N) OKS of every prediction with every person, 0..1, whatever their images (COCO keypoint evaluation).
+
+    `xy` is (M, K, 2) in image px, `oks_sigmas` (K,). For a person without labelled keypoints a keypoint's distance is
+    how far it lies outside the person's bbox widened threefold. Raises `UserError` when K differs.
+
+    A prediction that is NaN scores 0 at that keypoint (in pycocotools it makes the OKS NaN, which then matches).
+    """
+    predicted, person = np.indices((len(xy), len(truth))).reshape(2, -1)
+    return _oks_of_pairs(xy, truth, predicted, person, oks_sigmas).reshape(len(xy), len(truth))
+
+
+def mean_oks(xy: np.ndarray, truth: LabelledPeople, *, oks_sigmas: Sigmas) -> np.ndarray:
+    """(N,) OKS of each top-down prediction with its own person, 0..1; NaN for a person without labels.
+
+    `xy` is (N, K, 2) in image px, row i for person i. The mean OKS over persons is `np.nanmean` of this. Raises
+    `UserError` when N or K differs.
+    """
+    _check_rows(xy, truth)
+    every = np.arange(len(truth))
+    return np.where(truth.labelled.any(axis=1), _oks_of_pairs(xy, truth, every, every, oks_sigmas), np.nan)
+
+
+def average_precision(truth: LabelledPeople, predictions: PredictedPeople, *, oks_sigmas: Sigmas) -> dict[str, float]:
+    """COCO's ten numbers, 0..1: AP AP50 AP75 APm APl AR AR50 AR75 ARm ARl; -1 where there is nothing to evaluate.
+
+    Equal to `COCOeval(iouType="keypoints")` of pycocotools with `kpt_oks_sigmas` set to `oks_sigmas` (K,), for an
+    annotation file that lists the images of all people and predictions, has `num_keypoints` = the count of v > 0, and
+    for results without a bbox (`loadRes` then takes the box around the keypoints as the prediction's area). One thing
+    is not reproduced: pycocotools takes a match with annotation id 0 for no match. Raises `UserError` when K differs.
+    """
+    row, rank = _top_of_each_image(predictions)  # (D,), (D,)
+    xy, score = predictions.keypoints[row].astype(np.float64), predictions.score[row].astype(np.float64)
+    predicted, person = _pairs_within_images(predictions.image_id[row], truth.image_id)  # (P,), (P,)
+    by_rank = np.argsort(rank[predicted], kind="stable")
+    predicted, person = predicted[by_rank], person[by_rank]
+    similarity = _oks_of_pairs(xy, truth, predicted, person, oks_sigmas)  # (P,)
+    extent = np.ptp(xy, axis=1).prod(axis=1)  # (D,) loadRes's area of a prediction: the box around its keypoints
+    crowd = truth.crowd.astype(bool)  # (N,)
+    by_score = np.argsort(-score, kind="stable")  # ties: the lower image id, then the earlier prediction, comes first
+
+    precision, recall = {}, {}
+    for name, (least, most) in AREA_RANGES.items():
+        ignored = crowd | ~truth.labelled.any(axis=1) | (truth.area < least) | (truth.area > most)  # (N,)
+        matched, forgiven = _match(similarity, predicted, person, rank=rank, ignored=ignored, crowd=crowd)
+        forgiven = np.where(matched, forgiven, (extent < least) | (extent > most))  # (T, D)
+        precision[name], recall[name] = _precision_and_recall(
+            (matched & ~forgiven)[:, by_score], (~matched & ~forgiven)[:, by_score], int(np.count_nonzero(~ignored))
+        )
+    half, three_quarters = 0, 5  # of OKS_THRESHOLDS
+    return {
+        f"{kind}{suffix}": float(value.mean())
+        for kind, of_range in (("AP", precision), ("AR", recall))
+        for suffix, value in (
+            ("", of_range["all"]),
+            ("50", of_range["all"][half]),
+            ("75", of_range["all"][three_quarters]),
+            ("m", of_range["medium"]),
+            ("l", of_range["large"]),
+        )
+    }
+
+
+def pck(xy: np.ndarray, truth: LabelledPeople, *, pck_pair: tuple[int, int] | None, threshold: float = 0.2) -> Pck:
+    """The fraction of labelled keypoints within `threshold` x the person's reference length, overall and per keypoint.
+
+    `xy` is (N, K, 2) in image px, row i for person i. The reference is the distance between the two keypoints of
+    `pck_pair` (e.g. the torso: PCK, Yang and Ramanan, TPAMI 2013) where both are labelled, otherwise the longer side
+    of the bbox. A NaN prediction counts as not found. Raises `UserError` when N or K differs.
+    """
+    _check_rows(xy, truth)
+    labelled = truth.labelled  # (N, K)
+    reference = truth.bbox[:, 2:].max(axis=1)  # (N,) image px
+    if pck_pair is not None:
+        one, other = pck_pair
+        length = np.linalg.norm(truth.keypoints[:, one, :2] - truth.keypoints[:, other, :2], axis=-1)
+        reference = np.where(labelled[:, one] & labelled[:, other], length, reference)
+    found = labelled & (_distance(xy, truth) <= threshold * reference[:, None])  # (N, K)
+    with np.errstate(invalid="ignore"):  # 0 / 0: never labelled
+        per_keypoint = found.sum(axis=0) / labelled.sum(axis=0)
+        return {"overall": float(found.sum() / labelled.sum()), "per_keypoint": per_keypoint}
+
+
+def normalised_error(xy: np.ndarray, truth: LabelledPeople) -> np.ndarray:
+    """(K,) mean distance of each keypoint, as a fraction of sqrt(bbox w x h); NaN where never labelled.
+
+    `xy` is (N, K, 2) in image px, row i for person i. A person whose bbox has no extent has no scale and is left out;
+    a NaN prediction makes its keypoint's mean NaN. Raises `UserError` when N or K differs.
+    """
+    _check_rows(xy, truth)
+    squared = truth.bbox[:, 2] * truth.bbox[:, 3]  # (N,)
+    counted = truth.labelled & (squared > 0)[:, None]  # (N, K)
+    scale = np.sqrt(np.where(squared > 0, squared, 1.0))
+    total = np.where(counted, _distance(xy, truth) / scale[:, None], 0.0).sum(axis=0)
+    with np.errstate(invalid="ignore"):  # 0 / 0: never labelled
+        return total / counted.sum(axis=0)
+
+
+def explain(
+    metrics: Mapping[str, float], truth: LabelledPeople, predictions: PredictedPeople, *, oks_sigmas: Sigmas
+) -> list[str]:
+    """Why AP is -1 or 0 and what to do about it, a sentence or two a cause; empty when AP is above 0.
+
+    `metrics` is what `average_precision` returned for the same people, predictions and `oks_sigmas`.
+    """
+    if metrics["AP"] > 0:
+        return []
+    has_labels, crowd = truth.labelled.any(axis=1), truth.crowd.astype(bool)
+    evaluated = np.flatnonzero(has_labels & ~crowd)
+    if len(evaluated) == 0:
+        return [
+            f"No labelled person: {has_labels.sum()} of {len(truth)} persons have a labelled keypoint (v above 0), and "
+            f"{(has_labels & crowd).sum()} of those are marked as crowd, so AP does not exist. Evaluate on annotations "
+            "that carry keypoints, and check their path and `iscrowd`."
+        ]
+    sentences = []
+    area = truth.area[evaluated]
+    if wrong := np.count_nonzero(~((area > 0) & (area <= AREA_RANGES["all"][1]))):
+        sentences.append(
+            f"{wrong} of {len(area)} labelled persons have an area that is missing, zero or out of range, and OKS is "
+            "measured against it. Write `area` into the annotations, in image px squared: that of the person's mask, "
+            "or about half of the bbox's w x h where there is no mask."
+        )
+    if len(predictions) == 0:
+        return [*sentences, "There is no prediction at all. Check that neither a filter nor a threshold removes them."]
+    for what, values in (("score", predictions.score), ("keypoints", predictions.keypoints)):
+        if missing := np.isnan(values).reshape(len(predictions), -1).any(axis=1).sum():
+            sentences.append(
+                f"{missing} of {len(predictions)} predictions have NaN in their {what}. Look for the step at which the "
+                "loss became NaN, and lower the learning rate or train in full precision."
+            )
+    predicted, person = _pairs_within_images(predictions.image_id, truth.image_id[evaluated])
+    if len(person) == 0:
+        return [
+            *sentences,
+            f"No image id of the predictions (the first: {predictions.image_id[0]}) is that of a labelled person (the "
+            f"first: {truth.image_id[evaluated[0]]}). Check that both are of the same split, with the ids unchanged.",
+        ]
+    best = np.zeros(len(evaluated))  # OKS of any prediction in the person's image; 0 where there is none
+    np.maximum.at(best, person, _oks_of_pairs(predictions.keypoints, truth, predicted, evaluated[person], oks_sigmas))
+    if best.max() < OKS_THRESHOLDS[0]:
+        sentences.append(
+            f"Every OKS is below 0.5, where AP begins to count: the best is {best.max():.3f}, the mean over "
+            f"{len(best)} labelled persons {best.mean():.3f}. Follow mean OKS, which improves long before AP does, and "
+            "train longer; if it does not rise, check that the predictions are in image px and in the skeleton's order."
+        )
+    elif not sentences:
+        sentences.append(
+            f"Some predictions reach an OKS of 0.5 (the best {best.max():.3f}) but are not among the "
+            f"{MOST_PREDICTIONS} of the highest score in their image. Remove duplicates, or correct the scores."
+        )
+    return sentences
+
+
+def _oks_of_pairs(
+    xy: np.ndarray, truth: LabelledPeople, predicted: np.ndarray, person: np.ndarray, oks_sigmas: Sigmas
+) -> np.ndarray:
+    """(P,) OKS of rows `predicted` (P,) of `xy` with rows `person` (P,) of `truth`."""
+    variance = (2 * np.asarray(oks_sigmas, dtype=np.float64)) ** 2  # (K,)
+    _check_keypoints(xy, truth, len(variance))
+    similarity = np.empty(len(person))  # (P,)
+    step = max(1, _VALUES_AT_ONCE // len(variance))
+    for start in range(0, len(person), step):
+        block = slice(start, start + step)
+        points = xy[predicted[block]].astype(np.float64)  # (p, K, 2)
+        keypoints, bbox = truth.keypoints[person[block]].astype(np.float64), truth.bbox[person[block], None]
+        corner, extent = bbox[..., :2], bbox[..., 2:]  # (p, 1, 2)
+        labelled = keypoints[:, :, 2] > 0  # (p, K)
+        has_labels = labelled.any(axis=1, keepdims=True)  # (p, 1)
+        with np.errstate(invalid="ignore", over="ignore"):  # NaN and infinite predictions are dealt with below
+            outside = np.maximum(corner - extent - points, 0) + np.maximum(points - (corner + 2 * extent), 0)
+            offset = np.where(has_labels[..., None], points - keypoints[:, :, :2], outside)  # (p, K, 2)
+            # the spacing keeps an area of 0 from dividing by 0, as in pycocotools
+            scale = truth.area[person[block], None].astype(np.float64) + np.spacing(1)  # (p, 1)
+            exponent = (offset**2).sum(axis=-1) / variance / scale / 2  # (p, K)
+            closeness = np.exp(-np.where(np.isnan(exponent), np.inf, exponent))
+        counted = labelled | ~has_labels
+        similarity[block] = np.where(counted, closeness, 0.0).sum(axis=1) / counted.sum(axis=1)
+    return similarity
+
+
+def _top_of_each_image(predictions: PredictedPeople) -> tuple[np.ndarray, np.ndarray]:
+    """(D,) the rows that count, image by image and best score first, and (D,) their place in the image, from 0."""
+    row = np.lexsort((-predictions.score.astype(np.float64), predictions.image_id))  # stable; a NaN score comes last
+    image_id = predictions.image_id[row]
+    rank = np.arange(len(row)) - np.searchsorted(image_id, image_id)
+    return row[rank < MOST_PREDICTIONS], rank[rank < MOST_PREDICTIONS]
+
+
+def _pairs_within_images(of_prediction: np.ndarray, of_person: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """All pairs that share an image id: (P,) row of the prediction, ascending, and (P,) row of the person."""
+    order = np.argsort(of_person, kind="stable")
+    first = np.searchsorted(of_person[order], of_prediction, side="left")
+    count = np.searchsorted(of_person[order], of_prediction, side="right") - first
+    predicted = np.repeat(np.arange(len(of_prediction)), count)  # (P,)
+    within = np.arange(len(predicted)) - np.repeat(np.cumsum(count) - count, count)
+    return predicted, order[np.repeat(first, count) + within]
+
+
+def _match(
+    similarity: np.ndarray, predicted: np.ndarray, person: np.ndarray, *,
+    rank: np.ndarray, ignored: np.ndarray, crowd: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """(T, D) bool, whether a prediction has a person, and (T, D) bool, whether that person is ignored.
+
+    COCO's greedy matching, all images and thresholds at once, place after place: the pairs come ordered by `rank`, and
+    predictions of one rank are of different images, so they cannot compete for a person.
+    """
+    # pycocotools caps a threshold of 1 just below 1, so that rounding cannot lose a perfect match
+    needed = np.minimum(OKS_THRESHOLDS, 1 - 1e-10)[:, None]  # (T, 1)
+    matched, forgiven = np.zeros((2, len(needed), len(rank)), dtype=bool)
+    taken = np.zeros((len(needed), len(ignored)), dtype=bool)  # (T, N); a crowd never is: it may be matched many times
+    ends = np.searchsorted(rank[predicted], np.arange(MOST_PREDICTIONS + 1))
+    for start, end in pairwise(np.unique(ends)):
+        of_prediction, of_person, value = predicted[start:end], person[start:end], similarity[start:end]  # (p,)
+        begins = np.diff(of_prediction, prepend=-1) != 0
+        first, group = np.flatnonzero(begins), np.cumsum(begins) - 1  # one group of persons a prediction
+        regular = ~ignored[of_person]
+        eligible = (value >= needed) & ~taken[:, of_person]  # (T, p)
+        has_regular = np.logical_or.reduceat(eligible & regular, first, axis=1)  # (T, groups)
+        eligible &= regular | ~has_regular[:, group]  # an ignored person is taken only for want of a regular one
+        best = np.maximum.reduceat(np.where(eligible, value, -1.0), first, axis=1)
+        # pycocotools compares with `<`: of equally similar persons the last one wins
+        last = np.where(eligible & (value == best[:, group]), np.arange(end - start), -1)
+        winner = np.maximum.reduceat(last, first, axis=1)  # (T, groups), -1: none
+        threshold, column = np.nonzero(winner >= 0)
+        won = winner[threshold, column]
+        matched[threshold, of_prediction[won]] = True
+        forgiven[threshold, of_prediction[won]] = ignored[of_person[won]]
+        taken[threshold, of_person[won]] = ~crowd[of_person[won]]
+    return matched, forgiven
+
+
+def _precision_and_recall(hit: np.ndarray, miss: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """(T, 101) precision at the recall thresholds and (T,) final recall, from (T, D) bool by falling score."""
+    if count == 0:
+        return np.full((len(hit), len(RECALL_THRESHOLDS)), -1.0), np.full(len(hit), -1.0)
+    hits, misses = hit.cumsum(axis=1), miss.cumsum(axis=1)  # (T, D)
+    recall = hits / count
+    # the spacing, as in pycocotools, makes 0 / 0 a 0: a forgiven prediction before the first one that counts
+    precision = hits / (hits + misses + np.spacing(1))
+    envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    envelope = np.pad(envelope, ((0, 0), (0, 1)))  # a recall that is never reached has precision 0
+    at = np.stack([np.searchsorted(of_threshold, RECALL_THRESHOLDS) for of_threshold in recall])  # (T, 101)
+    return np.take_along_axis(envelope, at, axis=1), hit.sum(axis=1) / count
+
+
+def _distance(xy: np.ndarray, truth: LabelledPeople) -> np.ndarray:
+    """(N, K) image px; without meaning where not labelled."""
+    return np.linalg.norm(xy.astype(np.float64) - truth.keypoints[:, :, :2], axis=-1)
+
+
+def _check_shape(what: str, array: np.ndarray, shape: tuple[int | str, ...]) -> None:
+    if array.shape != shape:
+        raise ValueError(f"{what} has shape {array.shape}, not ({', '.join(map(str, shape))})")
+
+
+def _check_rows(xy: np.ndarray, truth: LabelledPeople) -> None:
+    if len(xy) != len(truth):
+        raise UserError(f"{len(xy)} predictions for {len(truth)} persons: give one for each person, in the same order")
+    _check_keypoints(xy, truth, truth.keypoints.shape[1])
+
+
+def _check_keypoints(xy: np.ndarray, truth: LabelledPeople, num_sigmas: int) -> None:
+    if xy.ndim != 3 or xy.shape[2] != 2:
+        raise ValueError(f"xy has shape {xy.shape}, not (N, K, 2)")
+    if not xy.shape[1] == truth.keypoints.shape[1] == num_sigmas:
+        raise UserError(
+            f"the predictions have {xy.shape[1]} keypoints, the labelled people {truth.keypoints.shape[1]}, and there "
+            f"are {num_sigmas} OKS sigmas: evaluate with the skeleton of the data set that the model was trained for"
+        )

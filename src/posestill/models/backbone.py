@@ -1,0 +1,167 @@
+"""Any timm network by name as a backbone: image in, feature maps out, the one that the head reads last."""
+
+from __future__ import annotations
+
+import warnings
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from posestill.schema import Config, UserError, did_you_mean
+from posestill.types import Size
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class Backbone(nn.Module):
+    """A network from a normalised image (B, 3, H, W) to feature maps, each (B, C_i, h_i, w_i)."""
+
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    licence: str = ""
+    """of the pretrained weights, where there are any"""
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Feature maps; the last one is what the head reads."""
+        raise NotImplementedError
+
+
+class BackboneConfig(Config):
+    """Settings of a backbone."""
+
+    def build(self, size: Size, *, pretrained: bool = True) -> Backbone:
+        """The network for inputs of `size`; with `pretrained=False` no weights are fetched, whatever the settings."""
+        raise NotImplementedError
+
+
+class TimmConfig(BackboneConfig):
+    """A timm network: `backbone: resnet50`, or `backbone: {name: resnet50, pretrained: true}`."""
+
+    model: str
+    """its timm name; in YAML simply the `name` of the choice"""
+    pretrained: bool = False
+    """fetch timm's weights for it"""
+
+    def build(self, size: Size, *, pretrained: bool = True) -> Backbone:
+        """The network; fails when timm has no such name or the size does not fit it."""
+        if not timm.is_model(self.model):
+            raise UserError(
+                f"model.backbone: timm {timm.__version__} has no network '{self.model}'"
+                f"{did_you_mean(self.model, timm.list_models())}"
+            )
+        return TimmBackbone(self.model, size, pretrained=self.pretrained and pretrained)
+
+
+class TimmBackbone(Backbone):
+    """timm's `features_only` networks, with their exceptions absorbed here."""
+
+    def __init__(self, name: str, size: Size, *, pretrained: bool) -> None:
+        super().__init__()
+        published = timm.get_pretrained_cfg(name)
+        options: dict[str, object] = {}
+        if published is not None and published.fixed_input_size:
+            options["img_size"] = size  # ViT, Swin, MaxViT and others are built for one input size
+        if name.startswith("hrnet"):
+            options["feature_location"] = ""  # the branches themselves, not their classification widenings
+        try:
+            self.network = timm.create_model(name, pretrained=pretrained, features_only=True, **options)
+            with torch.no_grad(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                training = self.network.training
+                self.network.eval()
+                found = self.network(torch.zeros(1, 3, *size))
+                self.network.train(training)
+        except Exception as error:
+            if pretrained:
+                raise UserError(
+                    f"model.backbone: the pretrained weights of '{name}' could not be loaded ({error}): check the "
+                    "connection, or set model.backbone.pretrained=false"
+                ) from None
+            raise UserError(f"model.backbone: timm's '{name}' does not run on an input of {size}: {error}") from None
+        self.channels_last = str(getattr(self.network, "output_fmt", "")).endswith("NHWC")
+        # HRNet's head reads the finest branch (stride 4), which every stage has refined; elsewhere the last stage.
+        self.last = list(self.network.feature_info.reduction()).index(4) if name.startswith("hrnet") else len(found) - 1
+        if published is not None:
+            self.mean, self.std = tuple(published.mean), tuple(published.std)
+            self.licence = published.license or "" if pretrained else ""
+        stride = self.network.feature_info.reduction()[self.last]
+        if size[0] % stride or size[1] % stride:
+            raise UserError(
+                f"model.size: input {size} is not a multiple of the stride {stride} of '{name}': "
+                f"take {_nearest(size, stride)}"
+            )
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """(B, C_i, h_i, w_i) of each stage up to the one the head reads."""
+        maps = self.network(image)
+        if self.channels_last:
+            maps = [each.permute(0, 3, 1, 2) for each in maps]
+        return tuple(maps[: self.last + 1])
+
+
+def _nearest(size: Size, stride: int) -> Size:
+    return (max(stride, round(size[0] / stride) * stride), max(stride, round(size[1] / stride) * stride))
+
+
+class SmallResNetConfig(BackboneConfig):
+    """A residual network as narrow as one likes, for small inputs and quick studies on a CPU."""
+
+    channels: tuple[int, ...] = (16, 32, 64, 128)
+    """of each stage; every stage but the first halves the map"""
+    blocks: int = 1
+    """residual blocks a stage"""
+    max_pool: bool = True
+    """halve the map once more after the first convolution, as ResNet does"""
+
+    def build(self, size: Size, *, pretrained: bool = True) -> Backbone:
+        """The network; fails when the size is not a multiple of its stride."""
+        stride = 2 ** len(self.channels) * (2 if self.max_pool else 1)
+        if size[0] < stride or size[1] < stride:
+            raise UserError(f"model.size: input {size} is smaller than the stride {stride} of small_resnet")
+        return SmallResNet(self)
+
+
+class SmallResNet(Backbone):
+    """ResNet's basic blocks (CVPR 2016) at any width."""
+
+    def __init__(self, config: SmallResNetConfig) -> None:
+        super().__init__()
+        first = config.channels[0]
+        pool: list[nn.Module] = [nn.MaxPool2d(3, 2, 1)] if config.max_pool else []
+        self.stem = nn.Sequential(*_convolution(3, first, 3, 2), nn.ReLU(inplace=True), *pool)
+        stages, previous = [], first
+        for position, channels in enumerate(config.channels):
+            stride = 1 if position == 0 else 2
+            inner = [_Block(previous, channels, stride)]
+            inner += [_Block(channels, channels, 1) for _ in range(config.blocks - 1)]
+            stages.append(nn.Sequential(*inner))
+            previous = channels
+        self.stages = nn.ModuleList(stages)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """(B, C_i, h_i, w_i) of each stage."""
+        maps, current = [], self.stem(image)
+        for stage in self.stages:
+            current = stage(current)
+            maps.append(current)
+        return tuple(maps)
+
+
+class _Block(nn.Module):
+    def __init__(self, given: int, channels: int, stride: int) -> None:
+        super().__init__()
+        self.first = nn.Sequential(*_convolution(given, channels, 3, stride), nn.ReLU(inplace=True))
+        self.second = nn.Sequential(*_convolution(channels, channels, 3, 1))
+        changes = stride != 1 or given != channels
+        self.shortcut = nn.Sequential(*_convolution(given, channels, 1, stride)) if changes else nn.Identity()
+
+    def forward(self, features: Tensor) -> Tensor:
+        return torch.relu(self.second(self.first(features)) + self.shortcut(features))
+
+
+def _convolution(given: int, channels: int, kernel: int, stride: int) -> list[nn.Module]:
+    convolution = nn.Conv2d(given, channels, kernel, stride, kernel // 2, bias=False)
+    nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
+    return [convolution, nn.BatchNorm2d(channels)]

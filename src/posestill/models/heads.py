@@ -1,0 +1,103 @@
+"""Heads: from the last feature map to a prediction."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from posestill.schema import Config
+from posestill.types import Coords, Heatmaps, Prediction
+
+
+class Head(nn.Module):
+    """A network from feature maps, the last of them (B, C, h, w), to a prediction."""
+
+    def forward(self, features: tuple[Tensor, ...]) -> Prediction:
+        """The prediction for B crops."""
+        raise NotImplementedError
+
+
+class HeadConfig(Config):
+    """Settings of a head."""
+
+    def build(self, feature_shape: tuple[int, int, int], num_keypoints: int) -> Head:
+        """The network for a last feature map of (C, h, w)."""
+        raise NotImplementedError
+
+
+class DeconvConfig(HeadConfig):
+    """Simple Baselines' head (ECCV 2018): deconvolutions that each double the map, then one map a keypoint."""
+
+    channels: tuple[int, ...] = (256, 256, 256)
+
+    def build(self, feature_shape: tuple[int, int, int], num_keypoints: int) -> Head:
+        """The network; its maps are 2**len(channels) times the feature map."""
+        return DeconvHead(feature_shape[0], self.channels, num_keypoints)
+
+
+class DeconvHead(Head):
+    """Deconvolutions 4x4 stride 2 with batch norm and ReLU, then a 1x1 convolution to K maps."""
+
+    def __init__(self, given: int, channels: tuple[int, ...], num_keypoints: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for width in channels:
+            layers += [nn.ConvTranspose2d(given, width, 4, 2, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(True)]
+            given = width
+        self.layers = nn.Sequential(*layers)
+        self.maps = nn.Conv2d(given, num_keypoints, 1)
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+                nn.init.normal_(layer.weight, std=0.001)
+        nn.init.zeros_(self.maps.bias)  # type: ignore[arg-type]
+
+    def forward(self, features: tuple[Tensor, ...]) -> Heatmaps:
+        """Maps (B, K, h', w')."""
+        return Heatmaps(maps=self.maps(self.layers(features[-1])))
+
+
+class ConvMapsConfig(HeadConfig):
+    """HRNet's head (CVPR 2019): a 1x1 convolution on a map that is already fine."""
+
+    def build(self, feature_shape: tuple[int, int, int], num_keypoints: int) -> Head:
+        """The network; its maps have the feature map's size."""
+        return DeconvHead(feature_shape[0], (), num_keypoints)
+
+
+class GapFcConfig(HeadConfig):
+    """DeepPose's head: global average pooling, then one linear layer to 2K coordinates."""
+
+    def build(self, feature_shape: tuple[int, int, int], num_keypoints: int) -> Head:
+        """The network."""
+        return CoordsHead(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), feature_shape[0], num_keypoints)
+
+
+class FlatFcConfig(HeadConfig):
+    """Coordinates from where things are: a 1x1 convolution, then one linear layer over all places of the map."""
+
+    channels: int = 64
+
+    def build(self, feature_shape: tuple[int, int, int], num_keypoints: int) -> Head:
+        """The network; it is bound to one input size."""
+        given, height, width = feature_shape
+        squeeze = nn.Sequential(
+            nn.Conv2d(given, self.channels, 1, bias=False), nn.BatchNorm2d(self.channels), nn.ReLU(True), nn.Flatten()
+        )
+        return CoordsHead(squeeze, self.channels * height * width, num_keypoints)
+
+
+class CoordsHead(Head):
+    """Raw coordinates, fractions of the input, from a flat vector."""
+
+    def __init__(self, flatten: nn.Module, given: int, num_keypoints: int) -> None:
+        super().__init__()
+        self.flatten = flatten
+        self.coordinates = nn.Linear(given, 2 * num_keypoints)
+        nn.init.normal_(self.coordinates.weight, std=0.01)
+        nn.init.zeros_(self.coordinates.bias)
+
+    def forward(self, features: tuple[Tensor, ...]) -> Coords:
+        """Coordinates (B, K, 2)."""
+        flat: Tensor = self.coordinates(self.flatten(features[-1]))
+        # Coordinates keep full precision whatever the mixed precision around them: bf16 has 8 bits for 192 pixels.
+        return Coords(xy=torch.unflatten(flat, 1, (-1, 2)).float())

@@ -1,0 +1,211 @@
+"""The model that is trained and the model that ships: backbone -> neck -> head, with its codec, skeleton and folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from posestill.codecs.base import CodecConfig
+from posestill.files import write_whole
+from posestill.models.backbone import BackboneConfig
+from posestill.models.heads import HeadConfig
+from posestill.schema import Choice, Config, UserError, did_you_mean, validate
+from posestill.skeletons import Skeleton
+from posestill.types import Keypoints, PoseBatch, PoseOutput, Size, mean_prediction
+
+WEIGHTS = "model.safetensors"
+SETTINGS = "config.json"
+
+
+class NeckConfig(Config):
+    """Settings of a neck, a network from feature maps to feature maps."""
+
+    def build(self, feature_shape: tuple[int, int, int]) -> nn.Module:
+        """The network for a last feature map of (C, h, w)."""
+        raise NotImplementedError
+
+
+class ModelConfig(Config):
+    """A pose model: what it is made of and which input it reads."""
+
+    size: Size = (256, 192)
+    """(height, width) of the input, px"""
+    backbone: Annotated[BackboneConfig, Choice("backbones", otherwise=("timm", "model"))]
+    neck: Annotated[NeckConfig, Choice("necks")] | None = None
+    head: Annotated[HeadConfig, Choice("heads")]
+    codec: Annotated[CodecConfig, Choice("codecs")]
+    init_from: str | None = None
+    """FOLDER or FOLDER#PART: start from a saved model's weights, all of them or one part (`runs/a/best#backbone`)"""
+
+
+class PoseModel(nn.Module):
+    """A top-down pose model. It reads uint8 or 0..1 RGB crops and normalises them itself."""
+
+    mean: Tensor
+    std: Tensor
+    swap: Tensor
+
+    def __init__(self, config: ModelConfig, skeleton: Skeleton, *, pretrained: bool = True) -> None:
+        super().__init__()
+        self.config = config
+        self.skeleton = skeleton
+        self.lineage: dict[str, Any] = {}
+        """where the weights come from; kept in the model's folder"""
+        self.codec = config.codec.build(config.size)
+        self.backbone = config.backbone.build(config.size, pretrained=pretrained)
+        self.register_buffer("mean", torch.tensor(self.backbone.mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(self.backbone.std).view(3, 1, 1), persistent=False)
+        self.register_buffer("swap", torch.tensor(skeleton.swap), persistent=False)
+        shape = self._last_shape(self.backbone)
+        self.neck: nn.Module = nn.Identity() if config.neck is None else config.neck.build(shape)
+        if config.neck is not None:
+            shape = self._last_shape(lambda image: self.neck(self.backbone(image)))
+        self.head = config.head.build(shape, len(skeleton))
+        with torch.no_grad(), _evaluating(self):
+            self.codec.check(self(torch.zeros(1, 3, *config.size)), len(skeleton))
+
+    def forward(self, image: Tensor) -> PoseOutput:
+        """Prediction and features for crops (B, 3, H, W)."""
+        features = self.features(image)
+        return PoseOutput(prediction=self.head(features), features=features)
+
+    def features(self, image: Tensor) -> tuple[Tensor, ...]:
+        """(B, C_i, h_i, w_i) feature maps; the head reads the last one."""
+        if not torch.jit.is_tracing() and tuple(image.shape[-2:]) != tuple(self.config.size):
+            raise UserError(f"the model reads crops of {self.config.size} and was given {tuple(image.shape[-2:])}")
+        if image.dtype == torch.uint8:
+            image = image.float() / 255
+        features: tuple[Tensor, ...] = self.neck(self.backbone((image - self.mean) / self.std))
+        return features
+
+    def task_loss(self, output: PoseOutput, batch: PoseBatch) -> Tensor:
+        """The codec's loss of an output against the labels of its batch."""
+        target, weight = self.codec.encode(batch.keypoints, batch.weight)
+        return self.codec.loss(output.prediction, target, weight)
+
+    @torch.no_grad()
+    def predict(self, image: Tensor, *, flip_test: bool = False) -> Keypoints:
+        """Keypoints in input px for crops (B, 3, H, W); `flip_test` averages with the mirrored crop's prediction."""
+        with _evaluating(self):
+            prediction = self(image).prediction
+            if flip_test:
+                mirrored = self.codec.flip(self(image.flip(-1)).prediction, self.swap)
+                prediction = mean_prediction(prediction, mirrored)
+            return self.codec.decode(prediction)
+
+    def save(self, folder: Path) -> None:
+        """Write the folder that `PoseModel.load`, predict and export read: weights and their description."""
+        folder.mkdir(parents=True, exist_ok=True)
+        weights = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
+        write_whole(folder / WEIGHTS, lambda path: save_file(weights, path, metadata={"format": "pt"}))
+        described = {
+            "format": "posestill",
+            "model": self.config.model_copy(update={"init_from": None}).model_dump(mode="json"),
+            "skeleton": self.skeleton.model_dump(mode="json"),
+            "score": "trained" if self.codec.has_score else "none: every score is 1, persons rank by their box score",
+            "lineage": self.lineage,
+        }
+        text = json.dumps(described, indent=2)
+        write_whole(folder / SETTINGS, lambda path: path.write_text(text))
+
+    @staticmethod
+    def load(folder: Path) -> PoseModel:
+        """The model of a folder, in eval mode. Fails with a message that names the file and the key."""
+        described = read_description(folder)
+        model = PoseModel(
+            validate(ModelConfig, described["model"], where=f"{folder / SETTINGS}: model"),
+            validate(Skeleton, described["skeleton"], where=f"{folder / SETTINGS}: skeleton"),
+            pretrained=False,
+        )
+        model.load_weights(read_weights(folder), where=str(folder / WEIGHTS))
+        model.lineage = described.get("lineage", {})
+        return model.eval()
+
+    def load_weights(self, weights: dict[str, Tensor], *, where: str, part: str | None = None) -> None:
+        """Take weights over, all of the model's or those of one part (`backbone`); every key and shape must fit."""
+        target: nn.Module = self
+        if part is not None:
+            if not hasattr(self, part):
+                raise UserError(f"init_from: a model has no part '{part}'{did_you_mean(part, ['backbone', 'head'])}")
+            target = getattr(self, part)
+            prefix = f"{part}."
+            weights = {key[len(prefix) :]: value for key, value in weights.items() if key.startswith(prefix)}
+        own = target.state_dict()
+        problems = [f"missing {key}" for key in own if key not in weights]
+        problems += [f"unexpected {key}" for key in weights if key not in own]
+        problems += [
+            f"{key} is {tuple(weights[key].shape)}, wanted {tuple(value.shape)}"
+            for key, value in own.items()
+            if key in weights and weights[key].shape != value.shape
+        ]
+        if problems:
+            shown = "; ".join(problems[:3])
+            raise UserError(f"{where} does not fit this model ({len(problems)} keys): {shown}")
+        target.load_state_dict(weights)
+
+    def _last_shape(self, network: Any) -> tuple[int, int, int]:
+        with torch.no_grad(), _evaluating(self):
+            channels, height, width = network(torch.zeros(1, 3, *self.config.size))[-1].shape[1:]
+        return channels, height, width
+
+
+def build_model(config: ModelConfig, skeleton: Skeleton) -> PoseModel:
+    """A model ready to train: random or pretrained weights, then those of `init_from`."""
+    model = PoseModel(config, skeleton)
+    if config.init_from is not None:
+        folder, _, part = config.init_from.partition("#")
+        model.load_weights(read_weights(Path(folder)), where=f"model.init_from: {folder}", part=part or None)
+        model.lineage["init_from"] = config.init_from
+    if model.backbone.licence:
+        model.lineage["pretrained_licence"] = model.backbone.licence
+    return model
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """The `config.json` of a model folder, or a `UserError` that says what is wrong with it."""
+    path = folder / SETTINGS
+    if not path.is_file():
+        inner = next((name for name in ("best", "last") if (folder / name / SETTINGS).is_file()), None)
+        hint = (
+            f": did you mean {folder / inner}?" if inner else ": a model folder holds model.safetensors and config.json"
+        )
+        raise UserError(f"no model in {folder}{hint}")
+    try:
+        described = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path} is not valid JSON ({error})") from None
+    if not isinstance(described, dict) or described.get("format") != "posestill":
+        raise UserError(f'{path} was not written by posestill (no "format": "posestill")')
+    return described
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """The tensors of a model folder, or a `UserError` that names the file."""
+    path = folder / WEIGHTS
+    if not path.is_file():
+        raise UserError(f"no weights {path}: a model folder holds {WEIGHTS} and {SETTINGS}")
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise UserError(f"{path} is broken ({error}): copy it again") from None
+
+
+class _evaluating:
+    """Eval mode for a while: batch-norm statistics stay as they are."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.modes = [(each, each.training) for each in module.modules()]
+
+    def __enter__(self) -> None:
+        for module, _ in self.modes:
+            module.training = False
+
+    def __exit__(self, *_: object) -> None:
+        for module, training in self.modes:
+            module.training = training

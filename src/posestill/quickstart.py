@@ -1,0 +1,235 @@
+"""Distillation to look at: one small student trained four ways on synthetic people, compared, in a few minutes."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from concurrent.futures import Future, ProcessPoolExecutor, wait
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from posestill.bench import measure, surroundings
+from posestill.config import RunConfig, load_run
+from posestill.engine.evaluate import Evaluation, evaluate_model
+from posestill.engine.fit import fit
+from posestill.engine.log import RunLog
+from posestill.engine.setup import open_sources
+from posestill.files import write_json
+from posestill.metrics.stats import Difference, paired_difference
+from posestill.models.pose_model import PoseModel
+from posestill.page import curves, heading, page, paragraph, pictures, table
+from posestill.report import loss_curves, percent, read_metrics, side_by_side
+from posestill.teachers.checkpoint import BUNDLED
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to train the same student: a name, what the table calls it, and its changes to the recipe."""
+
+    name: str
+    title: str
+    changes: tuple[str, ...] = ()
+
+
+ALONE = Arm(
+    "alone", "student alone", ("method=supervised", "teacher=null", "data.people=400", "data.labelled_per_batch=null")
+)
+PSEUDO_LABEL = Arm("pseudo_label", "student on pseudo-labels", ("method=pseudo_label",))
+DISTILLED = Arm("distilled", "student distilled (tcd)")
+ALL_LABELS = Arm(
+    "all_labels", "reference: alone, all labels", ("method=supervised", "teacher=null", "data.labelled=null",
+                                                   "data.labelled_per_batch=null")
+)  # fmt: skip
+SHIFTS = ((ALONE, ALL_LABELS), (PSEUDO_LABEL, DISTILLED))
+"""Which arms one process trains after another: two processes of one thread beat one of two (QUICKSTART figures)."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the comparison."""
+
+    title: str
+    labels: int
+    unlabelled: int
+    metrics: Mapping[str, float]
+    similarity: np.ndarray
+    """(N,) OKS of each held-out person"""
+    seconds: float | None
+    """of training; None where nothing was trained here"""
+
+
+def run_quickstart(out: Path, *, steps: int | None = None, seed: int = 0) -> Path:
+    """Train all arms, print the comparison and write `report.html` and `quickstart.json` into `out`."""
+    began = time.monotonic()
+    log = RunLog(out)
+    changes = [f"seed={seed}", *([f"train.steps={steps}"] if steps else [])]
+    runs = {arm: load_run("quickstart", [*changes, *arm.changes]) for shift in SHIFTS for arm in shift}
+    for arm in runs:
+        if (out / arm.name / "config.yaml").is_file():  # an earlier quickstart's
+            shutil.rmtree(out / arm.name)
+    out.mkdir(parents=True, exist_ok=True)
+    log.say("One student of 64x48 crops, trained four ways on synthetic people (first use renders them) ...")
+    rows = _train_all(runs, out, log)
+
+    settings = runs[DISTILLED]
+    source = open_sources(settings).val
+    teacher = PoseModel.load(BUNDLED)
+    with log.bar("asking the teacher", len(source.people)) as bar:
+        shown = evaluate_model(teacher, source, flip_test=settings.evaluate.flip_test, progress=bar.advance)
+    rows = {"teacher": Row("teacher (bundled)", 0, 0, shown.metrics, shown.similarity, None), **rows}
+    sentence = summarise(rows, seed=seed)
+    models = {"teacher": teacher, **{arm.name: PoseModel.load(out / arm.name / "best") for arm in runs}}
+    lines = _table(rows, models)
+    for line in [["", *_HEADERS[1:]], *lines]:
+        log.say(f"{line[0]:<30}" + "".join(f"{each:>13}" for each in line[1:]))
+    log.say("")
+    log.say(sentence)
+    minutes = (time.monotonic() - began) / 60
+    conditions = (
+        f"{len(source.people)} held-out synthetic people, {shown.conditions['boxes']} boxes, flip test "
+        f"{'on' if shown.conditions['flip_test'] else 'off'}, input {settings.model.size[0]}x{settings.model.size[1]}, "
+        f"{settings.train.steps} steps of {settings.train.batch_size}, seed {seed}, {minutes:.1f} minutes in all."
+    )
+    log.say(conditions)
+    report = _write_report(out, sentence, conditions, lines, models, source, list(runs))
+    _write_figures(out, rows, sentence, settings, minutes)
+    log.say(f"Look at {report}")
+    return report
+
+
+def summarise(rows: Mapping[str, Row], *, seed: int) -> str:
+    """One honest sentence: what distillation gave here, how much of it plain pseudo-labels give, and what is not known."""
+    gain = paired_difference(rows["distilled"].similarity, rows["alone"].similarity)
+    control = paired_difference(rows["pseudo_label"].similarity, rows["alone"].similarity)
+    beyond = paired_difference(rows["distilled"].similarity, rows["pseudo_label"].similarity)
+    verdict = (
+        "more than" if beyond.low > 0 else "less than" if beyond.high < 0 else "not distinguishably different from"
+    )
+    return (
+        f"In this run distillation changed the student's mean OKS by {_signed(gain)} over training alone on the same "
+        f"labels; plain pseudo-labels alone gave {_signed(control)}, so the method itself gave {_signed(beyond)}, "
+        f"{verdict} plain pseudo-labels (95 % intervals over persons, seed {seed} only: another seed may differ by more)."
+    )
+
+
+def _signed(difference: Difference) -> str:
+    return f"{100 * difference.mean:+.1f} [{100 * difference.low:+.1f}, {100 * difference.high:+.1f}]"
+
+
+def _train_all(runs: Mapping[Arm, RunConfig], out: Path, log: RunLog) -> dict[str, Row]:
+    workers = min(len(SHIFTS), os.cpu_count() or 1)
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    total = sum(config.train.steps or 0 for config in runs.values())
+    rows: dict[str, Row] = {}
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        futures: list[Future[dict[str, Row]]] = [
+            pool.submit(_train_shift, [(arm, runs[arm]) for arm in shift], out, threads) for shift in SHIFTS
+        ]
+        with log.bar("training four students", total) as bar:
+            told, waiting = 0, set(futures)
+            while waiting:
+                done, waiting = wait(waiting, timeout=1)
+                reached = sum(_last_step(out / arm.name / "metrics.jsonl") for arm in runs)
+                bar.advance(reached - told)
+                told = reached
+                for future in done:
+                    rows.update(future.result())
+    return {arm.name: rows[arm.name] for arm in runs}
+
+
+def _train_shift(arms: list[tuple[Arm, RunConfig]], out: Path, threads: int) -> dict[str, Row]:
+    """Train some arms one after another in this process, on sources that are opened and rendered once."""
+    torch.set_num_threads(threads)
+    sources = open_sources(arms[0][1])
+    rows = {}
+    for arm, config in arms:
+        result = fit(config, out / arm.name, sources=sources, quiet=True)
+        people = config.data.people or len(sources.train.people)
+        labels = people if config.data.labelled is None else config.data.labelled
+        evaluation: Evaluation = result.evaluation
+        rows[arm.name] = Row(
+            title=arm.title,
+            labels=labels,
+            unlabelled=people - labels,
+            metrics=evaluation.metrics,
+            similarity=evaluation.similarity,
+            seconds=result.seconds,
+        )
+    return rows
+
+
+def _last_step(path: Path) -> int:
+    try:
+        return int(json.loads(path.read_text().splitlines()[-1])["step"])
+    except (OSError, IndexError, ValueError):  # not begun, or a line that is being written
+        return 0
+
+
+_HEADERS = ["", "labels", "unlabelled", "AP", "mean OKS", "parameters", "MACs", "ms/crop", "training s"]
+
+
+def _table(rows: Mapping[str, Row], models: Mapping[str, PoseModel]) -> list[list[str]]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    costs = {name: measure(model) for name, model in models.items()}
+    torch.set_num_threads(threads)
+    return [
+        [
+            row.title,
+            f"{row.labels:,}" if row.labels else "–",
+            f"{row.unlabelled:,}" if row.labels else "–",
+            percent(row.metrics["AP"]),
+            percent(row.metrics["mean_oks"]),
+            f"{costs[name].parameters / 1e6:.2f} M",
+            f"{costs[name].macs / 1e6:.1f} M",
+            f"{costs[name].milliseconds:.1f}",
+            "–" if row.seconds is None else f"{row.seconds:.0f}",
+        ]
+        for name, row in rows.items()
+    ]
+
+
+def _write_report(
+    out: Path, sentence: str, conditions: str, lines: list[list[str]], models: Mapping[str, PoseModel], source: Any,
+    arms: list[Arm],
+) -> Path:  # fmt: skip
+    losses = {arm.title: loss_curves(read_metrics(out / arm.name / "metrics.jsonl"))["task"] for arm in arms}
+    parts = [
+        paragraph(sentence, strong=True),
+        table(_HEADERS, lines),
+        paragraph(conditions + " Milliseconds: batch 1, one thread, median of 30."),
+        paragraph(
+            "The students have no trained confidence: their persons rank by box score, all equal here, which costs AP "
+            "that the teacher's own scores earn. Mean OKS compares them fairly."
+        ),
+        heading("The same people, seen by each"),
+        pictures(*side_by_side(models, source, count=10)),
+        heading("Loss on the labels"),
+        curves(losses, across="steps", up="task loss"),
+    ]
+    path = out / "report.html"
+    path.write_text(page("posestill quickstart", parts))
+    return path
+
+
+def _write_figures(out: Path, rows: Mapping[str, Row], sentence: str, settings: RunConfig, minutes: float) -> None:
+    figures = {
+        "command": "posestill quickstart",
+        "sentence": sentence,
+        "minutes": round(minutes, 2),
+        "rows": {
+            name: {**{key: value for key, value in asdict(row).items() if key != "similarity"}}
+            for name, row in rows.items()
+        },
+        "settings": settings.model_dump(mode="json"),
+        "surroundings": surroundings(),
+    }
+    write_json(out / "quickstart.json", figures)

@@ -1,0 +1,187 @@
+"""The keypoints of a dataset: names, mirror partners, edges, OKS spreads. A skeleton travels with data and models."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import model_validator
+
+from posestill.schema import Config, UserError, did_you_mean
+
+
+class Skeleton(Config):
+    """K keypoints and how they belong together. All indices are 0-based."""
+
+    names: tuple[str, ...]
+    """(K,)"""
+    swap: tuple[int, ...]
+    """(K,) index of the mirror partner; a keypoint on the midline is its own"""
+    edges: tuple[tuple[int, int], ...] = ()
+    oks_sigmas: tuple[float, ...]
+    """(K,) the per-keypoint spread of OKS (COCO's `sigmas`)"""
+    upper: tuple[int, ...] = ()
+    """keypoints of the upper half, for the half-body augmentation; empty: that augmentation does nothing"""
+    pck_pair: tuple[int, int] | None = None
+    """the two keypoints whose distance normalises PCK, or None: the longer side of the bbox does"""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Skeleton:
+        count = len(self.names)
+        for field in ("swap", "oks_sigmas"):
+            if len(getattr(self, field)) != count:
+                raise ValueError(f"{field} has {len(getattr(self, field))} entries for {count} keypoint names")
+        indices = [*self.swap, *self.upper, *(self.pck_pair or ()), *(end for edge in self.edges for end in edge)]
+        if any(not 0 <= index < count for index in indices):
+            raise ValueError(f"an index lies outside 0..{count - 1}")
+        if any(self.swap[self.swap[index]] != index for index in range(count)):
+            raise ValueError("swap must be its own inverse: the partner of a keypoint's partner is the keypoint")
+        if len(set(self.names)) != count:
+            raise ValueError("two keypoints share a name")
+        return self
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def lower(self) -> tuple[int, ...]:
+        """The keypoints that are not in the upper half."""
+        return tuple(index for index in range(len(self)) if index not in self.upper)
+
+
+def from_category(category: Mapping[str, Any], metainfo: Mapping[str, Any] | None = None) -> Skeleton:
+    """The skeleton of a COCO category, completed by `metainfo` (see `read_metainfo`) where the category is silent.
+
+    A COCO category's `skeleton` is 1-based. Mirror partners come from left_/right_ in the names. Spreads that nothing
+    gives are taken from the COCO keypoint of the same name, else 0.079 (CrowdPose's value for the head and neck).
+    """
+    metainfo = metainfo or {}
+    names = tuple(metainfo.get("names") or category.get("keypoints") or ())
+    if not names:
+        raise UserError(f"category '{category.get('name')}' lists no keypoints: a pose dataset needs their names")
+    if category.get("keypoints") and tuple(category["keypoints"]) != names:
+        raise UserError(
+            f"the metainfo file names {len(names)} keypoints ({names[0]}, ...) and the category "
+            f"{len(category['keypoints'])} ({category['keypoints'][0]}, ...): they must be the same, in the same order"
+        )
+    pairs = metainfo.get("flip_pairs")
+    swap = _swap_of_names(names) if pairs is None else _swap_of_pairs(pairs, len(names))
+    edges = metainfo.get("skeleton")
+    if edges is None:
+        edges = [[start - 1, end - 1] for start, end in category.get("skeleton", [])]
+    upper = metainfo.get("upper_body")
+    if upper is None:
+        upper = [index for index, name in enumerate(names) if _is_upper(name)]
+    pair = metainfo.get("pck_norm")
+    return Skeleton(
+        names=names,
+        swap=swap,
+        edges=tuple((int(start), int(end)) for start, end in edges),
+        oks_sigmas=tuple(metainfo.get("sigmas") or [_known_sigma(name) for name in names]),
+        upper=tuple(upper),
+        pck_pair=(names.index(pair[0]), names.index(pair[1])) if pair else None,
+    )
+
+
+def read_metainfo(path: Path, names: Sequence[str] = ()) -> dict[str, Any]:
+    """A metainfo JSON: names, skeleton (0-based), flip_pairs, sigmas, upper_body, pck_norm; or several by name.
+
+    When the file holds several skeletons the one whose names equal `names` is returned.
+    """
+    try:
+        content = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"no metainfo file {path}: correct data.metainfo or leave it out") from None
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path} is not valid JSON ({error})") from None
+    if "names" in content:
+        return dict(content)
+    for entry in content.values():
+        if isinstance(entry, dict) and tuple(entry.get("names", ())) == tuple(names):
+            return dict(entry)
+    raise UserError(f"{path} holds no skeleton with the dataset's {len(names)} keypoint names")
+
+
+def _swap_of_pairs(pairs: Sequence[Sequence[int]], count: int) -> tuple[int, ...]:
+    swap = list(range(count))
+    for one, other in pairs:
+        swap[one], swap[other] = other, one
+    return tuple(swap)
+
+
+def _swap_of_names(names: tuple[str, ...]) -> tuple[int, ...]:
+    position = {name: index for index, name in enumerate(names)}
+    partners = []
+    for index, name in enumerate(names):
+        partner = _mirror_name(name)
+        partners.append(position.get(partner, index) if partner else index)
+        if partner and partner not in position:
+            hint = did_you_mean(partner, names)
+            raise UserError(f"keypoint '{name}' has no partner '{partner}'{hint}: rename it or give flip_pairs")
+    return tuple(partners)
+
+
+_SIDES = (("left", "right"), ("Left", "Right"), ("LEFT", "RIGHT"))
+
+
+def _mirror_name(name: str) -> str | None:
+    """`left_eye` -> `right_eye`, `eye.l` -> `eye.r`; None when the name has no side."""
+    for left, right in _SIDES:
+        if left in name:
+            return name.replace(left, right)
+        if right in name:
+            return name.replace(right, left)
+    for left, right in (("l", "r"), ("L", "R")):
+        for separator in "_-. ":
+            for one, other in ((left, right), (right, left)):
+                if name.startswith(one + separator):
+                    return other + name[1:]
+                if name.endswith(separator + one):
+                    return name[:-1] + other
+    return None
+
+
+_UPPER_WORDS = ("nose", "eye", "ear", "head", "neck", "shoulder", "elbow", "wrist", "hand", "face", "thorax")
+
+
+def _is_upper(name: str) -> bool:
+    return bool(_words(name) & set(_UPPER_WORDS))
+
+
+def _words(name: str) -> set[str]:
+    """`leftEar_top` -> {left, ear, top}: whole words, so that a `forearm` is no ear."""
+    return {word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name)}
+
+
+_COCO_SIGMAS = {
+    "nose": 0.026, "eye": 0.025, "ear": 0.035, "shoulder": 0.079, "elbow": 0.072, "wrist": 0.062, "hip": 0.107,
+    "knee": 0.087, "ankle": 0.089,
+}  # fmt: skip
+"""The published spreads of COCO's keypoint evaluation, by body part."""
+
+
+def _known_sigma(name: str) -> float:
+    return next((sigma for part, sigma in _COCO_SIGMAS.items() if part in _words(name)), 0.079)
+
+
+_COCO_17_NAMES = (
+    "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow",
+    "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle",
+    "right_ankle",
+)  # fmt: skip
+
+COCO_17 = Skeleton(
+    names=_COCO_17_NAMES,
+    swap=_swap_of_names(_COCO_17_NAMES),
+    edges=(
+        (15, 13), (13, 11), (16, 14), (14, 12), (11, 12), (5, 11), (6, 12), (5, 6), (5, 7), (6, 8), (7, 9), (8, 10),
+        (1, 2), (0, 1), (0, 2), (1, 3), (2, 4), (3, 5), (4, 6),
+    ),
+    oks_sigmas=tuple(_known_sigma(name) for name in _COCO_17_NAMES),
+    upper=tuple(range(11)),
+    pck_pair=(5, 12),
+)  # fmt: skip
+"""COCO's 17 body keypoints."""

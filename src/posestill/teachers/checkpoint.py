@@ -1,0 +1,31 @@
+"""Teachers from model folders: one that you trained, or the small one that comes with posestill."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from posestill.models.pose_model import PoseModel
+from posestill.teachers.base import ModelTeacher, Teacher, TeacherConfig
+
+BUNDLED = Path(__file__).parent.parent / "assets" / "teacher"
+"""A half-width residual heatmap model, trained on synthetic people; `results/` has its figures."""
+
+
+class CheckpointConfig(TeacherConfig):
+    """A model folder: `teacher: runs/teacher/best`."""
+
+    path: Path
+
+    def build(self) -> Teacher:
+        """The folder's model as a teacher."""
+        model = PoseModel.load(self.path)
+        model.lineage = {**model.lineage, "path": str(self.path)}
+        return ModelTeacher(model)
+
+
+class BundledConfig(TeacherConfig):
+    """The small teacher that comes with posestill: COCO-17, trained on synthetic people only."""
+
+    def build(self) -> Teacher:
+        """The bundled model as a teacher."""
+        return ModelTeacher(PoseModel.load(BUNDLED))

@@ -1,0 +1,113 @@
+import math
+
+import pytest
+import torch
+
+from posestill.codecs.heatmap import HeatmapConfig, decode_maps, draw_gaussians
+from posestill.schema import UserError
+from posestill.types import Coords, Heatmaps, PoseOutput
+
+SIZE = (256, 192)
+
+
+def places(count=200, seed=0, margin=24.0):
+    draw = torch.rand(count, 1, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return margin + draw * (torch.tensor([SIZE[1], SIZE[0]]) - 1 - 2 * margin)
+
+
+@pytest.mark.parametrize(
+    ("decoder", "worst"),
+    # input px at stride 4: a cell's half diagonal; a quarter's; DARK's smoothing is exact on a Gaussian; the window cuts
+    [("argmax", 2.9), ("quarter", 1.5), ("dark", 0.02), ("local", 0.2)],
+)
+def test_an_unbiased_target_decodes_to_where_it_was_drawn(decoder, worst):
+    codec = HeatmapConfig(decoder=decoder).build(SIZE)
+    xy = places()
+    target, _ = codec.encode(xy, torch.ones(200, 1))
+    found = codec.decode(Heatmaps(maps=target))
+    assert (found.xy - xy).norm(dim=-1).max() < worst
+    assert (found.score > 0.9).all()
+
+
+def test_the_plain_target_peaks_at_the_nearest_cell_and_ends_at_three_sigma():
+    codec = HeatmapConfig(target="plain").build(SIZE)
+    target, _ = codec.encode(torch.tensor([[[101.0, 50.0]]]), torch.ones(1, 1))
+    row, column = divmod(int(target.flatten().argmax()), 48)
+    assert (column, row) == (25, 13)  # floor(101 / 4 + 0.5), floor(50 / 4 + 0.5)
+    assert target[0, 0, 13, 25] == 1
+    assert target[0, 0, 13, 25 + 6] == pytest.approx(math.exp(-36 / 8))
+    assert target[0, 0, 13, 25 + 7] == 0
+
+
+def test_a_gaussian_value_worked_by_hand():
+    maps = draw_gaussians(torch.tensor([[[3.5, 2.0]]]), (6, 8), sigma=2.0)
+    assert maps[0, 0, 4, 5] == pytest.approx(math.exp(-(1.5**2 + 2**2) / 8))
+
+
+def test_a_keypoint_just_outside_still_draws_its_tail_and_one_far_outside_loses_its_weight():
+    codec = HeatmapConfig().build(SIZE)
+    xy = torch.tensor([[[-10.0, 100.0], [-60.0, 100.0]]])
+    target, weight = codec.encode(xy, torch.ones(1, 2))
+    assert weight.tolist() == [[1.0, 0.0]]
+    assert target[0, 0].max() > 0.1
+    assert target[0, 1].max() == 0
+
+
+def test_flipping_twice_is_the_identity_when_the_shift_is_off():
+    codec = HeatmapConfig(flip_shift=False).build(SIZE)
+    maps, swap = torch.randn(2, 3, 64, 48), torch.tensor([0, 2, 1])
+    twice = codec.flip(codec.flip(Heatmaps(maps), swap), swap)
+    assert torch.equal(twice.maps, maps)
+
+
+def test_the_shift_brings_a_mirrored_map_back_onto_the_upright_one():
+    codec = HeatmapConfig().build(SIZE)
+    xy = places(8)
+    mirrored = torch.stack([SIZE[1] - 1 - xy[..., 0], xy[..., 1]], dim=-1)
+    upright, _ = codec.encode(xy, torch.ones(8, 1))
+    back = codec.flip(Heatmaps(codec.encode(mirrored, torch.ones(8, 1))[0]), torch.tensor([0]))
+    shift = (codec.decode(back).xy - codec.decode(Heatmaps(upright)).xy).double()
+    # mirrored map: 47 - (191 - x) / 4 = x / 4 - 3 / 4, moved right by one: a quarter map px, one input px
+    torch.testing.assert_close(shift[..., 0].mean(), torch.tensor(1.0, dtype=torch.float64), atol=0.05, rtol=0)
+
+
+def test_dark_does_not_step_from_a_border_or_a_flat_map():
+    maps = torch.zeros(1, 2, 8, 6)
+    maps[0, 0, 0, 0] = 1
+    xy, peak = decode_maps(maps, "dark", sigma=2.0)
+    assert xy[0].tolist() == [[0, 0], [0, 0]]
+    assert peak.tolist() == [[1, 0]]
+
+
+def test_local_expectation_survives_weak_peaks_that_ruin_a_global_mean():
+    xy = places(100)
+    clean = draw_gaussians(xy / 4, (64, 48), 2.0) * 0.4
+    noisy = clean + 0.03 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(1), dtype=clean.dtype)
+    found, _ = decode_maps(noisy, "local", sigma=2.0)
+    assert (found - xy / 4).norm(dim=-1).mean() < 0.3  # specs/ocd_tcd.md section 11 measured 0.147
+
+
+def test_the_loss_is_the_mean_square_over_maps_and_all_keypoints():
+    codec = HeatmapConfig(stride=4, sigma=1.0).build((16, 16))
+    target = torch.zeros(1, 2, 4, 4)
+    prediction = Heatmaps(maps=torch.full((1, 2, 4, 4), 0.5))
+    assert codec.loss(prediction, target, torch.tensor([[1.0, 0.0]])) == pytest.approx(0.25 / 2)
+    labelled = HeatmapConfig(stride=4, sigma=1.0, normalise="labelled").build((16, 16))
+    assert labelled.loss(prediction, target, torch.tensor([[1.0, 0.0]])) == pytest.approx(0.25)
+    assert labelled.loss(prediction, target, torch.zeros(1, 2)) == 0
+
+
+def test_a_size_off_the_stride_is_refused_with_both_named():
+    with pytest.raises(UserError, match=r"\(256, 190\) is not a multiple of the heatmap stride 4"):
+        HeatmapConfig().build((256, 190))
+
+
+def test_maps_of_another_size_are_refused_with_both_sizes_and_the_stride():
+    codec = HeatmapConfig().build(SIZE)
+    with pytest.raises(UserError, match=r"maps of \(32, 24\).*expects \(64, 48\).*stride 4"):
+        codec.check(PoseOutput(Heatmaps(torch.zeros(1, 17, 32, 24)), ()), 17)
+
+
+def test_a_coordinate_head_under_a_heatmap_codec_is_refused():
+    with pytest.raises(UserError, match="returns Coords and the codec reads Heatmaps"):
+        HeatmapConfig().build(SIZE).check(PoseOutput(Coords(torch.zeros(1, 17, 2)), ()), 17)

@@ -1,0 +1,92 @@
+import json
+
+import pytest
+
+from posestill.schema import UserError
+from posestill.skeletons import COCO_17, Skeleton, from_category, read_metainfo
+
+
+def category(*names, **more):
+    return {"id": 1, "name": "thing", "keypoints": list(names), **more}
+
+
+def test_coco_17_has_the_published_spreads_and_mirror_partners():
+    assert COCO_17.oks_sigmas == (
+        0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072, 0.062, 0.062, 0.107, 0.107, 0.087, 0.087, 0.089,
+        0.089,
+    )  # fmt: skip
+    assert COCO_17.swap == (0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15)
+    assert COCO_17.lower == (11, 12, 13, 14, 15, 16)
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [("left_eye", "right_eye"), ("eyeLeft", "eyeRight"), ("L_hip", "R_hip"), ("hip.l", "hip.r"), ("knee-R", "knee-L")],
+)
+def test_partners_are_found_by_the_usual_ways_to_name_sides(left, right):
+    assert from_category(category("tail", left, right)).swap == (0, 2, 1)
+
+
+def test_a_side_without_its_partner_is_an_error_that_suggests_one():
+    with pytest.raises(UserError, match="'left_eye' has no partner 'right_eye'; did you mean 'rigth_eye'"):
+        from_category(category("left_eye", "rigth_eye"))
+
+
+def test_a_category_skeleton_is_one_based_and_ours_is_not():
+    skeleton = from_category(category("a", "b", "c", skeleton=[[1, 2], [2, 3]]))
+    assert skeleton.edges == ((0, 1), (1, 2))
+
+
+def test_unknown_spreads_come_from_the_same_body_part_of_coco():
+    skeleton = from_category(category("left_elbow", "right_elbow", "neck", "forearm"))
+    assert skeleton.oks_sigmas == (0.072, 0.072, 0.079, 0.079)  # a forearm is no ear
+    assert skeleton.upper == (0, 1, 2)
+
+
+def test_metainfo_completes_the_category(lsp_photos):
+    content = json.loads((lsp_photos / "annotations" / "tune.json").read_text())
+    skeleton = from_category(content["categories"][0], read_metainfo(lsp_photos / "metainfo.json"))
+    assert len(skeleton) == 14
+    assert skeleton.names[skeleton.swap[skeleton.names.index("left_hip")]] == "right_hip"
+    assert skeleton.pck_pair == (skeleton.names.index("left_shoulder"), skeleton.names.index("right_hip"))
+
+
+def test_a_metainfo_file_of_several_skeletons_gives_the_one_of_the_names(coco_sample):
+    info = read_metainfo(coco_sample / "metainfo.json", COCO_17.names)
+    assert tuple(info["sigmas"]) == COCO_17.oks_sigmas
+    assert from_category(category(*COCO_17.names), info).swap == COCO_17.swap
+    with pytest.raises(UserError, match="no skeleton with the dataset's 2 keypoint names"):
+        read_metainfo(coco_sample / "metainfo.json", ("a", "b"))
+
+
+def test_metainfo_that_contradicts_the_category_is_refused():
+    with pytest.raises(UserError, match="must be the same, in the same order"):
+        from_category(category("a", "b"), {"names": ["b", "a"]})
+
+
+def test_missing_and_broken_metainfo_files_are_named(tmp_path):
+    with pytest.raises(UserError, match=r"no metainfo file .*gone\.json"):
+        read_metainfo(tmp_path / "gone.json")
+    (tmp_path / "broken.json").write_text("{")
+    with pytest.raises(UserError, match=r"broken\.json is not valid JSON"):
+        read_metainfo(tmp_path / "broken.json")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"swap": (0, 1)}, "swap has 2 entries for 3"),
+        ({"swap": (1, 2, 0)}, "its own inverse"),
+        ({"edges": ((0, 3),)}, "outside 0..2"),
+        ({"names": ("a", "a", "b")}, "share a name"),
+    ],
+)
+def test_a_skeleton_that_does_not_fit_together_is_refused(changes, message):
+    given = {"names": ("a", "b", "c"), "swap": (0, 1, 2), "oks_sigmas": (0.1, 0.1, 0.1), **changes}
+    with pytest.raises(ValueError, match=message):
+        Skeleton(**given)
+
+
+def test_a_category_without_keypoints_is_refused():
+    with pytest.raises(UserError, match="lists no keypoints"):
+        from_category({"id": 1, "name": "car"})
