@@ -44,9 +44,12 @@ class DotSource:
             keypoints[rng.integers(4), 2] = rng.choice([0, 1, 2])
             people.append(
                 Person(
-                    id=index + 1, image_id=index + 1, bbox=np.concatenate([low, extent]),
-                    keypoints=None if index < unlabelled else keypoints, area=float(extent.prod()) * 0.53,
-                )  # fmt: skip
+                    id=index + 1,
+                    image_id=index + 1,
+                    bbox=np.concatenate([low, extent]),
+                    keypoints=None if index < unlabelled else keypoints,
+                    area=float(extent.prod()) * 0.53,
+                )
             )
             people[-1].__dict__["places"] = places
         self.people = people

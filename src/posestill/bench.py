@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import platform
 import statistics
 import time
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -53,29 +51,6 @@ def measure(model: PoseModel, *, repeats: int = 30, warmup: int = 5) -> Cost:
         fastest=min(times),
         slowest=max(times),
     )
-
-
-def surroundings() -> dict[str, Any]:
-    """The hardware and versions that a figure was measured on."""
-    import posestill
-
-    return {
-        "posestill": posestill.__version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "processor": _processor(),
-        "threads": torch.get_num_threads(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-    }
-
-
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo") as lines:
-            return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
-    except OSError:
-        return platform.processor()
 
 
 def _wait(device: torch.device) -> None:

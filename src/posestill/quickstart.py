@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from posestill.bench import measure, surroundings
+from posestill.bench import measure
 from posestill.config import RunConfig, load_run
 from posestill.engine.evaluate import Evaluation, evaluate_model
 from posestill.engine.fit import fit
 from posestill.engine.log import RunLog
 from posestill.engine.setup import open_sources
+from posestill.engine.surroundings import run_hash, surroundings
 from posestill.files import write_json
 from posestill.metrics.stats import Difference, paired_difference
 from posestill.models.pose_model import PoseModel
@@ -39,17 +40,13 @@ class Arm:
     changes: tuple[str, ...] = ()
 
 
-ALONE = Arm(
-    "alone", "student alone", ("method=supervised", "teacher=null", "data.people=400", "data.labelled_per_batch=null")
-)
+_NO_TEACHER = ("method=supervised", "teacher=null", "data.labelled_per_batch=null")
+ALONE = Arm("alone", "student alone", (*_NO_TEACHER, "data.people=LABELLED"))
 PSEUDO_LABEL = Arm("pseudo_label", "student on pseudo-labels", ("method=pseudo_label",))
 DISTILLED = Arm("distilled", "student distilled (tcd)")
-ALL_LABELS = Arm(
-    "all_labels", "reference: alone, all labels", ("method=supervised", "teacher=null", "data.labelled=null",
-                                                   "data.labelled_per_batch=null")
-)  # fmt: skip
+ALL_LABELS = Arm("all_labels", "reference: alone, all labels", (*_NO_TEACHER, "data.labelled=null"))
 SHIFTS = ((ALONE, ALL_LABELS), (PSEUDO_LABEL, DISTILLED))
-"""Which arms one process trains after another: two processes of one thread beat one of two (QUICKSTART figures)."""
+"""Which arms one process trains after another: two processes of one thread beat one of two."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +68,12 @@ def run_quickstart(out: Path, *, steps: int | None = None, seed: int = 0) -> Pat
     began = time.monotonic()
     log = RunLog(out)
     changes = [f"seed={seed}", *([f"train.steps={steps}"] if steps else [])]
-    runs = {arm: load_run("quickstart", [*changes, *arm.changes]) for shift in SHIFTS for arm in shift}
+    labelled = load_run("quickstart").data.labelled
+    runs = {
+        arm: load_run("quickstart", [*changes, *(each.replace("LABELLED", str(labelled)) for each in arm.changes)])
+        for shift in SHIFTS
+        for arm in shift
+    }
     for arm in runs:
         if (out / arm.name / "config.yaml").is_file():  # an earlier quickstart's
             shutil.rmtree(out / arm.name)
@@ -106,17 +108,15 @@ def run_quickstart(out: Path, *, steps: int | None = None, seed: int = 0) -> Pat
 
 
 def summarise(rows: Mapping[str, Row], *, seed: int) -> str:
-    """One honest sentence: what distillation gave here, how much of it plain pseudo-labels give, and what is not known."""
+    """One honest sentence: what distillation gave here, how much of it pseudo-labels give, what is not known."""
     gain = paired_difference(rows["distilled"].similarity, rows["alone"].similarity)
     control = paired_difference(rows["pseudo_label"].similarity, rows["alone"].similarity)
     beyond = paired_difference(rows["distilled"].similarity, rows["pseudo_label"].similarity)
-    verdict = (
-        "more than" if beyond.low > 0 else "less than" if beyond.high < 0 else "not distinguishably different from"
-    )
+    verdict = "more than" if beyond.low > 0 else "less than" if beyond.high < 0 else "not distinguishable from"
     return (
         f"In this run distillation changed the student's mean OKS by {_signed(gain)} over training alone on the same "
         f"labels; plain pseudo-labels alone gave {_signed(control)}, so the method itself gave {_signed(beyond)}, "
-        f"{verdict} plain pseudo-labels (95 % intervals over persons, seed {seed} only: another seed may differ by more)."
+        f"{verdict} plain pseudo-labels (95 % intervals over persons; seed {seed} only, another may differ by more)."
     )
 
 
@@ -230,6 +230,7 @@ def _write_figures(out: Path, rows: Mapping[str, Row], sentence: str, settings: 
             for name, row in rows.items()
         },
         "settings": settings.model_dump(mode="json"),
+        "settings_hash": run_hash(settings),
         "surroundings": surroundings(),
     }
     write_json(out / "quickstart.json", figures)

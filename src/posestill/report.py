@@ -40,7 +40,7 @@ def write_run_report(result: FitResult, config: RunConfig) -> Path:
         heading("Losses"),
         curves(loss_curves(rows), across="steps", up="loss"),
         heading("Pictures"),
-        pictures(*side_by_side({"model": PoseModel.load(folder / "best")}, config.data.val.build(), count=8)),
+        pictures(*side_by_side({"model": PoseModel.load(folder / "best")}, result.sources.val, count=8)),
         heading("Per keypoint"),
         table(
             ["keypoint", "PCK x 100", "normalised error x 100"],

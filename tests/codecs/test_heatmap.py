@@ -17,7 +17,7 @@ def places(count=200, seed=0, margin=24.0):
 
 @pytest.mark.parametrize(
     ("decoder", "worst"),
-    # input px at stride 4: a cell's half diagonal; a quarter's; DARK's smoothing is exact on a Gaussian; the window cuts
+    # input px at stride 4: half a cell's diagonal; a quarter's; DARK is exact on a Gaussian; the window cuts its tail
     [("argmax", 2.9), ("quarter", 1.5), ("dark", 0.02), ("local", 0.2)],
 )
 def test_an_unbiased_target_decodes_to_where_it_was_drawn(decoder, worst):

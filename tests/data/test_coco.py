@@ -68,7 +68,10 @@ def test_the_usual_tree_is_accepted_as_it_is(tmp_path):
     [
         ({"annotations": [{"id": 1, "image_id": 5}]}, "annotation 1 lacks a proper 'bbox'"),
         ({"annotations": [{"id": 1, "image_id": 5, "bbox": [1, 2]}]}, "bbox of 2 numbers"),
-        ({"annotations": [{"id": 1, "image_id": 5, "bbox": [0, 0, 1, 1], "keypoints": [1, 2, 2]}]}, "3 keypoint numbers"),
+        (
+            {"annotations": [{"id": 1, "image_id": 5, "bbox": [0, 0, 1, 1], "keypoints": [1, 2, 2]}]},
+            "3 keypoint numbers",
+        ),
         ({"annotations": [{"id": 1, "image_id": 6, "bbox": [0, 0, 1, 1]}]}, r"1 image_ids .*\(such as 6\)"),
         ({"categories": [{"id": 1, "name": "car"}]}, "found 0 .*car"),
         ({"images": [{"id": 5, "file_name": "gone.png"}]}, r"names gone\.png, which .* does not hold"),

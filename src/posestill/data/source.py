@@ -15,8 +15,15 @@ from posestill.types import Person
 class PoseSource(Protocol):
     """Persons with their boxes (and labels, where there are any), and the images they stand in."""
 
-    skeleton: Skeleton
-    people: Sequence[Person]
+    @property
+    def skeleton(self) -> Skeleton:
+        """The keypoints of these people."""
+        ...
+
+    @property
+    def people(self) -> Sequence[Person]:
+        """All of them, in a fixed order."""
+        ...
 
     def image(self, image_id: int) -> np.ndarray:
         """(H, W, 3) uint8 RGB. A source may be read by several processes: no call changes another's answer."""

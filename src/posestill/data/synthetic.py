@@ -127,9 +127,7 @@ class SyntheticSource:
         outside = (places < 0).any(axis=1) | (places > [width - 1, height - 1]).any(axis=1)
         keypoints = np.concatenate([places, visibility[:, None]], axis=1)  # (17, 3)
         keypoints[outside] = 0
-        lengths = np.linalg.norm(figures.ends[index, :, 0] - figures.ends[index, :, 1], axis=-1)  # (P,)
-        # What the capsules cover, less a fifth for their overlaps.
-        area = 0.8 * float((lengths * figures.radii[index].sum(axis=-1)).sum())
+        area = _silhouette(figures, index)
         return Person(id=index, image_id=index, bbox=bbox, keypoints=keypoints, area=min(area, 0.9 * bbox[2] * bbox[3]))
 
     def _occluders(self, index: int) -> list[np.ndarray]:
@@ -158,6 +156,15 @@ class SyntheticSource:
         for occluder in self._occluders(index):
             _fill(image, occluder, _muted(rng, 30, 220))
         return _develop(image, rng, self.profile.noise)
+
+
+def _silhouette(figures: Figures, index: int) -> float:
+    """About how many px a body covers, without drawing it: torso and capsules. Overlaps and outlines even out."""
+    lengths = np.linalg.norm(figures.ends[index, :, 0] - figures.ends[index, :, 1], axis=-1)  # (P,)
+    radii = figures.radii[index]  # (P, 2)
+    capsules = lengths * radii.sum(axis=-1) + np.pi / 2 * (radii**2).sum(axis=-1)
+    torso = max(cv2.contourArea(figures.hull[index].astype(np.float32)), float(capsules[0]))
+    return float(1.25 * torso + 1.05 * capsules[1:].sum())
 
 
 def _render_some(config: SyntheticConfig, indices: range) -> list[np.ndarray]:

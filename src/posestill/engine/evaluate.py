@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -30,8 +30,8 @@ class EvaluateConfig(Config):
     batch_size: int = 64
     every: float | None = None
     """during training, in the unit of the run's length (epochs or steps); None: at the end only"""
-    best_by: str = "mean_oks"
-    """which figure picks `best/`: mean_oks, AP or PCK"""
+    best_by: Literal["mean_oks", "AP", "PCK"] = "mean_oks"
+    """which figure picks `best/`"""
 
 
 @dataclass(frozen=True)

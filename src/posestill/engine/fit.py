@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -20,6 +21,7 @@ from posestill.engine.evaluate import Evaluation, evaluate_model
 from posestill.engine.log import RunLog
 from posestill.engine.optim import build_optimiser, learning_rate_factor, set_learning_rate
 from posestill.engine.setup import Parts, Sources, open_sources, set_up
+from posestill.engine.surroundings import run_hash, surroundings
 from posestill.files import write_json
 from posestill.methods.base import Distiller
 from posestill.models.pose_model import PoseModel
@@ -32,6 +34,7 @@ class FitResult:
     """What a run left behind."""
 
     folder: Path
+    sources: Sources
     evaluation: Evaluation
     """of the last step"""
     seconds: float
@@ -102,7 +105,9 @@ def fit(
     if evaluation is None:  # nothing was left to train, or the run was told to stop before its end
         evaluation = run.figures()
     accelerator.end_training()
-    return FitResult(folder=folder, evaluation=evaluation, seconds=run.seconds, is_main_process=main)
+    return FitResult(
+        folder=folder, sources=parts.sources, evaluation=evaluation, seconds=run.seconds, is_main_process=main
+    )
 
 
 class _Run:
@@ -199,7 +204,12 @@ class _Run:
         self.log.row({"step": step, "evaluation": metrics})
         self.accelerator.log({f"val/{name}": value for name, value in metrics.items()}, step=step)
         if self.accelerator.is_main_process:
-            write_json(self.folder / "eval.json", {"step": step, **evaluation.as_json()})
+            measured = {
+                "seed": self.config.seed,
+                "settings_hash": run_hash(self.config),
+                "surroundings": surroundings(),
+            }
+            write_json(self.folder / "eval.json", {"step": step, **evaluation.as_json(), **measured})
             if self.best is None or not figure <= self.best:
                 self.best = figure
                 shipped = self.shipped()
@@ -261,6 +271,7 @@ def _accelerator(config: RunConfig, folder: Path) -> Accelerator:
     if config.train.deterministic:
         torch.use_deterministic_algorithms(True)
         torch.backends.cudnn.benchmark = False
+    AcceleratorState._reset_state()  # a second run in this process may want another precision
     try:
         accelerator = Accelerator(
             mixed_precision=precision,

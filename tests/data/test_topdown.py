@@ -1,0 +1,123 @@
+import numpy as np
+import pytest
+import torch
+
+from posestill.data.topdown import NO_AUGMENT, AugmentConfig, Labels, TopDownDataset, draw_colour, draw_crop
+from posestill.geometry import crop_of_bbox, transform_batch
+from posestill.types import Person
+from tests.conftest import DOTS, DotSource
+
+SIZE = (64, 48)
+
+
+def test_a_crop_and_its_keypoints_agree_the_dots_are_where_the_labels_say(dots):
+    dataset = TopDownDataset(dots, size=SIZE, augment=AugmentConfig(half_body=0), seed=3)
+    batch = dataset.__getitems__([(epoch, index) for epoch in range(3) for index in range(len(dots.people))])
+    colours = torch.tensor([(255, 80, 80), (80, 255, 80), (80, 80, 255), (255, 255, 80)])
+    mirrored = batch.mirrored()
+    assert 10 < int(mirrored.sum()) < 62
+    seen = 0
+    for row in range(len(batch)):
+        for k in range(4):
+            x, y = (batch.keypoints[row, k] + 0.5).floor().int().tolist()
+            if batch.weight[row, k] and 1 <= x < SIZE[1] - 1 and 1 <= y < SIZE[0] - 1:
+                # a mirrored crop swaps left and right: what it calls left shows the right dot's colour
+                wanted = colours[DOTS.swap[k] if mirrored[row] else k]
+                found = batch.image[row, :, y, x].int()
+                assert (found - wanted).abs().max() < 90, (row, k)
+                seen += 1
+    assert seen > 150
+
+
+def test_to_image_brings_the_keypoints_back_to_the_annotation(dots):
+    dataset = TopDownDataset(dots, size=SIZE, augment=AugmentConfig(), seed=0)
+    batch = dataset.__getitems__([(5, index) for index in range(len(dots.people))])
+    back = transform_batch(batch.keypoints, batch.to_image)
+    for row, person in enumerate(dots.people):
+        wanted = person.keypoints[list(DOTS.swap)] if batch.mirrored()[row] else person.keypoints
+        labelled = torch.from_numpy(wanted[:, 2] > 0)
+        places = torch.from_numpy(wanted[:, :2]).float()
+        torch.testing.assert_close(back[row][labelled], places[labelled], atol=2e-2, rtol=0)
+
+
+def test_the_same_epoch_and_index_give_the_same_pixels_whatever_is_asked_beside_them(dots):
+    dataset = TopDownDataset(dots, size=SIZE, augment=AugmentConfig(colour=0.3), seed=1)
+    alone = dataset.__getitems__([(2, 7)])
+    among = dataset.__getitems__([(2, 1), (2, 7), (0, 3)])
+    assert torch.equal(alone.image[0], among.image[1])
+    assert torch.equal(alone.to_image[0], among.to_image[1])
+    assert not torch.equal(alone.image[0], dataset.__getitems__([(3, 7)]).image[0])
+
+
+def test_hidden_labels_have_weight_zero_and_the_same_pixels():
+    source = DotSource(6)
+    shown, hidden = (
+        TopDownDataset(source, size=SIZE, labels=Labels(np.arange(6), np.full(6, each))) for each in (True, False)
+    )
+    wanted = [(0, index) for index in range(6)]
+    assert hidden.__getitems__(wanted).weight.sum() == 0
+    assert shown.__getitems__(wanted).weight.sum() > 12
+    assert torch.equal(shown.__getitems__(wanted).image, hidden.__getitems__(wanted).image)
+
+
+def test_the_teacher_sees_the_same_draws_at_its_own_size(dots):
+    dataset = TopDownDataset(dots, size=SIZE, augment=AugmentConfig(), seed=2, teacher_size=(128, 96))
+    batch = dataset.__getitems__([(0, index) for index in range(8)])
+    assert batch.teacher_image is not None
+    small = torch.nn.functional.interpolate(batch.teacher_image.float(), SIZE, mode="area")
+    assert (small - batch.image.float()).abs().mean() < 12
+    assert TopDownDataset(dots, size=SIZE, teacher_size=SIZE).teacher_size is None
+
+
+@pytest.mark.parametrize("part", ["flip", "half_body", "scale", "rotation", "shift", "colour"])
+def test_each_augmentation_is_switched_on_alone(dots, part):
+    on = NO_AUGMENT.model_copy(update={part: 1.0 if part in ("flip", "half_body") else 0.4})
+    on = on.model_copy(update={"half_body_above": 2, "rotation_probability": 1.0, "shift_probability": 1.0})
+    wanted = [(0, index) for index in range(8)]
+    plain = TopDownDataset(dots, size=SIZE, augment=NO_AUGMENT).__getitems__(wanted)
+    changed = TopDownDataset(dots, size=SIZE, augment=on).__getitems__(wanted)
+    assert not torch.equal(plain.image, changed.image)
+    assert bool(changed.mirrored().any()) == (part == "flip")
+    assert torch.equal(plain.to_image, changed.to_image) == (part == "colour")
+    none = TopDownDataset(dots, size=SIZE).__getitems__(wanted)
+    assert torch.equal(plain.image, none.image)
+
+
+def test_draws_stay_within_the_published_ranges():
+    augment, crop = AugmentConfig(half_body=0), crop_of_bbox(np.array([0.0, 0.0, 48.0, 64.0]), SIZE)
+    person = Person(1, 1, np.array([0.0, 0.0, 48.0, 64.0]), None, 1.0)
+    drawn = [draw_crop(crop, person, SIZE, augment, DOTS, np.random.default_rng(i)) for i in range(2000)]
+    scales = np.array([each.extent[0] / crop.extent[0] for each in drawn])
+    assert 0.5 <= scales.min() < 0.55
+    assert 1.45 < scales.max() <= 1.5
+    turns = np.array([each.rotation for each in drawn])
+    assert 75 < np.abs(turns).max() <= 80
+    assert 0.36 < (turns == 0).mean() < 0.44  # rotated with probability 0.6
+    shifts = np.array([each.centre - crop.centre for each in drawn]) / [48, 64]
+    assert 0.14 < np.abs(shifts).max() <= 0.16
+    assert 0.66 < (shifts[:, 0] == 0).mean() < 0.74
+    assert 0.45 < np.mean([each.mirrored for each in drawn]) < 0.55
+
+
+def test_half_body_shows_one_half_and_needs_enough_labels():
+    places = np.array([[10.0, 10, 2], [14, 12, 2], [6, 12, 2], [10, 60, 2], [12, 64, 2], [8, 66, 2]])
+    skeleton = DOTS.model_copy(
+        update={"names": tuple("abcdef"), "swap": (0, 2, 1, 3, 4, 5), "oks_sigmas": (0.1,) * 6, "upper": (0, 1, 2)}
+    )
+    person = Person(1, 1, np.array([0.0, 0.0, 20.0, 70.0]), places, 1.0)
+    crop = crop_of_bbox(person.bbox, SIZE)
+    augment = NO_AUGMENT.model_copy(update={"half_body": 1.0, "half_body_above": 5})
+    rng = np.random.default_rng(0)
+    centres = np.array([draw_crop(crop, person, SIZE, augment, skeleton, rng).centre[1] for _ in range(400)])
+    assert set(np.round(centres, 2)) == {round(34 / 3, 2), round(190 / 3, 2)}
+    assert 0.63 < (centres < 30).mean() < 0.77  # the upper half with probability 0.7
+    few = augment.model_copy(update={"half_body_above": 6})
+    assert draw_crop(crop, person, SIZE, few, skeleton, rng).centre.tolist() == crop.centre.tolist()
+
+
+def test_colour_changes_keep_the_range_and_do_nothing_at_zero():
+    image = np.random.default_rng(0).integers(0, 255, (8, 8, 3), dtype=np.uint8)
+    changed = draw_colour(0.5, np.random.default_rng(1))(image)
+    assert changed.dtype == np.uint8
+    assert not np.array_equal(changed, image)
+    assert np.abs(draw_colour(0.0, np.random.default_rng(1))(image).astype(int) - image).max() <= 1

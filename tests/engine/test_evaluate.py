@@ -1,0 +1,121 @@
+import json
+
+import numpy as np
+import pytest
+
+from posestill.data.coco import CocoSource
+from posestill.data.results import read_results, score_results
+from posestill.engine.evaluate import as_coco_results, evaluate_model, predict_poses, score_poses
+from posestill.schema import UserError
+from posestill.types import Person
+from tests.conftest import DotSource, small_model
+
+
+def test_perfect_poses_score_perfectly():
+    source = DotSource(10)
+    model = small_model()
+    poses = predict_poses(model, source, np.arange(10), flip_test=False)
+    truth = np.stack([person.keypoints for person in source.people])
+    exact = type(poses)(person=poses.person, keypoints=truth, score=poses.score)
+    evaluation = score_poses(exact, source, conditions={})
+    assert evaluation.metrics["AP"] == pytest.approx(1)
+    assert evaluation.metrics["mean_oks"] == pytest.approx(1)
+    assert evaluation.metrics["PCK"] == 1
+    assert evaluation.metrics["normalised_error"] == 0
+    assert (evaluation.similarity == 1).all()
+
+
+def test_every_labelled_person_is_predicted_once_in_the_order_of_the_source():
+    source = DotSource(11, unlabelled=2)
+    first = source.people[4]
+    source.people[4] = Person(first.id, first.image_id, first.bbox, first.keypoints, first.area, crowd=True)
+    evaluation = evaluate_model(small_model(), source, flip_test=True, batch_size=4)
+    assert evaluation.poses.person.tolist() == [2, 3, 5, 6, 7, 8, 9, 10]
+    assert evaluation.conditions["persons"] == 8
+
+
+def test_the_shares_of_several_processes_make_the_whole(monkeypatch):
+    source, model = DotSource(11), small_model().eval()
+    rows = []
+    monkeypatch.setattr("posestill.engine.evaluate.gather_object", lambda own: rows.extend(own) or own)
+    for rank in range(3):
+        predict_poses(model, source, np.arange(11), flip_test=False, rank=rank, world=3, batch_size=2)
+    assert sorted(row[0] for row in rows) == list(range(11))
+    whole = predict_poses(model, source, np.arange(11), flip_test=False)
+    for index, keypoints, score in rows:
+        np.testing.assert_allclose(keypoints, whole.keypoints[index], atol=1e-3)
+        assert score == pytest.approx(whole.score[index], abs=1e-5)
+
+
+def test_a_model_without_confidences_ranks_by_box_score_and_says_so():
+    source = DotSource(3)
+    source.people = [
+        Person(person.id, person.image_id, person.bbox, person.keypoints, person.area, score=0.1 * person.id)
+        for person in source.people
+    ]
+    source.image = lambda image_id: np.zeros((80, 64, 3), dtype=np.uint8)
+    evaluation = evaluate_model(small_model("coords"), source, flip_test=False)
+    assert evaluation.poses.score.tolist() == pytest.approx([0.1, 0.2, 0.3])
+    assert (evaluation.poses.keypoints[..., 2] == 1).all()
+    assert "no trained confidence" in evaluation.notes[0]
+    assert evaluation.conditions["keypoint_score"] == "none (1)"
+
+
+def test_an_ap_of_zero_is_explained_in_words():
+    evaluation = evaluate_model(small_model("coords"), DotSource(4), flip_test=False)
+    assert evaluation.metrics["AP"] == 0
+    assert any("below 0.5" in note for note in evaluation.notes)
+
+
+def coco_file(tmp_path):
+    source = DotSource(6)
+    content = {
+        "images": [{"id": person.image_id, "file_name": f"{person.image_id}.png"} for person in source.people],
+        "categories": [{"id": 3, "name": "dots", "keypoints": list(source.skeleton.names)}],
+        "annotations": [
+            {"id": person.id, "image_id": person.image_id, "category_id": 3, "bbox": person.bbox.tolist(),
+             "area": person.area, "iscrowd": 0, "keypoints": person.keypoints.reshape(-1).tolist()}
+            for person in source.people
+        ],
+    }  # fmt: skip
+    path = tmp_path / "truth.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_saved_results_score_as_the_model_did(tmp_path):
+    truth = coco_file(tmp_path)
+    source = DotSource(6)
+    evaluation = evaluate_model(small_model(), source, flip_test=False)
+    results = tmp_path / "results.json"
+    results.write_text(json.dumps(as_coco_results(evaluation.poses, source, category_id=3)))
+    figures = score_results(truth, results)
+    # the spreads differ (the file carries none), the count and the keys do not
+    assert list(figures)[:10] == ["AP", "AP50", "AP75", "APm", "APl", "AR", "AR50", "AR75", "ARm", "ARl"]
+    assert figures["conditions"]["predictions"] == 6
+    read = read_results(results, CocoSource(truth, images=None))
+    np.testing.assert_allclose(read.keypoints, evaluation.poses.keypoints[..., :2])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({}, "should be a list"),
+        ([{"image_id": 1, "keypoints": [0] * 12}], "entry 0 lacks a proper 'score'"),
+        ([{"image_id": 1, "keypoints": [0] * 51, "score": 1}], "51 keypoint numbers; 4 keypoints make 12"),
+        ([{"image_id": 99, "keypoints": [0] * 12, "score": 1}], r"1 image ids \(such as 99\)"),
+    ],
+)
+def test_a_results_file_that_does_not_fit_is_explained(tmp_path, content, message):
+    path = tmp_path / "r.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=message):
+        score_results(coco_file(tmp_path), path)
+
+
+def test_results_of_other_categories_do_not_count(tmp_path):
+    path = tmp_path / "r.json"
+    path.write_text(json.dumps([{"image_id": 1, "category_id": 1, "keypoints": [0] * 12, "score": 1}]))
+    figures = score_results(coco_file(tmp_path), path)
+    assert figures["conditions"]["predictions"] == 0
+    assert any("no prediction" in note for note in figures["notes"])

@@ -1,0 +1,252 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from posestill.engine.checkpoint import load_state
+from posestill.engine.fit import fit
+from posestill.engine.log import RunLog
+from posestill.engine.setup import Sources, try_one_batch
+from posestill.models.pose_model import PoseModel, read_weights
+from posestill.report import read_metrics, write_run_report
+from posestill.schema import UserError
+from tests.conftest import DotSource, small_model, small_run
+
+
+def sources(count=24):
+    return Sources(train=DotSource(count), val=DotSource(count))
+
+
+def equal(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_run_leaves_the_folder_that_the_design_names(tmp_path):
+    config = small_run(evaluate={"every": 3})
+    result = fit(config, tmp_path / "run", sources=sources(), quiet=True)
+    write_run_report(result, config)
+    found = {str(path.relative_to(tmp_path / "run")) for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    assert found == {
+        "config.yaml", "metrics.jsonl", "eval.json", "report.html", "best/model.safetensors", "best/config.json",
+        "last/training.pt",
+    }  # fmt: skip
+    rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert [row["step"] for row in rows if "task" in row] == [2, 4, 6]
+    assert [row["step"] for row in rows if "evaluation" in row] == [3, 6]
+    figures = json.loads((tmp_path / "run" / "eval.json").read_text())
+    assert figures["conditions"]["boxes"] == "ground truth"
+    assert figures["conditions"]["input_size"] == [32, 24]
+    assert figures["conditions"]["flip_test"] is True
+    shipped = PoseModel.load(tmp_path / "run" / "best")
+    assert shipped.lineage["method"] == "supervised"
+
+
+@pytest.mark.parametrize("kind", ["heatmap", "coords"])
+def test_training_learns_the_dots(tmp_path, kind):
+    changes = {
+        "train": {"steps": 150, "batch_size": 8, "optimiser": {"learning_rate": 5e-3, "schedule": "cosine",
+                                                               "warmup_steps": 5}},
+        "evaluate": {"flip_test": False},
+    }  # fmt: skip
+    result = fit(small_run(kind, **changes), tmp_path / "run", sources=sources(), quiet=True)
+    assert result.evaluation.metrics["mean_oks"] > 0.75
+    assert result.evaluation.metrics["AP"] > 0.5
+
+
+@pytest.mark.parametrize("ema", [None, 0.9])
+def test_a_run_that_was_stopped_and_resumed_equals_one_that_was_not_bit_for_bit(tmp_path, ema):
+    config = small_run(
+        train={"steps": 10, "batch_size": 8, "log_every": 3, "ema": ema, "clip_norm": 1.0,
+               "optimiser": {"name": "adamw", "learning_rate": 3e-3, "weight_decay": 0.01, "warmup_steps": 2}},
+        evaluate={"every": 4},
+    )  # fmt: skip
+    fit(config, tmp_path / "whole", sources=sources(), quiet=True)
+    fit(config, tmp_path / "parts", sources=sources(), quiet=True, stop_at=5)
+    fit(config, tmp_path / "parts", sources=sources(), quiet=True, resume=True, stop_at=7)
+    fit(config, tmp_path / "parts", sources=sources(), quiet=True, resume=True)
+    one, other = (load_state(tmp_path / name / "last") for name in ("whole", "parts"))
+    assert equal(one.distiller, other.distiller)
+    assert one.best == other.best
+    if ema is not None:
+        assert equal(one.averaged, other.averaged)
+        assert not equal(one.averaged, one.distiller)
+    assert equal(read_weights(tmp_path / "whole" / "best"), read_weights(tmp_path / "parts" / "best"))
+    logs = [read_metrics(tmp_path / name / "metrics.jsonl") for name in ("whole", "parts")]
+    for rows in logs:
+        for row in rows:
+            row.pop("persons_per_second", None)
+    assert logs[0] == logs[1]
+
+
+def test_the_method_changes_neither_the_initial_weights_nor_the_order(tmp_path):
+    small_model("heatmap", seed=5).save(tmp_path / "teacher")
+    frozen = {"steps": 1, "batch_size": 8, "optimiser": {"learning_rate": 1e-12, "warmup_steps": 0}}
+    weights = []
+    for method, teacher in (("supervised", None), ("tcd", str(tmp_path / "teacher"))):
+        config = small_run("coords", method=method, teacher=teacher, train=frozen)
+        fit(config, tmp_path / method, sources=sources(), quiet=True)
+        state = load_state(tmp_path / method / "last").distiller
+        weights.append({name: value for name, value in state.items() if "running" not in name})
+    for name, value in weights[0].items():
+        torch.testing.assert_close(value, weights[1][name], atol=1e-9, rtol=0)
+
+
+def test_unlabelled_people_reach_the_teacher_terms_only(tmp_path):
+    small_model("heatmap", seed=5).save(tmp_path / "teacher")
+    config = small_run("coords", method="tcd", teacher={"name": str(tmp_path / "teacher"), "cache": True})
+    data = config.data.model_copy(update={"people": 20, "labelled": 4, "labelled_per_batch": 2})
+    fit(config.model_copy(update={"data": data}), tmp_path / "run", sources=sources(), quiet=True)
+    rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert {"task", "teacher"} <= set(rows[0])
+
+
+def test_a_run_folder_in_use_and_another_runs_folder_are_refused(tmp_path):
+    config = small_run()
+    fit(config, tmp_path, sources=sources(), quiet=True, stop_at=2)
+    with pytest.raises(UserError, match="holds a run already: choose another --out, or go on with it by --resume"):
+        fit(config, tmp_path, sources=sources(), quiet=True)
+    with pytest.raises(UserError, match="describes another run .seed: 0 -> seed: 1"):
+        fit(config.model_copy(update={"seed": 1}), tmp_path, sources=sources(), quiet=True, resume=True)
+    (tmp_path / "last" / "training.pt").write_bytes(b"PK no")
+    with pytest.raises(UserError, match=r"training\.pt is broken"):
+        fit(config, tmp_path, sources=sources(), quiet=True, resume=True)
+
+
+def test_a_loss_that_explodes_ends_the_run_with_advice(tmp_path):
+    config = small_run(
+        "coords", train={"steps": 60, "batch_size": 8, "log_every": 5,
+                         "optimiser": {"name": "sgd", "learning_rate": 1e30, "warmup_steps": 0}},
+    )  # fmt: skip
+    with pytest.raises(UserError, match="'task' was not finite by step .*lower train.optimiser.learning_rate"):
+        fit(config, tmp_path, sources=sources(), quiet=True)
+
+
+def _no_tracker(wanted, *rest):
+    if wanted:
+        raise ValueError("tensorboard is not installed")
+    return []
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train": {"steps": 2, "precision": "fp16"}}, "fp16 needs a CUDA GPU"),
+        ({"train": {"steps": 2, "batch_size": 8, "trackers": ["tensorboard"]}}, "pip install"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused_before_training(tmp_path, changes, message, monkeypatch):
+    monkeypatch.setattr("accelerate.accelerator.filter_trackers", _no_tracker)
+    if torch.cuda.is_available():
+        pytest.skip("fp16 works here")
+    with pytest.raises(UserError, match=message):
+        fit(small_run(**changes), tmp_path, sources=sources(), quiet=True)
+
+
+def test_bf16_trains(tmp_path):
+    config = small_run("coords", train={"steps": 4, "batch_size": 8, "precision": "bf16"})
+    assert fit(config, tmp_path, sources=sources(), quiet=True).evaluation.metrics["mean_oks"] >= 0
+
+
+def test_tensorboard_is_an_option(tmp_path):
+    config = small_run(train={"steps": 2, "batch_size": 8, "log_every": 1, "trackers": ["tensorboard"]})
+    fit(config, tmp_path, sources=sources(), quiet=True)
+    assert list(tmp_path.rglob("events.out.tfevents*"))
+
+
+def test_sources_of_different_keypoints_are_refused(tmp_path):
+    from posestill.engine.setup import open_sources
+
+    run = small_run()
+    other = DotSource(4)
+    stub = type("Stub", (), {"build": lambda self: other})()
+    data = run.data.model_copy(update={"val": stub})
+    with pytest.raises(UserError, match="17 keypoints .* 4 .*must be the same"):
+        open_sources(run.model_copy(update={"data": data}))
+
+
+def test_a_dry_run_tries_one_batch():
+    assert try_one_batch(small_run(), sources(), log=RunLog(None))["task"] > 0
+
+
+def test_workers_cut_the_same_crops(tmp_path):
+    config = small_run(train={"steps": 3, "batch_size": 8, "optimiser": {"learning_rate": 1e-3}})
+    fit(config, tmp_path / "zero", sources=sources(), quiet=True)
+    two = config.model_copy(update={"train": config.train.model_copy(update={"workers": 2})})
+    fit(two, tmp_path / "two", sources=sources(), quiet=True)
+    one, other = (load_state(tmp_path / name / "last").distiller for name in ("zero", "two"))
+    assert equal(one, other)
+
+
+RECIPE = """
+data:
+  train: {name: synthetic, people: 64, size: [64, 48]}
+  val: {name: synthetic, people: 37, size: [64, 48], seed: 9}
+model: {size: [32, 32], backbone: {name: small_resnet, channels: [8, 16]}, head: flat_fc, codec: coords}
+method: supervised
+train: {steps: 60, batch_size: 8, log_every: 5, save_every: 5, optimiser: {learning_rate: 1e-3, warmup_steps: 5}}
+evaluate: {every: 30}
+"""
+
+
+@pytest.mark.slow
+def test_a_run_that_was_killed_goes_on_bit_for_bit(tmp_path):
+    (tmp_path / "r.yaml").write_text(RECIPE)
+    command = [sys.executable, "-m", "posestill.cli", "train", str(tmp_path / "r.yaml"), "--out"]
+    subprocess.run([*command, str(tmp_path / "whole")], check=True, capture_output=True)
+    victim = subprocess.Popen([*command, str(tmp_path / "killed")], stderr=subprocess.DEVNULL)
+    state = tmp_path / "killed" / "last" / "training.pt"
+    deadline = time.monotonic() + 120
+    while not state.exists() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    os.kill(victim.pid, signal.SIGKILL)
+    victim.wait()
+    reached = load_state(tmp_path / "killed" / "last").step
+    assert 0 < reached < 60
+    subprocess.run([*command, str(tmp_path / "killed"), "--resume"], check=True, capture_output=True)
+    one, other = (load_state(tmp_path / name / "last") for name in ("whole", "killed"))
+    assert equal(one.distiller, other.distiller)
+    assert equal(read_weights(tmp_path / "whole" / "best"), read_weights(tmp_path / "killed" / "best"))
+
+
+@pytest.mark.slow
+def test_two_processes_evaluate_each_person_exactly_once_and_train_the_same_model(tmp_path):
+    (tmp_path / "r.yaml").write_text(RECIPE)
+    program = tmp_path / "rows.py"
+    program.write_text(
+        "import sys, json\n"
+        "from pathlib import Path\n"
+        "import torch\n"
+        "torch.set_num_threads(1)\n"
+        "from posestill.config import load_run\n"
+        "from posestill.engine.fit import fit\n"
+        "result = fit(load_run(sys.argv[1]), Path(sys.argv[2]))\n"
+        "poses = result.evaluation.poses\n"
+        "if result.is_main_process:\n"
+        "    rows = {'person': poses.person.tolist(), 'keypoints': poses.keypoints.tolist()}\n"
+        "    Path(sys.argv[2], 'rows.json').write_text(json.dumps(rows))\n"
+    )
+    run = [str(program), str(tmp_path / "r.yaml")]
+    subprocess.run([sys.executable, *run, str(tmp_path / "one")], check=True, capture_output=True)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = subprocess.run([*torchrun, *run, str(tmp_path / "two")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    one, two = (json.loads((tmp_path / name / "rows.json").read_text()) for name in ("one", "two"))
+    assert one["person"] == two["person"] == list(range(37))
+    # Batch norm sees half a batch in each of two processes, so the models differ; the same model must not.
+    model = PoseModel.load(tmp_path / "two" / "best")
+    from posestill.data.synthetic import SyntheticConfig
+    from posestill.engine.evaluate import evaluate_model
+
+    source = SyntheticConfig(people=37, size=(64, 48), seed=9).build()
+    again = evaluate_model(model, source, flip_test=True).poses
+    torch.testing.assert_close(
+        torch.tensor(two["keypoints"]).double(), torch.from_numpy(again.keypoints), atol=1e-3, rtol=0
+    )
+    assert len(read_metrics(tmp_path / "two" / "metrics.jsonl")) == len(
+        read_metrics(tmp_path / "one" / "metrics.jsonl")
+    )

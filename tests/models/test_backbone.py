@@ -1,0 +1,68 @@
+import pytest
+import torch
+
+from posestill.models.backbone import SmallResNetConfig, TimmConfig
+from posestill.schema import UserError
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "last"),
+    [
+        ("resnet10t", (64, 48), None),
+        ("resnet18", (64, 64), (512, 2, 2)),
+        ("mobilenetv3_small_050", (64, 96), (288, 2, 3)),
+        ("vit_tiny_patch16_224", (64, 48), (192, 4, 3)),  # built for one size
+        ("swin_tiny_patch4_window7_224", (64, 64), (768, 2, 2)),  # channels last
+        ("hrnet_w18_small", (64, 64), (16, 16, 16)),  # its head reads the finest branch
+    ],
+)
+def test_a_timm_network_gives_channels_first_maps_and_the_one_that_its_head_reads(name, size, last):
+    if last is None:  # 48 is not a multiple of 32
+        with pytest.raises(
+            UserError, match=r"\(64, 48\) is not a multiple of the stride 32 of 'resnet10t': take \(64, 64\)"
+        ):
+            TimmConfig(model=name).build(size)
+        return
+    backbone = TimmConfig(model=name).build(size).eval()
+    with torch.no_grad():
+        features = backbone(torch.zeros(2, 3, *size))
+    assert tuple(features[-1].shape) == (2, *last)
+
+
+def test_the_network_normalises_as_its_weights_were_trained():
+    assert TimmConfig(model="vit_tiny_patch16_224").build((32, 32)).mean == (0.5, 0.5, 0.5)
+    assert TimmConfig(model="resnet18").build((32, 32)).mean == (0.485, 0.456, 0.406)
+
+
+def test_an_unknown_network_is_answered_with_the_nearest():
+    with pytest.raises(UserError, match="no network 'resnet51'; did you mean 'resnet"):
+        TimmConfig(model="resnet51").build((64, 64))
+
+
+def test_a_small_resnet_halves_the_map_at_each_stage_and_is_as_narrow_as_asked():
+    backbone = SmallResNetConfig(channels=(4, 6, 8), blocks=2, max_pool=False).build((32, 24))
+    features = backbone(torch.zeros(1, 3, 32, 24))
+    assert [tuple(each.shape[1:]) for each in features] == [(4, 16, 12), (6, 8, 6), (8, 4, 3)]
+    pooled = SmallResNetConfig(channels=(4, 6), max_pool=True).build((32, 24))(torch.zeros(1, 3, 32, 24))
+    assert tuple(pooled[-1].shape) == (1, 6, 4, 3)
+
+
+def test_an_input_smaller_than_the_stride_is_refused():
+    with pytest.raises(UserError, match="smaller than the stride 32"):
+        SmallResNetConfig().build((16, 16))
+
+
+def test_weights_out_of_reach_are_explained(monkeypatch):
+    import timm
+
+    real = timm.create_model
+
+    def offline(name, pretrained=False, **options):
+        if pretrained:
+            raise OSError("no connection")
+        return real(name, **options)
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    with pytest.raises(UserError, match="weights of 'resnet18' could not be loaded .*pretrained=false"):
+        TimmConfig(model="resnet18", pretrained=True).build((32, 32))
+    TimmConfig(model="resnet18", pretrained=True).build((32, 32), pretrained=False)  # a saved model fetches nothing

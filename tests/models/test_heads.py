@@ -1,0 +1,47 @@
+import pytest
+import torch
+
+from posestill.models.heads import ConvMapsConfig, DeconvConfig, FlatFcConfig, GapFcConfig
+
+SHAPE = (2048, 8, 6)
+FEATURES = (torch.zeros(1, 2048, 8, 6),)
+
+
+def count(module):
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+@pytest.mark.parametrize(
+    ("config", "num_keypoints", "parameters"),
+    # specs/ocd_tcd.md section 3: 0.070 M, 0.545 M, 10.49 M, 2.23 M; HRNet-W32's head has 561
+    [
+        (GapFcConfig(), 17, 2048 * 34 + 34),
+        (GapFcConfig(), 133, 2048 * 266 + 266),
+        (DeconvConfig(), 17, 10_491_665),
+        (DeconvConfig(channels=(64, 64, 64)), 17, 2_229_713),
+    ],
+)
+def test_heads_have_the_published_number_of_parameters(config, num_keypoints, parameters):
+    assert count(config.build(SHAPE, num_keypoints)) == parameters
+
+
+def test_hrnets_head_is_one_small_convolution():
+    assert count(ConvMapsConfig().build((32, 64, 48), 17)) == 561
+
+
+def test_each_deconvolution_doubles_the_map():
+    assert DeconvConfig(channels=(8, 8)).build(SHAPE, 5)(FEATURES).maps.shape == (1, 5, 32, 24)
+    assert ConvMapsConfig().build(SHAPE, 5)(FEATURES).maps.shape == (1, 5, 8, 6)
+
+
+def test_coordinate_heads_give_two_numbers_a_keypoint():
+    for config in (GapFcConfig(), FlatFcConfig(channels=4)):
+        assert config.build(SHAPE, 5)(FEATURES).xy.shape == (1, 5, 2)
+
+
+def test_gap_forgets_where_things_are_and_flat_does_not():
+    features = torch.randn(1, 16, 4, 3)
+    moved = features.roll(1, dims=-1)
+    gap, flat = (config.build((16, 4, 3), 2).eval() for config in (GapFcConfig(), FlatFcConfig(channels=4)))
+    torch.testing.assert_close(gap((features,)).xy, gap((moved,)).xy)
+    assert (flat((features,)).xy - flat((moved,)).xy).abs().max() > 1e-3

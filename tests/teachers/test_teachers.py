@@ -1,0 +1,129 @@
+import copy
+
+import pytest
+import torch
+
+from posestill.data.topdown import AugmentConfig, TopDownDataset
+from posestill.schema import UserError
+from posestill.skeletons import COCO_17
+from posestill.teachers.base import ModelTeacher, Teacher
+from posestill.teachers.bridge import Bridge, between_inputs
+from posestill.teachers.cache import CachedTeacher
+from posestill.teachers.checkpoint import CheckpointConfig
+from posestill.types import Coords, PoseOutput
+from tests.conftest import DOTS, DotSource, small_model
+
+
+class OracleTeacher(Teacher):
+    """Knows every person's keypoints and says them in its own input px, whatever the crop."""
+
+    provides = frozenset({"prediction"})
+
+    def __init__(self, source, size):
+        from posestill.codecs.coords import CoordsConfig
+
+        self.source, self.input_size, self.skeleton = source, size, source.skeleton
+        self.codec, self.lineage = CoordsConfig().build(size), {}
+
+    def __call__(self, batch):
+        twin = TopDownDataset(self.source, size=self.input_size)
+        exact = twin.__getitems__([(0, int(index)) for index in batch.index])
+        assert not batch.mirrored().any()
+        xy = exact.keypoints / torch.tensor([self.input_size[1], self.input_size[0]])
+        return PoseOutput(Coords(xy=xy, score=torch.full(xy.shape[:2], 0.5)), ())
+
+
+def test_a_teacher_is_never_trained_and_never_copied():
+    teacher = ModelTeacher(small_model().train())
+    assert not teacher.model.training
+    assert not any(parameter.requires_grad for parameter in teacher.model.parameters())
+    assert copy.deepcopy(teacher) is teacher
+
+
+def test_a_teachers_head_is_differentiable_in_the_features():
+    teacher = ModelTeacher(small_model())
+    features = torch.randn(1, 16, 8, 6, requires_grad=True)
+    teacher.head((features,)).maps.sum().backward()
+    assert features.grad is not None
+    with pytest.raises(UserError, match="has no head to lend"):
+        OracleTeacher(DotSource(2), (32, 24)).head((features,))
+
+
+def test_a_bridge_names_keypoints_not_positions():
+    reordered = DOTS.model_copy(
+        update={"names": ("bottom", "top", "left_side", "extra"), "swap": (0, 1, 2, 3), "upper": (), "edges": ()}
+    )
+    teacher = ModelTeacher(small_model("heatmap", skeleton=reordered))
+    bridge = Bridge(teacher, small_model("coords"))
+    assert bridge.source.tolist() == [1, 2, -1, 0]  # top, left_side, right_side (unknown to the teacher), bottom
+    batch = TopDownDataset(DotSource(3), size=(32, 24)).__getitems__([(0, 0), (0, 1), (0, 2)])
+    taught = bridge.keypoints(batch)
+    raw = teacher.codec.decode(teacher(batch).prediction)
+    assert torch.equal(taught.xy[:, 0], raw.xy[:, 1])
+    assert (taught.score[:, 2] == 0).all()
+    assert torch.equal(taught.score[:, 3], raw.score[:, 0])
+
+
+def test_a_bridge_between_strangers_is_refused():
+    with pytest.raises(UserError, match="none of the student's keypoints"):
+        Bridge(ModelTeacher(small_model(skeleton=COCO_17)), small_model("coords"))
+
+
+@pytest.mark.parametrize("given", [(64, 48), (64, 64), (48, 64)])
+def test_points_move_between_inputs_of_any_size_and_aspect(given):
+    """The same draws warped at two sizes: labels of one are the points of the other."""
+    source, wanted = DotSource(16), (96, 72)
+    augment = AugmentConfig(half_body=0)
+    student = TopDownDataset(source, size=wanted, augment=augment, seed=1, teacher_size=given)
+    pairs = [(0, index) for index in range(16)]
+    batch = student.__getitems__(pairs)
+    assert batch.mirrored().any()
+    # find the teacher's own label places from its affine: the crop of the same draw at its size
+    from dataclasses import replace
+
+    import numpy as np
+
+    from posestill.data import topdown
+    from posestill.geometry import affine_to_input, crop_of_bbox, fit_aspect, transform_points
+
+    places = []
+    for epoch, index in pairs:
+        person = source.people[index]
+        rng = np.random.default_rng((1, epoch, index))
+        crop = topdown.draw_crop(crop_of_bbox(person.bbox, wanted), person, wanted, augment, DOTS, rng)
+        crop = replace(crop, extent=fit_aspect(crop.extent, given))
+        labelled = person.keypoints[list(DOTS.swap)] if crop.mirrored else person.keypoints
+        places.append(transform_points(labelled[:, :2], affine_to_input(crop, given)))
+    moved = between_inputs(torch.tensor(np.stack(places)).float(), given, wanted, batch.mirrored())
+    labelled = batch.weight > 0
+    torch.testing.assert_close(moved[labelled], batch.keypoints[labelled], atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("teacher_size", [(32, 24), (64, 48)])
+def test_a_cached_teacher_replays_its_keypoints_under_every_augmentation(teacher_size):
+    source = DotSource(20)
+    oracle = OracleTeacher(source, teacher_size)
+    oracle_flip = oracle.codec.flip
+    oracle.codec.flip = lambda prediction, swap: prediction  # it answers the upright crop whatever it is shown
+    upright = TopDownDataset(source, size=(32, 24), teacher_size=teacher_size)
+    cached = CachedTeacher(oracle, upright, size=(32, 24), batch_size=6)
+    oracle.codec.flip = oracle_flip
+    batch = TopDownDataset(source, size=(32, 24), augment=AugmentConfig(), seed=4).__getitems__(
+        [(0, index) for index in range(20)]
+    )
+    assert batch.mirrored().any()
+    assert not batch.mirrored().all()
+    taught = Bridge(cached, small_model("coords")).keypoints(batch)
+    labelled = batch.weight > 0
+    torch.testing.assert_close(taught.xy[labelled], batch.keypoints[labelled], atol=0.05, rtol=0)
+    torch.testing.assert_close(taught.score, torch.full((20, 4), 0.5))
+
+
+def test_a_teacher_folder_that_is_none_is_explained(tmp_path):
+    with pytest.raises(UserError, match="no model in"):
+        CheckpointConfig(path=tmp_path).build()
+
+
+def test_a_checkpoint_teacher_remembers_where_it_came_from(tmp_path):
+    small_model().save(tmp_path / "t")
+    assert CheckpointConfig(path=tmp_path / "t").build().lineage["path"] == str(tmp_path / "t")

@@ -1,0 +1,88 @@
+import numpy as np
+import pytest
+
+from posestill.bench import measure
+from posestill.draw import LEFT, RIGHT, draw_poses
+from posestill.files import finite, write_json
+from posestill.page import curves, page, paragraph, pictures, table
+from posestill.report import loss_curves, percent, side_by_side
+from tests.conftest import DOTS, DotSource, small_model
+
+
+def test_left_is_warm_right_is_cool_and_the_original_is_untouched():
+    image = np.zeros((100, 100, 3), dtype=np.uint8)
+    pose = np.array([[50, 10, 1], [80, 50, 1], [20, 50, 1], [50, 90, 0.1]])
+    drawn = draw_poses(image, pose[None], DOTS, boxes=np.array([[5, 5, 90, 90]]))
+    assert image.max() == 0
+    assert tuple(drawn[50, 80]) == LEFT
+    assert tuple(drawn[50, 20]) == RIGHT
+    assert drawn[90, 50].max() == 0  # below the threshold
+    assert drawn[5, 50].min() > 100  # the box
+    assert draw_poses(image, np.full((1, 4, 3), np.nan), DOTS).max() == 0
+
+
+def test_pages_escape_what_they_are_given():
+    text = page("a < b", [paragraph("<script>"), table(["<h>"], [["&"]])])
+    assert "a &lt; b" in text
+    assert "&lt;script&gt;" in text
+    assert "<td>&amp;</td>" in text
+
+
+def test_curves_reach_the_corners_of_their_axes_and_nothing_draws_nothing():
+    assert curves({"a": []}, across="x", up="y") == ""
+    drawn = curves({"a": [(0, 1.0), (10, 3.0)]}, across="steps", up="loss")
+    assert 'points="44.0,216.0 596.0,44.0"' in drawn
+    assert curves({"a": [(0, 1.0)]}, across="x", up="y")
+
+
+def test_rows_of_pictures_show_the_labels_and_each_model():
+    rows, captions = side_by_side({"one": small_model(), "two": small_model("coords")}, DotSource(9), count=3)
+    assert captions == ["labels", "one", "two"]
+    assert [len(row) for row in rows] == [3, 3, 3]
+    assert pictures(rows, captions).count("<img") == 9
+
+
+def test_losses_are_read_from_rows_with_evaluations_between():
+    rows = [{"step": 1, "task": 2.0, "learning_rate": 1}, {"step": 1, "evaluation": {}}, {"step": 2, "task": 1.0}]
+    assert loss_curves(rows) == {"task": [(1, 2.0), (2, 1.0)]}
+
+
+def test_percent_shows_what_does_not_exist_as_such():
+    assert [percent(value) for value in (0.1234, -1, float("nan"), None)] == ["12.3", "-1", "–", "–"]
+
+
+def test_json_files_hold_no_nan(tmp_path):
+    write_json(tmp_path / "a" / "b.json", {"x": float("nan"), "y": [float("inf"), 1.0]})
+    assert (tmp_path / "a" / "b.json").read_text().split() == [
+        "{",
+        '"x":',
+        "null,",
+        '"y":',
+        "[",
+        "null,",
+        "1.0",
+        "]",
+        "}",
+    ]
+    assert finite((1, {"a": float("-inf")})) == [1, {"a": None}]
+
+
+def test_costs_are_counted_by_hand_on_one_layer():
+    model = small_model("coords", head="gap_fc")
+    cost = measure(model, repeats=3, warmup=1)
+    # stem 3->8 at 16x12; block 8->8 at 16x12; block 8->16 at 8x6 with a 1x1 shortcut; 16 -> 8 numbers
+    by_hand = 16 * 12 * 9 * (3 * 8 + 2 * 8 * 8) + 8 * 6 * (9 * (8 * 16 + 16 * 16) + 8 * 16) + 16 * 8
+    assert cost.macs == by_hand
+    assert cost.parameters == sum(parameter.numel() for parameter in model.parameters())
+    assert 0 < cost.fastest <= cost.milliseconds <= cost.slowest
+
+
+def test_a_model_in_training_stays_in_training():
+    model = small_model().train()
+    measure(model, repeats=1, warmup=0)
+    assert model.training
+
+
+@pytest.mark.parametrize("size", [(10, 10), (500, 400)])
+def test_pictures_of_any_size_can_be_drawn_on(size):
+    assert draw_poses(np.zeros((*size, 3), dtype=np.uint8), np.zeros((0, 4, 3)), DOTS).shape == (*size, 3)
