@@ -8,13 +8,18 @@ import pytest
 from posestill import cli
 from posestill.draw import write_image
 from posestill.models.pose_model import PoseModel
+from posestill.skeletons import COCO_17
 from tests.conftest import DOTS, small_model
 
 RECIPE = """
 data:
   train: {name: synthetic, people: 16, size: [64, 48]}
   val: {name: synthetic, people: 8, size: [64, 48], seed: 9}
-model: {size: [32, 24], backbone: {name: small_resnet, channels: [8, 16], max_pool: false}, head: flat_fc, codec: coords}
+model:
+  size: [32, 24]
+  backbone: {name: small_resnet, channels: [8, 16], max_pool: false}
+  head: flat_fc
+  codec: coords
 method: supervised
 train: {steps: 4, batch_size: 4, log_every: 2, optimiser: {learning_rate: 1e-3, warmup_steps: 2}}
 """
@@ -68,9 +73,7 @@ def test_a_recipe_trains_evaluates_and_predicts(posestill, recipe, tmp_path):
 
 @pytest.mark.parametrize("verb", ["distil", "distill"])
 def test_distil_takes_a_teacher_and_asks_for_one(posestill, recipe, tmp_path, verb):
-    small_model("heatmap", skeleton=__import__("posestill.skeletons", fromlist=["COCO_17"]).COCO_17).save(
-        tmp_path / "t"
-    )
+    small_model("heatmap", skeleton=COCO_17).save(tmp_path / "t")
     status, _, err = posestill(verb, recipe, "--out", tmp_path / "run")
     assert (status, "distil needs a teacher" in err) == (2, True)
     status, _, _ = posestill(
@@ -112,7 +115,7 @@ def test_list_shows_every_table(posestill):
         (["train", "RECIPE", "--set", "model.size=[33, 24]", "--set", "model.head=deconv", "--set",
           "model.codec={name: heatmap, stride: 2}"], r"(33, 24) is not a multiple of the heatmap stride 2"),
         (["train", "RECIPE", "--set", "model.backbone=resnet18"], "take (32, 32)"),
-        (["train", "RECIPE", "--set", "data.train={name: coco, annotations: gone.json, images: .}"], "no annotation file"),
+        (["train", "RECIPE", "--set", "data.train={name: coco, annotations: no.json, images: .}"], "no annotation file"),
         (["train", "RECIPE", "--set", "model.init_from=gone"], "no weights gone/model.safetensors"),
         (["distil", "RECIPE", "--teacher", "gone", "--set", "method=tcd"], "no model in gone"),
         (["evaluate", "gone", "--recipe", "RECIPE"], "no model in gone"),

@@ -171,7 +171,7 @@ def test_a_method_overfits_one_batch(name):
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-    assert float(loss) < 0.35 * first
+    assert loss.item() < 0.35 * first
 
 
 @methods

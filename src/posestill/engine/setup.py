@@ -99,7 +99,7 @@ def try_one_batch(config: RunConfig, sources: Sources, *, log: RunLog) -> dict[s
     """The losses of a run's first batch: proof that its parts fit, before any time is spent."""
     parts = set_up(config, sources, device=torch.device("cpu"), world=1, log=log)
     batch = parts.dataset.__getitems__(parts.batches.batch(0))
-    return {name: float(value) for name, value in parts.distiller(batch, 0.0).items()}
+    return {name: value.item() for name, value in parts.distiller(batch, 0.0).items()}
 
 
 def _ask_once(

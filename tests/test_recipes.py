@@ -1,0 +1,70 @@
+"""Recipes that need data or weights which are not here are built with the data replaced, and otherwise as they are."""
+
+import re
+import shlex
+
+import pytest
+import torch
+from tests.conftest import shared_folder
+
+from posestill.config import find_recipe, load_run, recipe_names
+from posestill.data.synthetic import SyntheticConfig
+from posestill.engine.fit import fit
+from posestill.engine.log import RunLog
+from posestill.engine.setup import Sources, open_sources, try_one_batch
+from posestill.models.pose_model import PoseModel
+from posestill.skeletons import COCO_17
+
+
+@pytest.mark.parametrize("name", [name for name in recipe_names() if name.startswith("coco/")])
+def test_a_recipe_for_the_whole_of_coco_fits_together(name, tmp_path):
+    """Its parts are built and one small batch goes through; only weights and data are replaced."""
+    run = load_run(name, ["model.backbone.pretrained=false", "train.batch_size=2"])
+    if run.teacher is not None:
+        torch.manual_seed(0)
+        teacher = load_run("coco/teacher-resnet50-heatmap", ["model.backbone=resnet18"])
+        PoseModel(teacher.model, COCO_17).save(tmp_path / "teacher")
+        run = load_run(
+            name, ["model.backbone.pretrained=false", "train.batch_size=2", f"teacher={tmp_path / 'teacher'}"]
+        )
+    people = SyntheticConfig(people=4).build()
+    losses = try_one_batch(run, Sources(people, people), log=RunLog(None))
+    assert 0 < losses["task"] < 100
+    assert all(0 <= value < 100 for value in losses.values())  # an untrained teacher is sure of nothing
+
+
+def test_the_changes_that_the_sample_recipe_prints_make_it_a_coco_recipe():
+    text = find_recipe("coco-sample").read_text()
+    command = " ".join(re.findall(r"^#   (.*?)\\?$", text, flags=re.M))
+    words = shlex.split(command)
+    changes = [words[at + 1] for at, word in enumerate(words) if word == "--set"]
+    run = load_run("coco-sample", changes)
+    published = load_run("coco/teacher-resnet50-heatmap")
+    assert run.data == published.data
+    assert run.model == published.model
+    assert run.train == published.train
+
+
+@pytest.mark.parametrize("name", ["coco-sample", "lsp-photos"])
+def test_recipes_for_the_photographs_open_and_fit(name, monkeypatch, tmp_path):
+    if not shared_folder().is_dir():
+        pytest.skip("the photographs are not on this machine (set POSESTILL_SHARED)")
+    beside = tmp_path / "checkout"  # the recipes say ../shared: beside the folder one stands in
+    beside.mkdir()
+    (tmp_path / "shared").symlink_to(shared_folder().resolve())
+    monkeypatch.chdir(beside)
+    run = load_run(name)
+    sources = open_sources(run)
+    assert len(sources.train.skeleton) == {"coco-sample": 17, "lsp-photos": 14}[name]
+    assert try_one_batch(run, sources, log=RunLog(None))["task"] > 0
+
+
+@pytest.mark.slow
+def test_the_sample_recipe_overfits_its_photographs(coco_sample, tmp_path):
+    folder = {"annotations": str(coco_sample / "annotations" / "all.json"), "images": str(coco_sample / "images")}
+    run = load_run("coco-sample", [f"data.{part}={{name: coco, annotations: {folder['annotations']}, "
+                                   f"images: {folder['images']}}}" for part in ("train", "val")])  # fmt: skip
+    result = fit(run, tmp_path / "run")
+    assert result.evaluation.metrics["AP"] >= 0.90
+    assert result.evaluation.conditions["persons"] == 36
+    assert result.seconds < 600
