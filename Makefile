@@ -9,10 +9,10 @@ quickstart: $(VENV)/.installed
 	$(RUN)/posestill quickstart
 
 test: $(VENV)/.installed-dev
-	$(RUN)/python -m pytest -m "not slow" -n auto --dist loadfile --cov --cov-report=term:skip-covered
+	$(RUN)/python -m pytest -m "not slow" -n auto --dist loadfile --cov --cov-report=term:skip-covered --cov-fail-under=85
 
 test-slow: $(VENV)/.installed-dev
-	$(RUN)/python -m pytest -m slow --cov --cov-append --cov-report=term:skip-covered --cov-fail-under=85
+	$(RUN)/python -m pytest -m slow --cov --cov-append --cov-report=term:skip-covered
 
 test-all: test test-slow
 

@@ -9,7 +9,7 @@ if sys.version_info < (3, 10):  # noqa: UP036  (this file exists for older ones)
         % (sys.version_info[0], sys.version_info[1], sys.executable)
     )
 try:
-    import ensurepip
+    import ensurepip  # noqa: F401
     import venv  # noqa: F401
 except ImportError:
     sys.exit(

@@ -5,7 +5,6 @@ import shlex
 
 import pytest
 import torch
-from tests.conftest import shared_folder
 
 from posestill.config import find_recipe, load_run, recipe_names
 from posestill.data.synthetic import SyntheticConfig
@@ -14,6 +13,7 @@ from posestill.engine.log import RunLog
 from posestill.engine.setup import Sources, open_sources, try_one_batch
 from posestill.models.pose_model import PoseModel
 from posestill.skeletons import COCO_17
+from tests.conftest import shared_folder
 
 
 @pytest.mark.parametrize("name", [name for name in recipe_names() if name.startswith("coco/")])
@@ -28,7 +28,7 @@ def test_a_recipe_for_the_whole_of_coco_fits_together(name, tmp_path):
             name, ["model.backbone.pretrained=false", "train.batch_size=2", f"teacher={tmp_path / 'teacher'}"]
         )
     people = SyntheticConfig(people=4).build()
-    losses = try_one_batch(run, Sources(people, people), log=RunLog(None))
+    losses = try_one_batch(run, Sources(people, people), log=RunLog(None, quiet=True))
     assert 0 < losses["task"] < 100
     assert all(0 <= value < 100 for value in losses.values())  # an untrained teacher is sure of nothing
 
@@ -56,7 +56,7 @@ def test_recipes_for_the_photographs_open_and_fit(name, monkeypatch, tmp_path):
     run = load_run(name)
     sources = open_sources(run)
     assert len(sources.train.skeleton) == {"coco-sample": 17, "lsp-photos": 14}[name]
-    assert try_one_batch(run, sources, log=RunLog(None))["task"] > 0
+    assert try_one_batch(run, sources, log=RunLog(None, quiet=True))["task"] > 0
 
 
 @pytest.mark.slow

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from posestill.schema import UserError, did_you_mean
+from posestill.schema import UserError
+
+if TYPE_CHECKING:
+    from posestill.data.source import PoseSource
 
 app = typer.Typer(
     name="posestill",
@@ -28,6 +30,7 @@ Plugin = Annotated[Optional[list[Path]], typer.Option(help="A Python file of you
 Out = Annotated[Optional[Path], typer.Option(help="The run folder; runs/RECIPE by default.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in the run folder.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Build everything, try one batch, write nothing.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 FlipTest = Annotated[bool, typer.Option(help="Average with the mirrored crop's prediction.")]
 
 
@@ -67,6 +70,8 @@ def evaluate(
     changes: Changes = None,
     flip_test: FlipTest = True,
     batch_size: Annotated[int, typer.Option(help="Crops at a time.")] = 64,
+    workers: Annotated[int, typer.Option(help="Processes that cut crops; 0: this one.")] = 0,
+    device: Device = "auto",
     json_out: Annotated[Optional[Path], typer.Option("--json", help="Write the figures to this file.")] = None,
     save_results: Annotated[Optional[Path], typer.Option(help="Write the predictions as a COCO results file.")] = None,
 ) -> None:
@@ -78,8 +83,17 @@ def evaluate(
 
         figures = score_results(annotations, results, metainfo=metainfo)
     elif model is not None:
-        figures = _evaluate_model(
-            model, annotations, images, metainfo, recipe, changes, flip_test, batch_size, save_results
+        from posestill.predict import evaluate_folder
+
+        source = _open_truth(annotations, images, metainfo, recipe, list(changes or []))
+        figures = evaluate_folder(
+            model,
+            source,
+            flip_test=flip_test,
+            batch_size=batch_size,
+            workers=workers,
+            device=device,
+            save_results=save_results,
         )
     else:
         raise UserError("evaluate needs a model folder, or --results with --annotations")
@@ -99,7 +113,7 @@ def predict(
         help="COCO annotations, or JSON {file name: [[x, y, w, h], ...]}; else a frame is one person.")] = None,
     flip_test: FlipTest = False,
     threshold: Annotated[float, typer.Option(help="Keypoints scored below are not drawn.")] = 0.2,
-    device: Annotated[str, typer.Option(help="cpu, cuda, mps.")] = "cpu",
+    device: Device = "auto",
     draw: Annotated[bool, typer.Option(help="Write drawn images.")] = True,
 ) -> None:  # fmt: skip
     """Poses of the persons in images: drawn, and as a COCO results file."""
@@ -172,7 +186,7 @@ def _run(
     from posestill.engine.setup import open_sources, try_one_batch
 
     if dry_run:
-        losses = try_one_batch(settings, open_sources(settings), log=RunLog(None))
+        losses = try_one_batch(settings, open_sources(settings), log=RunLog(None, quiet=True))
         typer.echo(dump_run(settings), nl=False)
         typer.echo(
             "# fits; the first batch's losses: " + ", ".join(f"{name} {value:.4g}" for name, value in losses.items())
@@ -201,37 +215,17 @@ def _load_plugins(plugin: list[Path] | None) -> None:
         load_plugin(path)
 
 
-def _evaluate_model(
-    model: Path, annotations: Path | None, images: Path | None, metainfo: Path | None, recipe: str | None,
-    changes: list[str] | None, flip_test: bool, batch_size: int, save_results: Path | None,
-) -> dict[str, Any]:  # fmt: skip
-    from posestill.data.coco import CocoSource
-    from posestill.data.source import PoseSource
-    from posestill.engine.evaluate import as_coco_results, evaluate_model
-    from posestill.engine.log import RunLog
-    from posestill.predict import load
-
-    loaded = load(model)
-    source: PoseSource
+def _open_truth(
+    annotations: Path | None, images: Path | None, metainfo: Path | None, recipe: str | None, changes: list[str]
+) -> PoseSource:
     if recipe is not None:
-        source = _load(recipe, list(changes or []), None).data.val.build()
-    elif annotations is not None and images is not None:
-        source = CocoSource(annotations, images=images, metainfo=metainfo)
-    else:
+        source: PoseSource = _load(recipe, changes, None).data.val.build()
+        return source
+    if annotations is None or images is None:
         raise UserError("evaluate needs the data: --annotations with --images, or --recipe RECIPE")
-    if source.skeleton.names != loaded.skeleton.names:
-        hint = did_you_mean(source.skeleton.names[0], loaded.skeleton.names)
-        raise UserError(
-            f"the model has {len(loaded.skeleton)} keypoints ({loaded.skeleton.names[0]}, ...) and the data "
-            f"{len(source.skeleton)} ({source.skeleton.names[0]}, ...){hint}: they must be the same"
-        )
-    log = RunLog(model)
-    with log.bar("evaluating", len(source.people)) as bar:
-        evaluation = evaluate_model(loaded, source, flip_test=flip_test, batch_size=batch_size, progress=bar.advance)
-    if save_results is not None:
-        category = getattr(source, "category_id", 1)
-        save_results.write_text(json.dumps(as_coco_results(evaluation.poses, source, category_id=category)))
-    return evaluation.as_json()
+    from posestill.data.coco import CocoSource
+
+    return CocoSource(annotations, images=images, metainfo=metainfo)
 
 
 def _print_figures(figures: dict[str, Any]) -> None:

@@ -26,7 +26,7 @@ def draw_poses(
     Keypoints scored below `threshold` are left out. `boxes` (N, 4) x y w h are outlined when given.
     """
     canvas = np.ascontiguousarray(image).copy()
-    size = max(1, round(max(image.shape[:2]) / 200))
+    size = max(1, round(max(image.shape[:2]) / 120))
     for x, y, width, height in () if boxes is None else boxes:
         corner, far = (round(float(x)), round(float(y))), (round(float(x + width)), round(float(y + height)))
         cv2.rectangle(canvas, corner, far, MIDDLE, size, cv2.LINE_AA)

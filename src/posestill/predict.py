@@ -6,14 +6,17 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 import posestill.catalog  # noqa: F401  (fills the tables that a saved model's parts are looked up in)
 from posestill.data.coco import CocoSource, read_image, read_json
+from posestill.data.source import PoseSource
 from posestill.data.topdown import warp
 from posestill.draw import draw_poses, write_image
+from posestill.engine.evaluate import as_coco_results, evaluate_model, person_score
 from posestill.engine.log import RunLog
 from posestill.geometry import affine_to_input, crop_of_bbox, invert_affine, transform_points
 from posestill.models.pose_model import PoseModel
@@ -28,6 +31,18 @@ def load(folder: str | Path) -> PoseModel:
     return PoseModel.load(Path(folder))
 
 
+def choose_device(name: str) -> torch.device:
+    """The device of a name such as cpu or cuda:1; `auto` is the GPU where there is one."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"--device {name}: {str(error).splitlines()[0]}") from None
+    return device
+
+
 class Predictor:
     """Poses of the persons in an image.
 
@@ -35,11 +50,11 @@ class Predictor:
     >>> poses = predictor(image, boxes=[[120, 40, 80, 210]])  # (N, K, 3)       # doctest: +SKIP
     """
 
-    def __init__(self, model: str | Path | PoseModel, *, flip_test: bool = False, device: str = "cpu") -> None:
+    def __init__(self, model: str | Path | PoseModel, *, flip_test: bool = False, device: str = "auto") -> None:
         """`model` is a folder or a loaded model; `flip_test` averages with the mirrored crop (twice the time)."""
-        self.model = (model if isinstance(model, PoseModel) else load(model)).eval().to(device)
+        self.device = choose_device(device)
+        self.model = (model if isinstance(model, PoseModel) else load(model)).eval().to(self.device)
         self.flip_test = flip_test
-        self.device = torch.device(device)
 
     @property
     def skeleton(self) -> Skeleton:
@@ -74,8 +89,9 @@ class Wanted:
 
     path: Path
     image_id: int
-    boxes: np.ndarray | None
+    boxes: np.ndarray | None = None
     """(N, 4) x y w h image px; None: the whole frame is one person"""
+    category_id: int = 1
 
     def read(self) -> np.ndarray:
         """(H, W, 3) uint8 RGB."""
@@ -90,11 +106,13 @@ def find_images(paths: Sequence[Path], boxes: Path | None = None) -> list[Wanted
     """
     files = list(_image_files(paths))
     if boxes is None:
-        return [Wanted(path, number, None) for number, path in enumerate(files, start=1)]
+        return [Wanted(path, number) for number, path in enumerate(files, start=1)]
     content = read_json(boxes, what="file of boxes")
     known: dict[str, tuple[int, list[list[float]]]] = {}
+    category_id = 1
     if isinstance(content, dict) and {"images", "annotations"} <= set(content):
         source = CocoSource(boxes, images=None)
+        category_id = source.category_id
         of_image: dict[int, list[list[float]]] = {}
         for person in source.people:
             if not person.crowd:
@@ -105,7 +123,7 @@ def find_images(paths: Sequence[Path], boxes: Path | None = None) -> list[Wanted
     else:
         raise UserError(f"{boxes} is neither a COCO annotation file nor {{file name: [[x, y, w, h], ...]}}")
     wanted = [
-        Wanted(path, known[path.name][0], np.array(known[path.name][1], dtype=float).reshape(-1, 4))
+        Wanted(path, known[path.name][0], np.array(known[path.name][1], dtype=float).reshape(-1, 4), category_id)
         for path in files
         if path.name in known
     ]
@@ -133,7 +151,7 @@ def predict_files(
     """Write drawn images and `predictions.json`, a COCO results list with file names; returns how many persons."""
     out.mkdir(parents=True, exist_ok=True)
     entries: list[dict[str, object]] = []
-    log = RunLog(out)
+    log = RunLog(None)
     with log.bar("predicting", len(wanted)) as bar:
         for each in wanted:
             image = each.read()
@@ -144,13 +162,48 @@ def predict_files(
             entries += [
                 {
                     "image_id": each.image_id,
-                    "category_id": 1,
+                    "category_id": each.category_id,
                     "file_name": each.path.name,
                     "keypoints": [round(float(value), 3) for value in pose.reshape(-1)],
-                    "score": float(pose[:, 2].mean()),
+                    "score": person_score(pose[:, 2], 1.0, has_score=predictor.model.codec.has_score),
                 }
                 for pose in poses
             ]
             bar.advance()
     (out / "predictions.json").write_text(json.dumps(entries))
     return len(entries)
+
+
+def evaluate_folder(
+    model: Path,
+    source: PoseSource,
+    *,
+    flip_test: bool,
+    batch_size: int = 64,
+    workers: int = 0,
+    device: str = "auto",
+    save_results: Path | None = None,
+) -> dict[str, Any]:
+    """The figures of a model folder on a source, with their conditions; the predictions go to `save_results`."""
+    loaded = load(model)
+    names, wanted = loaded.skeleton.names, source.skeleton.names
+    if names != wanted:
+        raise UserError(
+            f"the model has {len(names)} keypoints ({', '.join(names[:3])}, ...) and the data {len(wanted)} "
+            f"({', '.join(wanted[:3])}, ...): they must be the same"
+        )
+    place = choose_device(device)
+    with RunLog(None).bar("evaluating", len(source.people)) as bar:
+        evaluation = evaluate_model(
+            loaded.to(place),
+            source,
+            flip_test=flip_test,
+            batch_size=batch_size,
+            workers=workers,
+            device=place,
+            progress=bar.advance,
+        )
+    if save_results is not None:
+        category_id = getattr(source, "category_id", 1)
+        save_results.write_text(json.dumps(as_coco_results(evaluation.poses, source, category_id=category_id)))
+    return evaluation.as_json()

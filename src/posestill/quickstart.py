@@ -9,15 +9,15 @@ import shutil
 import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ProcessPoolExecutor, wait
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
-from posestill.bench import measure
+from posestill.bench import Cost, measure
 from posestill.config import RunConfig, load_run
+from posestill.data.source import PoseSource
 from posestill.engine.evaluate import Evaluation, evaluate_model
 from posestill.engine.fit import fit
 from posestill.engine.log import RunLog
@@ -41,10 +41,12 @@ class Arm:
 
 
 _NO_TEACHER = ("method=supervised", "teacher=null", "data.labelled_per_batch=null")
-ALONE = Arm("alone", "student alone", (*_NO_TEACHER, "data.people=LABELLED"))
+ALONE = Arm("alone", "student alone", (*_NO_TEACHER, "data.people=200"))
 PSEUDO_LABEL = Arm("pseudo_label", "student on pseudo-labels", ("method=pseudo_label",))
 DISTILLED = Arm("distilled", "student distilled (tcd)")
 ALL_LABELS = Arm("all_labels", "reference: alone, all labels", (*_NO_TEACHER, "data.labelled=null"))
+ORDER = (ALONE, PSEUDO_LABEL, DISTILLED, ALL_LABELS)
+"""how tables and pictures show them"""
 SHIFTS = ((ALONE, ALL_LABELS), (PSEUDO_LABEL, DISTILLED))
 """Which arms one process trains after another: two processes of one thread beat one of two."""
 
@@ -59,8 +61,9 @@ class Row:
     metrics: Mapping[str, float]
     similarity: np.ndarray
     """(N,) OKS of each held-out person"""
-    seconds: float | None
+    seconds: float | None = None
     """of training; None where nothing was trained here"""
+    cost: Cost | None = None
 
 
 def run_quickstart(out: Path, *, steps: int | None = None, seed: int = 0) -> Path:
@@ -68,12 +71,7 @@ def run_quickstart(out: Path, *, steps: int | None = None, seed: int = 0) -> Pat
     began = time.monotonic()
     log = RunLog(out)
     changes = [f"seed={seed}", *([f"train.steps={steps}"] if steps else [])]
-    labelled = load_run("quickstart").data.labelled
-    runs = {
-        arm: load_run("quickstart", [*changes, *(each.replace("LABELLED", str(labelled)) for each in arm.changes)])
-        for shift in SHIFTS
-        for arm in shift
-    }
+    runs = {arm: load_run("quickstart", [*changes, *arm.changes]) for arm in ORDER}
     for arm in runs:
         if (out / arm.name / "config.yaml").is_file():  # an earlier quickstart's
             shutil.rmtree(out / arm.name)
@@ -86,23 +84,34 @@ def run_quickstart(out: Path, *, steps: int | None = None, seed: int = 0) -> Pat
     teacher = PoseModel.load(BUNDLED)
     with log.bar("asking the teacher", len(source.people)) as bar:
         shown = evaluate_model(teacher, source, flip_test=settings.evaluate.flip_test, progress=bar.advance)
-    rows = {"teacher": Row("teacher (bundled)", 0, 0, shown.metrics, shown.similarity, None), **rows}
+    models = {"teacher": teacher, **{arm.name: PoseModel.load(out / arm.name / "best") for arm in ORDER}}
+    rows = {"teacher": Row("teacher (bundled)", 0, 0, shown.metrics, shown.similarity), **rows}
+    rows = _with_costs(rows, models)
     sentence = summarise(rows, seed=seed)
-    models = {"teacher": teacher, **{arm.name: PoseModel.load(out / arm.name / "best") for arm in runs}}
-    lines = _table(rows, models)
+    lines = [_table_line(row) for row in rows.values()]
     for line in [["", *_HEADERS[1:]], *lines]:
         log.say(f"{line[0]:<30}" + "".join(f"{each:>13}" for each in line[1:]))
     log.say("")
     log.say(sentence)
-    minutes = (time.monotonic() - began) / 60
     conditions = (
         f"{len(source.people)} held-out synthetic people, {shown.conditions['boxes']} boxes, flip test "
         f"{'on' if shown.conditions['flip_test'] else 'off'}, input {settings.model.size[0]}x{settings.model.size[1]}, "
-        f"{settings.train.steps} steps of {settings.train.batch_size}, seed {seed}, {minutes:.1f} minutes in all."
+        f"{settings.train.steps} steps of {settings.train.batch_size}, seed {seed}."
     )
-    log.say(conditions)
-    report = _write_report(out, sentence, conditions, lines, models, source, list(runs))
-    _write_figures(out, rows, sentence, settings, minutes)
+    minutes = (time.monotonic() - began) / 60
+    log.say(f"{conditions} {minutes:.1f} minutes in all.")
+    report = _write_report(out, sentence, conditions, lines, models, source)
+    figures = {
+        "command": "posestill quickstart",
+        "sentence": sentence,
+        "conditions": conditions,
+        "minutes": minutes,
+        "rows": {name: {**asdict(row), "similarity": None} for name, row in rows.items()},
+        "settings": settings.model_dump(mode="json"),
+        "settings_hash": run_hash(settings),
+        "surroundings": surroundings(),
+    }
+    write_json(out / "quickstart.json", figures)
     log.say(f"Look at {report}")
     return report
 
@@ -142,7 +151,7 @@ def _train_all(runs: Mapping[Arm, RunConfig], out: Path, log: RunLog) -> dict[st
                 told = reached
                 for future in done:
                     rows.update(future.result())
-    return {arm.name: rows[arm.name] for arm in runs}
+    return {arm.name: rows[arm.name] for arm in ORDER}
 
 
 def _train_shift(arms: list[tuple[Arm, RunConfig]], out: Path, threads: int) -> dict[str, Row]:
@@ -176,32 +185,40 @@ def _last_step(path: Path) -> int:
 _HEADERS = ["", "labels", "unlabelled", "AP", "mean OKS", "parameters", "MACs", "ms/crop", "training s"]
 
 
-def _table(rows: Mapping[str, Row], models: Mapping[str, PoseModel]) -> list[list[str]]:
+def _with_costs(rows: Mapping[str, Row], models: Mapping[str, PoseModel]) -> dict[str, Row]:
+    """The same rows with what each model costs on one thread."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    costs = {name: measure(model) for name, model in models.items()}
+    priced = {name: replace(row, cost=measure(models[name])) for name, row in rows.items()}
     torch.set_num_threads(threads)
+    return priced
+
+
+def _table_line(row: Row) -> list[str]:
+    assert row.cost is not None
+    trained = row.seconds is not None
     return [
-        [
-            row.title,
-            f"{row.labels:,}" if row.labels else "–",
-            f"{row.unlabelled:,}" if row.labels else "–",
-            percent(row.metrics["AP"]),
-            percent(row.metrics["mean_oks"]),
-            f"{costs[name].parameters / 1e6:.2f} M",
-            f"{costs[name].macs / 1e6:.1f} M",
-            f"{costs[name].milliseconds:.1f}",
-            "–" if row.seconds is None else f"{row.seconds:.0f}",
-        ]
-        for name, row in rows.items()
+        row.title,
+        f"{row.labels:,}" if trained else "–",
+        f"{row.unlabelled:,}" if trained else "–",
+        percent(row.metrics["AP"]),
+        percent(row.metrics["mean_oks"]),
+        f"{row.cost.parameters / 1e6:.2f} M",
+        f"{row.cost.macs / 1e6:.1f} M",
+        f"{row.cost.milliseconds:.1f}",
+        f"{row.seconds:.0f}" if trained else "–",
     ]
 
 
 def _write_report(
-    out: Path, sentence: str, conditions: str, lines: list[list[str]], models: Mapping[str, PoseModel], source: Any,
-    arms: list[Arm],
-) -> Path:  # fmt: skip
-    losses = {arm.title: loss_curves(read_metrics(out / arm.name / "metrics.jsonl"))["task"] for arm in arms}
+    out: Path,
+    sentence: str,
+    conditions: str,
+    lines: list[list[str]],
+    models: Mapping[str, PoseModel],
+    source: PoseSource,
+) -> Path:
+    losses = {arm.title: loss_curves(read_metrics(out / arm.name / "metrics.jsonl"))["task"] for arm in ORDER}
     parts = [
         paragraph(sentence, strong=True),
         table(_HEADERS, lines),
@@ -211,26 +228,10 @@ def _write_report(
             "that the teacher's own scores earn. Mean OKS compares them fairly."
         ),
         heading("The same people, seen by each"),
-        pictures(*side_by_side(models, source, count=10)),
+        pictures(*side_by_side({name.replace("_", " "): model for name, model in models.items()}, source, count=10)),
         heading("Loss on the labels"),
         curves(losses, across="steps", up="task loss"),
     ]
     path = out / "report.html"
     path.write_text(page("posestill quickstart", parts))
     return path
-
-
-def _write_figures(out: Path, rows: Mapping[str, Row], sentence: str, settings: RunConfig, minutes: float) -> None:
-    figures = {
-        "command": "posestill quickstart",
-        "sentence": sentence,
-        "minutes": round(minutes, 2),
-        "rows": {
-            name: {**{key: value for key, value in asdict(row).items() if key != "similarity"}}
-            for name, row in rows.items()
-        },
-        "settings": settings.model_dump(mode="json"),
-        "settings_hash": run_hash(settings),
-        "surroundings": surroundings(),
-    }
-    write_json(out / "quickstart.json", figures)

@@ -105,9 +105,9 @@ def test_a_size_off_the_stride_is_refused_with_both_named():
 def test_maps_of_another_size_are_refused_with_both_sizes_and_the_stride():
     codec = HeatmapConfig().build(SIZE)
     with pytest.raises(UserError, match=r"maps of \(32, 24\).*expects \(64, 48\).*stride 4"):
-        codec.check(PoseOutput(Heatmaps(torch.zeros(1, 17, 32, 24)), ()), 17)
+        codec.check(PoseOutput(Heatmaps(torch.zeros(1, 17, 32, 24)), ()))
 
 
 def test_a_coordinate_head_under_a_heatmap_codec_is_refused():
     with pytest.raises(UserError, match="returns Coords and the codec reads Heatmaps"):
-        HeatmapConfig().build(SIZE).check(PoseOutput(Coords(torch.zeros(1, 17, 2)), ()), 17)
+        HeatmapConfig().build(SIZE).check(PoseOutput(Coords(torch.zeros(1, 17, 2)), ()))

@@ -170,7 +170,7 @@ def test_sources_of_different_keypoints_are_refused(tmp_path):
 
 
 def test_a_dry_run_tries_one_batch():
-    assert try_one_batch(small_run(), sources(), log=RunLog(None))["task"] > 0
+    assert try_one_batch(small_run(), sources(), log=RunLog(None, quiet=True))["task"] > 0
 
 
 def test_workers_cut_the_same_crops(tmp_path):

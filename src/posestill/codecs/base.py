@@ -43,7 +43,7 @@ class Codec:
         """A network that the loss trains beside the student and that is never deployed (RLE's flow), or None."""
         return None
 
-    def check(self, output: PoseOutput, num_keypoints: int) -> None:
+    def check(self, output: PoseOutput) -> None:
         """Fail, naming both sizes, when a head's output does not fit this codec."""
         if not isinstance(output.prediction, self.prediction_type):
             raise UserError(

@@ -88,9 +88,9 @@ class HeatmapCodec(Codec):
         error = F.mse_loss(prediction.maps, target, reduction="none").mean(dim=(-2, -1))  # (B, K)
         return masked_mean(error, weight, self.config.normalise)
 
-    def check(self, output: PoseOutput, num_keypoints: int) -> None:
+    def check(self, output: PoseOutput) -> None:
         """Fail when the head's maps are not of the size that stride and input give."""
-        super().check(output, num_keypoints)
+        super().check(output)
         assert isinstance(output.prediction, Heatmaps)
         found = tuple(output.prediction.maps.shape[-2:])
         if found != self.map_size:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import cv2
 import numpy as np
 import torch
 from accelerate.utils import gather_object
@@ -127,19 +128,16 @@ def predict_poses(
     device = device or torch.device("cpu")
     dataset = TopDownDataset(source, size=model.config.size, labels=Labels(persons, np.zeros(len(persons), dtype=bool)))
     own = list(range(rank, len(dataset), world))
-    loader: DataLoader[Any] = DataLoader(
-        dataset, batch_sampler=in_order(own, batch_size), num_workers=workers, collate_fn=_as_is,
-        generator=torch.Generator(),
-    )  # fmt: skip
+    loader = batch_loader(dataset, in_order(own, batch_size), workers=workers)
     rows: list[tuple[int, np.ndarray, float]] = []
     for batch in loader:
         batch = batch.to(device)
         found = model.predict(batch.image, flip_test=flip_test)
         xy = transform_batch(found.xy, batch.to_image)  # (B, K, 2) image px
-        poses = torch.cat([xy, found.score[..., None]], dim=-1).double().cpu().numpy()  # (B, K, 3)
+        poses = torch.cat([xy, found.score[..., None]], dim=-1).cpu().double().numpy()  # (B, K, 3)
         for index, keypoints in zip(batch.index.tolist(), poses, strict=True):
             box_score = dataset.person(index).score
-            rows.append((index, keypoints, _person_score(keypoints[:, 2], box_score, model.codec.has_score)))
+            rows.append((index, keypoints, person_score(keypoints[:, 2], box_score, has_score=model.codec.has_score)))
         if progress is not None:
             progress(len(batch))
     if world > 1:
@@ -202,13 +200,32 @@ def as_coco_results(poses: PredictedPoses, source: PoseSource, *, category_id: i
     ]
 
 
-def _person_score(keypoint_scores: np.ndarray, box_score: float, has_score: bool) -> float:
-    """Box score times the mean of the keypoint scores that count; the box score alone without trained confidences."""
+def person_score(keypoint_scores: np.ndarray, box_score: float, *, has_score: bool) -> float:
+    """How sure a model is of a person: the box score times the mean of those keypoint scores (K,) that count.
+
+    Without trained confidences it is the box score alone.
+    """
     if not has_score:
         return box_score
     counting = keypoint_scores[keypoint_scores > KEYPOINT_SCORE_COUNTS]
     return float(box_score * counting.mean()) if len(counting) else 0.0
 
 
-def _as_is(batch: Sequence[Any]) -> Any:
+def batch_loader(dataset: TopDownDataset, batches: Any, *, workers: int) -> DataLoader[Any]:
+    """A plain loader of `PoseBatch`es for lists of (epoch, index); it draws nothing from the global generator."""
+    return DataLoader(
+        dataset,
+        batch_sampler=batches,
+        num_workers=workers,
+        collate_fn=_as_is,
+        worker_init_fn=_one_thread,
+        generator=torch.Generator(),
+    )
+
+
+def _as_is(batch: Any) -> Any:
     return batch
+
+
+def _one_thread(worker: int) -> None:
+    cv2.setNumThreads(0)  # many processes, each with OpenCV's own threads, would stand in each other's way

@@ -12,12 +12,11 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from posestill.config import RunConfig, dump_run
 from posestill.data.batches import PlannedBatches
 from posestill.engine.checkpoint import TrainingState, cut_back, load_state, save_state
-from posestill.engine.evaluate import Evaluation, evaluate_model
+from posestill.engine.evaluate import Evaluation, batch_loader, evaluate_model
 from posestill.engine.log import RunLog
 from posestill.engine.optim import build_optimiser, learning_rate_factor, set_learning_rate
 from posestill.engine.setup import Parts, Sources, open_sources, set_up
@@ -59,7 +58,7 @@ def fit(
     """
     accelerator = _accelerator(config, folder)
     main = accelerator.is_main_process
-    log = RunLog(folder if main else None, quiet=quiet)
+    log = RunLog(folder if main else None, quiet=quiet or not main)
     parts = set_up(
         config, sources or open_sources(config), device=accelerator.device, world=accelerator.num_processes, log=log
     )
@@ -75,19 +74,14 @@ def fit(
         f"{sum(each.numel() for each in parts.distiller.student.parameters()):,} student parameters, "
         f"{accelerator.num_processes} x {accelerator.device.type}, {config.train.precision}"
     )
-    loader: DataLoader[Any] = DataLoader(
-        parts.dataset,
-        batch_sampler=PlannedBatches(
-            parts.batches,
-            start=start,
-            stop=parts.total_steps,
-            rank=accelerator.process_index,
-            world=accelerator.num_processes,
-        ),
-        num_workers=config.train.workers,
-        collate_fn=_as_is,
-        generator=torch.Generator(),
+    planned = PlannedBatches(
+        parts.batches,
+        start=start,
+        stop=parts.total_steps,
+        rank=accelerator.process_index,
+        world=accelerator.num_processes,
     )
+    loader = batch_loader(parts.dataset, planned, workers=config.train.workers)
     evaluation: Evaluation | None = None
     with log.bar("training", parts.total_steps, start) as bar:
         for step, batch in enumerate(loader, start=start):
@@ -321,7 +315,3 @@ def _average(averaged: nn.Module, distiller: nn.Module, decay: float) -> None:
 def _warm_decay(decay: float, step: int) -> float:
     """Short averages at first, so that the initial weights are soon forgotten."""
     return min(decay, (1 + step) / (10 + step))
-
-
-def _as_is(batch: Any) -> Any:
-    return batch

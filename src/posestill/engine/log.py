@@ -19,9 +19,9 @@ class RunLog:
     """Rows of a run folder's metrics.jsonl, and the same for whoever looks on."""
 
     def __init__(self, folder: Path | None, *, quiet: bool = False) -> None:
-        """`folder` None (a process other than the first): nothing is written; `quiet`: nothing is shown."""
+        """`folder` None: nothing is written; `quiet`: nothing is shown."""
         self.path = None if folder is None else folder / "metrics.jsonl"
-        self.console = Console(stderr=True, quiet=quiet or folder is None, highlight=False, soft_wrap=True)
+        self.console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
         self.started = time.monotonic()
 
     def say(self, text: str) -> None:

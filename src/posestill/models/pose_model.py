@@ -68,7 +68,7 @@ class PoseModel(nn.Module):
             shape = self._last_shape(lambda image: self.neck(self.backbone(image)))
         self.head = config.head.build(shape, len(skeleton))
         with torch.no_grad(), _evaluating(self):
-            self.codec.check(self(torch.zeros(1, 3, *config.size)), len(skeleton))
+            self.codec.check(self(torch.zeros(1, 3, *config.size)))
 
     def forward(self, image: Tensor) -> PoseOutput:
         """Prediction and features for crops (B, 3, H, W)."""

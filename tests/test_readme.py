@@ -1,0 +1,92 @@
+"""The README's commands run, its figures are those of results/, and its links lead somewhere."""
+
+import importlib.util
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import shared_folder
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def fenced(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.M | re.S)
+
+
+def commands() -> list[str]:
+    lines = [line.split("  #")[0].strip() for block in fenced("bash") for line in block.splitlines()]
+    return [line for line in lines if line.startswith("posestill")]
+
+
+def test_the_figures_are_those_of_the_results():
+    spec = importlib.util.spec_from_file_location("readme", ROOT / "benchmarks" / "readme.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.written(README) == README, "run python benchmarks/readme.py"
+
+
+@pytest.mark.parametrize(
+    "path", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "results" / "README.md"]
+)
+def test_links_lead_to_files_that_exist(path):
+    for target in re.findall(r"\]\(([^)#]+?)\)", path.read_text()):
+        if not target.startswith("http"):
+            assert (path.parent / target).exists(), target
+
+
+def test_every_result_is_listed_with_its_command():
+    listed = (ROOT / "results" / "README.md").read_text()
+    for path in (ROOT / "results").glob("*.json"):
+        assert f"`{path.name}`" in listed
+
+
+def test_the_example_method_of_the_docs_can_be_plugged_in(tmp_path):
+    from posestill import catalog
+    from posestill.config import load_plugin, load_run
+
+    (tmp_path / "my_method.py").write_text(fenced("python", (ROOT / "docs" / "training.md").read_text())[0])
+    load_plugin(tmp_path / "my_method.py")
+    try:
+        assert type(load_run("coco-sample", ["method=mine"]).method).__name__ == "MineConfig"
+    finally:
+        catalog.METHODS.pop("mine")
+
+
+def test_the_yaml_of_the_docs_names_real_settings():
+    import yaml
+
+    from posestill.config import TrainConfig
+    from posestill.data.batches import DataConfig
+    from posestill.models.pose_model import ModelConfig
+
+    for block in fenced("yaml", (ROOT / "docs" / "training.md").read_text()):
+        for key, content in yaml.safe_load(block).items():
+            {"data": DataConfig, "model": ModelConfig}[key].model_validate(content)
+    for name in re.findall(r"`train\.(\w+)", (ROOT / "docs" / "training.md").read_text()):
+        assert name in TrainConfig.model_fields
+
+
+@pytest.mark.slow
+def test_the_commands_and_the_python_of_the_readme_run_as_they_stand(tmp_path):
+    if not shared_folder().is_dir():
+        pytest.skip("the photographs are not on this machine (set POSESTILL_SHARED)")
+    assert len(commands()) >= 5
+    (tmp_path / "shared").symlink_to(shared_folder().resolve())
+    (tmp_path / "here").mkdir()
+    for command in commands():
+        words = shlex.split(command)
+        done = subprocess.run(
+            [sys.executable, "-m", "posestill.cli", *words[1:]], cwd=tmp_path / "here", capture_output=True, text=True
+        )
+        assert done.returncode == 0, f"{command}\n{done.stderr}"
+    done = subprocess.run(
+        [sys.executable, "-c", fenced("python")[0]], cwd=tmp_path / "here", capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "here" / "runs" / "sample" / "drawn").glob("*.png"))) == 13
