@@ -119,3 +119,32 @@ def test_results_of_other_categories_do_not_count(tmp_path):
     figures = score_results(coco_file(tmp_path), path)
     assert figures["conditions"]["predictions"] == 0
     assert any("no prediction" in note for note in figures["notes"])
+
+
+@pytest.mark.parametrize("with_bbox", [False, True])
+def test_a_results_file_scores_as_pycocotools_reads_it(tmp_path, with_bbox):
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    content = json.loads(coco_file(tmp_path).read_text())
+    rng = np.random.default_rng(0)
+    for entry in content["annotations"]:
+        entry["area"] = float(rng.choice([900.0, 1024.0, 5000.0, 9216.0]))
+        entry["num_keypoints"] = sum(v > 0 for v in entry["keypoints"][2::3])
+    results = [
+        {"image_id": entry["image_id"], "category_id": 3, "score": float(rng.random()),
+         "keypoints": (np.array(entry["keypoints"]).reshape(-1, 3) + rng.normal(0, 4, (4, 3))).reshape(-1).tolist(),
+         **({"bbox": [0, 0, *rng.uniform(5, 150, 2).tolist()]} if with_bbox else {})}
+        for entry in content["annotations"] for _ in range(4)
+    ]  # fmt: skip
+    (tmp_path / "truth.json").write_text(json.dumps(content))
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    ours = score_results(tmp_path / "truth.json", tmp_path / "results.json")
+    coco = COCO(str(tmp_path / "truth.json"))
+    theirs = COCOeval(coco, coco.loadRes(str(tmp_path / "results.json")), "keypoints")
+    theirs.params.kpt_oks_sigmas = np.array([0.079] * 4)
+    theirs.evaluate()
+    theirs.accumulate()
+    theirs.summarize()
+    np.testing.assert_allclose([ours[name] for name in list(ours)[:10]], theirs.stats, atol=1e-10)
+    assert 0 < ours["AP"] < 1

@@ -20,7 +20,7 @@ def read_results(path: Path, truth: CocoSource) -> PredictedPeople:
             f"{path} is not a COCO results file: it should be a list of image_id, category_id, keypoints, score"
         )
     count = len(truth.skeleton)
-    image_ids, keypoints, scores = [], [], []
+    counted, image_ids, keypoints, scores = [], [], [], []
     for position, entry in enumerate(content):
         try:
             if entry.get("category_id", truth.category_id) != truth.category_id:
@@ -32,6 +32,7 @@ def read_results(path: Path, truth: CocoSource) -> PredictedPeople:
             raise UserError(
                 f"{path}: entry {position} has {len(flat)} keypoint numbers; {count} keypoints make {3 * count}"
             )
+        counted.append(entry)
         image_ids.append(image_id)
         keypoints.append(flat)
         scores.append(score)
@@ -39,8 +40,15 @@ def read_results(path: Path, truth: CocoSource) -> PredictedPeople:
         raise UserError(
             f"{path}: {len(unknown)} image ids (such as {min(unknown)}) are not in {truth.path}: are both of one split?"
         )
-    xy = np.array(keypoints, dtype=np.float64).reshape(-1, count, 3)[..., :2]  # (M, K, 2)
-    return PredictedPeople(image_id=np.array(image_ids, dtype=np.int64), keypoints=xy, score=np.array(scores))
+    boxes = [entry.get("bbox") for entry in counted]
+    if boxes and boxes[0] and not all(isinstance(box, list) and len(box) == 4 for box in boxes):
+        raise UserError(f"{path}: some entries carry a bbox and some do not: give all of them or none")
+    return PredictedPeople(
+        image_id=np.array(image_ids, dtype=np.int64),
+        keypoints=np.array(keypoints, dtype=np.float64).reshape(-1, count, 3)[..., :2],  # (M, K, 2)
+        score=np.array(scores, dtype=np.float64),
+        area=np.array([box[2] * box[3] for box in boxes], dtype=np.float64) if boxes and boxes[0] else None,
+    )
 
 
 def score_results(annotations: Path, results: Path, *, metainfo: Path | None = None) -> dict[str, Any]:

@@ -83,12 +83,15 @@ class PredictedPeople:
     """(M, K, 2) x y, image px"""
     score: np.ndarray
     """(M,) confidence of the person: only its order counts"""
+    area: np.ndarray | None = None
+    """(M,) image px squared, for the medium and large ranges; None: that of the box around the keypoints"""
 
     def __post_init__(self) -> None:
         count = len(self.image_id)
         keypoints = (count, self.keypoints.shape[1] if self.keypoints.ndim == 3 else "K", 2)
-        for field, shape in (("keypoints", keypoints), ("score", (count,))):
-            _check_shape(field, getattr(self, field), shape)
+        for field, shape in (("keypoints", keypoints), ("score", (count,)), ("area", (count,))):
+            if getattr(self, field) is not None:
+                _check_shape(field, getattr(self, field), shape)
 
     def __len__(self) -> int:
         return len(self.image_id)
@@ -130,9 +133,9 @@ def average_precision(truth: LabelledPeople, predictions: PredictedPeople, *, ok
     """COCO's ten numbers, 0..1: AP AP50 AP75 APm APl AR AR50 AR75 ARm ARl; -1 where there is nothing to evaluate.
 
     Equal to `COCOeval(iouType="keypoints")` of pycocotools with `kpt_oks_sigmas` set to `oks_sigmas` (K,), for an
-    annotation file that lists the images of all people and predictions, has `num_keypoints` = the count of v > 0, and
-    for results without a bbox (`loadRes` then takes the box around the keypoints as the prediction's area). One thing
-    is not reproduced: pycocotools takes a match with annotation id 0 for no match. Raises `UserError` when K differs.
+    annotation file that lists the images of all people and predictions and has `num_keypoints` = the count of v > 0.
+    One thing is not reproduced: pycocotools takes a match with annotation id 0 for no match. Raises `UserError` when K
+    differs.
     """
     row, rank = _top_of_each_image(predictions)  # (D,), (D,)
     xy, score = predictions.keypoints[row].astype(np.float64), predictions.score[row].astype(np.float64)
@@ -140,7 +143,8 @@ def average_precision(truth: LabelledPeople, predictions: PredictedPeople, *, ok
     by_rank = np.argsort(rank[predicted], kind="stable")
     predicted, person = predicted[by_rank], person[by_rank]
     similarity = _oks_of_pairs(xy, truth, predicted, person, oks_sigmas)  # (P,)
-    extent = np.ptp(xy, axis=1).prod(axis=1)  # (D,) loadRes's area of a prediction: the box around its keypoints
+    # loadRes's area of a prediction: that of its bbox where results carry one, else of the box around its keypoints
+    extent = np.ptp(xy, axis=1).prod(axis=1) if predictions.area is None else predictions.area[row]  # (D,)
     crowd = truth.crowd.astype(bool)  # (N,)
     by_score = np.argsort(-score, kind="stable")  # ties: the lower image id, then the earlier prediction, comes first
 
