@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 import posestill
-from posestill.engine.evaluate import predict_poses
+from posestill.engine.evaluate import EvaluateConfig, predict_poses
 from posestill.schema import UserError
 from tests.conftest import DOTS, DotSource, small_model
 
@@ -10,7 +10,7 @@ from tests.conftest import DOTS, DotSource, small_model
 def test_a_predictor_gives_what_evaluation_gave():
     source, model = DotSource(5), small_model().eval()
     predictor = posestill.Predictor(model, flip_test=True)
-    expected = predict_poses(model, source, np.arange(5), flip_test=True).keypoints
+    expected = predict_poses(model, source, np.arange(5), EvaluateConfig()).keypoints
     for index, person in enumerate(source.people):
         found = predictor(source.image(person.image_id), boxes=[person.bbox])
         np.testing.assert_allclose(found[0], expected[index], atol=1e-3)

@@ -6,15 +6,18 @@ from posestill import schema
 from posestill.codecs.base import CodecConfig
 from posestill.codecs.coords import CoordsConfig
 from posestill.codecs.heatmap import HeatmapConfig
+from posestill.codecs.rle import RleConfig
+from posestill.codecs.simcc import SimccConfig
 from posestill.data.coco import CocoConfig
 from posestill.data.source import SourceConfig
 from posestill.data.synthetic import SyntheticConfig
 from posestill.methods.base import MethodConfig
+from posestill.methods.ocd import OcdConfig
 from posestill.methods.pseudo_label import PseudoLabelConfig
 from posestill.methods.supervised import SupervisedConfig
 from posestill.methods.tcd import TcdConfig
 from posestill.models.backbone import BackboneConfig, SmallResNetConfig, TimmConfig
-from posestill.models.heads import ConvMapsConfig, DeconvConfig, FlatFcConfig, GapFcConfig, HeadConfig
+from posestill.models.heads import ConvMapsConfig, DeconvConfig, FlatFcConfig, GapFcConfig, HeadConfig, SimccHeadConfig
 from posestill.models.pose_model import NeckConfig
 from posestill.teachers.base import TeacherConfig
 from posestill.teachers.checkpoint import BundledConfig, CheckpointConfig
@@ -22,6 +25,8 @@ from posestill.teachers.checkpoint import BundledConfig, CheckpointConfig
 CODECS: dict[str, type[CodecConfig]] = {
     "heatmap": HeatmapConfig,
     "coords": CoordsConfig,
+    "rle": RleConfig,
+    "simcc": SimccConfig,
 }
 SOURCES: dict[str, type[SourceConfig]] = {
     "coco": CocoConfig,
@@ -37,6 +42,7 @@ HEADS: dict[str, type[HeadConfig]] = {
     "conv_maps": ConvMapsConfig,
     "gap_fc": GapFcConfig,
     "flat_fc": FlatFcConfig,
+    "simcc": SimccHeadConfig,
 }
 TEACHERS: dict[str, type[TeacherConfig]] = {
     "checkpoint": CheckpointConfig,
@@ -45,6 +51,7 @@ TEACHERS: dict[str, type[TeacherConfig]] = {
 METHODS: dict[str, type[MethodConfig]] = {
     "supervised": SupervisedConfig,
     "pseudo_label": PseudoLabelConfig,
+    "ocd": OcdConfig,
     "tcd": TcdConfig,
 }
 

@@ -68,6 +68,9 @@ def evaluate(
         Optional[str], typer.Option(help="Take the validation data of this recipe or run folder.")
     ] = None,
     changes: Changes = None,
+    boxes: Annotated[Optional[Path], typer.Option(help="A COCO detections file; else the annotated boxes.")] = None,
+    box_threshold: Annotated[float, typer.Option(help="Detections scored below are left out.")] = 0.0,
+    oks_nms: Annotated[float, typer.Option(help="With detections: OKS beyond which one of two poses goes.")] = 0.9,
     flip_test: FlipTest = True,
     batch_size: Annotated[int, typer.Option(help="Crops at a time.")] = 64,
     workers: Annotated[int, typer.Option(help="Processes that cut crops; 0: this one.")] = 0,
@@ -83,18 +86,15 @@ def evaluate(
 
         figures = score_results(annotations, results, metainfo=metainfo)
     elif model is not None:
+        from posestill.engine.evaluate import EvaluateConfig
         from posestill.predict import evaluate_folder
 
         source = _open_truth(annotations, images, metainfo, recipe, list(changes or []))
-        figures = evaluate_folder(
-            model,
-            source,
-            flip_test=flip_test,
-            batch_size=batch_size,
-            workers=workers,
-            device=device,
-            save_results=save_results,
-        )
+        settings = EvaluateConfig(
+            flip_test=flip_test, batch_size=batch_size, boxes=boxes, box_threshold=box_threshold,
+            oks_nms=oks_nms if oks_nms > 0 else None,
+        )  # fmt: skip
+        figures = evaluate_folder(model, source, settings, workers=workers, device=device, save_results=save_results)
     else:
         raise UserError("evaluate needs a model folder, or --results with --annotations")
     _print_figures(figures)

@@ -16,7 +16,7 @@ from posestill.data.coco import CocoSource, read_image, read_json
 from posestill.data.source import PoseSource
 from posestill.data.topdown import warp
 from posestill.draw import draw_poses, write_image
-from posestill.engine.evaluate import as_coco_results, evaluate_model, person_score
+from posestill.engine.evaluate import EvaluateConfig, Worker, as_coco_results, evaluate_model, person_score
 from posestill.engine.log import RunLog
 from posestill.geometry import affine_to_input, crop_of_bbox, invert_affine, transform_points
 from posestill.models.pose_model import PoseModel
@@ -165,7 +165,7 @@ def predict_files(
                     "category_id": each.category_id,
                     "file_name": each.path.name,
                     "keypoints": [round(float(value), 3) for value in pose.reshape(-1)],
-                    "score": person_score(pose[:, 2], 1.0, has_score=predictor.model.codec.has_score),
+                    "score": person_score(pose[:, 2], 1.0, rescoring=predictor.model.codec.rescoring),
                 }
                 for pose in poses
             ]
@@ -177,9 +177,8 @@ def predict_files(
 def evaluate_folder(
     model: Path,
     source: PoseSource,
+    settings: EvaluateConfig,
     *,
-    flip_test: bool,
-    batch_size: int = 64,
     workers: int = 0,
     device: str = "auto",
     save_results: Path | None = None,
@@ -194,16 +193,9 @@ def evaluate_folder(
         )
     place = choose_device(device)
     with RunLog(None).bar("evaluating", len(source.people)) as bar:
-        evaluation = evaluate_model(
-            loaded.to(place),
-            source,
-            flip_test=flip_test,
-            batch_size=batch_size,
-            workers=workers,
-            device=place,
-            progress=bar.advance,
-        )
+        worker = Worker(device=place, loaders=workers, progress=bar.advance)
+        evaluation = evaluate_model(loaded.to(place), source, settings, worker)
     if save_results is not None:
         category_id = getattr(source, "category_id", 1)
-        save_results.write_text(json.dumps(as_coco_results(evaluation.poses, source, category_id=category_id)))
+        save_results.write_text(json.dumps(as_coco_results(evaluation.poses, category_id=category_id)))
     return evaluation.as_json()

@@ -18,7 +18,7 @@ import torch
 from posestill.bench import Cost, measure
 from posestill.config import RunConfig, load_run
 from posestill.data.source import PoseSource
-from posestill.engine.evaluate import Evaluation, evaluate_model
+from posestill.engine.evaluate import Evaluation, Worker, evaluate_model
 from posestill.engine.fit import fit
 from posestill.engine.log import RunLog
 from posestill.engine.setup import open_sources
@@ -83,7 +83,7 @@ def run_quickstart(out: Path, *, steps: int | None = None, seed: int = 0) -> Pat
     source = open_sources(settings).val
     teacher = PoseModel.load(BUNDLED)
     with log.bar("asking the teacher", len(source.people)) as bar:
-        shown = evaluate_model(teacher, source, flip_test=settings.evaluate.flip_test, progress=bar.advance)
+        shown = evaluate_model(teacher, source, settings.evaluate, Worker(progress=bar.advance))
     models = {"teacher": teacher, **{arm.name: PoseModel.load(out / arm.name / "best") for arm in ORDER}}
     rows = {"teacher": Row("teacher (bundled)", 0, 0, shown.metrics, shown.similarity), **rows}
     rows = _with_costs(rows, models)

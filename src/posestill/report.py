@@ -13,7 +13,7 @@ import numpy as np
 from posestill.config import RunConfig, dump_run
 from posestill.data.source import PoseSource
 from posestill.draw import draw_poses
-from posestill.engine.evaluate import predict_poses
+from posestill.engine.evaluate import EvaluateConfig, labelled_people, predict_poses
 from posestill.engine.fit import FitResult
 from posestill.models.pose_model import PoseModel
 from posestill.page import code, curves, heading, page, paragraph, pictures, table
@@ -61,13 +61,9 @@ def side_by_side(
     models: Mapping[str, PoseModel], source: PoseSource, *, count: int
 ) -> tuple[list[list[np.ndarray]], list[str]]:
     """Rows of pictures, labels first and then each model's poses, of persons spread evenly over a source; captions."""
-    usable = [
-        position
-        for position, person in enumerate(source.people)
-        if person.keypoints is not None and not person.crowd and person.bbox[2] > 0 and person.bbox[3] > 0
-    ]
-    chosen = np.array(usable)[np.linspace(0, len(usable) - 1, min(count, len(usable))).round().astype(int)]
-    found = [predict_poses(model, source, chosen, flip_test=True).keypoints for model in models.values()]
+    usable = labelled_people(source)
+    chosen = usable[np.linspace(0, len(usable) - 1, min(count, len(usable))).round().astype(int)]
+    found = [predict_poses(model, source, chosen, EvaluateConfig()).keypoints for model in models.values()]
     rows = []
     for row, position in enumerate(chosen.tolist()):
         person = source.people[position]

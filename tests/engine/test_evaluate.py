@@ -1,23 +1,34 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from posestill.data.coco import CocoSource
 from posestill.data.results import read_results, score_results
-from posestill.engine.evaluate import as_coco_results, evaluate_model, predict_poses, score_poses
+from posestill.engine.evaluate import (
+    EvaluateConfig,
+    Worker,
+    as_coco_results,
+    evaluate_model,
+    person_score,
+    predict_poses,
+    score_poses,
+)
 from posestill.schema import UserError
 from posestill.types import Person
 from tests.conftest import DotSource, small_model
+
+UPRIGHT = EvaluateConfig(flip_test=False)
 
 
 def test_perfect_poses_score_perfectly():
     source = DotSource(10)
     model = small_model()
-    poses = predict_poses(model, source, np.arange(10), flip_test=False)
+    poses = predict_poses(model, source, np.arange(10), UPRIGHT)
     truth = np.stack([person.keypoints for person in source.people])
-    exact = type(poses)(person=poses.person, keypoints=truth, score=poses.score)
-    evaluation = score_poses(exact, source, conditions={})
+    exact = replace(poses, keypoints=truth)
+    evaluation = score_poses(exact, source, own_boxes=True, conditions={})
     assert evaluation.metrics["AP"] == pytest.approx(1)
     assert evaluation.metrics["mean_oks"] == pytest.approx(1)
     assert evaluation.metrics["PCK"] == 1
@@ -29,7 +40,7 @@ def test_every_labelled_person_is_predicted_once_in_the_order_of_the_source():
     source = DotSource(11, unlabelled=2)
     first = source.people[4]
     source.people[4] = Person(first.id, first.image_id, first.bbox, first.keypoints, first.area, crowd=True)
-    evaluation = evaluate_model(small_model(), source, flip_test=True, batch_size=4)
+    evaluation = evaluate_model(small_model(), source, EvaluateConfig(batch_size=4))
     assert evaluation.poses.person.tolist() == [2, 3, 5, 6, 7, 8, 9, 10]
     assert evaluation.conditions["persons"] == 8
 
@@ -39,9 +50,9 @@ def test_the_shares_of_several_processes_make_the_whole(monkeypatch):
     rows = []
     monkeypatch.setattr("posestill.engine.evaluate.gather_object", lambda own: rows.extend(own) or own)
     for rank in range(3):
-        predict_poses(model, source, np.arange(11), flip_test=False, rank=rank, world=3, batch_size=2)
+        predict_poses(model, source, np.arange(11), EvaluateConfig(batch_size=2), Worker(rank=rank, world=3))
     assert sorted(row[0] for row in rows) == list(range(11))
-    whole = predict_poses(model, source, np.arange(11), flip_test=False)
+    whole = predict_poses(model, source, np.arange(11), EvaluateConfig())
     for index, keypoints, score in rows:
         np.testing.assert_allclose(keypoints, whole.keypoints[index], atol=1e-3)
         assert score == pytest.approx(whole.score[index], abs=1e-5)
@@ -54,7 +65,7 @@ def test_a_model_without_confidences_ranks_by_box_score_and_says_so():
         for person in source.people
     ]
     source.image = lambda image_id: np.zeros((80, 64, 3), dtype=np.uint8)
-    evaluation = evaluate_model(small_model("coords"), source, flip_test=False)
+    evaluation = evaluate_model(small_model("coords"), source, UPRIGHT)
     assert evaluation.poses.score.tolist() == pytest.approx([0.1, 0.2, 0.3])
     assert (evaluation.poses.keypoints[..., 2] == 1).all()
     assert "no trained confidence" in evaluation.notes[0]
@@ -62,7 +73,7 @@ def test_a_model_without_confidences_ranks_by_box_score_and_says_so():
 
 
 def test_an_ap_of_zero_is_explained_in_words():
-    evaluation = evaluate_model(small_model("coords"), DotSource(4), flip_test=False)
+    evaluation = evaluate_model(small_model("coords"), DotSource(4), UPRIGHT)
     assert evaluation.metrics["AP"] == 0
     assert any("below 0.5" in note for note in evaluation.notes)
 
@@ -86,9 +97,9 @@ def coco_file(tmp_path):
 def test_saved_results_score_as_the_model_did(tmp_path):
     truth = coco_file(tmp_path)
     source = DotSource(6)
-    evaluation = evaluate_model(small_model(), source, flip_test=False)
+    evaluation = evaluate_model(small_model(), source, UPRIGHT)
     results = tmp_path / "results.json"
-    results.write_text(json.dumps(as_coco_results(evaluation.poses, source, category_id=3)))
+    results.write_text(json.dumps(as_coco_results(evaluation.poses, category_id=3)))
     figures = score_results(truth, results)
     # the spreads differ (the file carries none), the count and the keys do not
     assert list(figures)[:10] == ["AP", "AP50", "AP75", "APm", "APl", "AR", "AR50", "AR75", "ARm", "ARl"]
@@ -148,3 +159,66 @@ def test_a_results_file_scores_as_pycocotools_reads_it(tmp_path, with_bbox):
     theirs.summarize()
     np.testing.assert_allclose([ours[name] for name in list(ours)[:10]], theirs.stats, atol=1e-10)
     assert 0 < ours["AP"] < 1
+
+
+def detections(tmp_path, source, boxes):
+    content = [
+        {"image_id": image_id, "category_id": 1, "bbox": list(map(float, bbox)), "score": score}
+        for image_id, bbox, score in boxes
+    ]
+    path = tmp_path / "detections.json"
+    path.write_text(json.dumps([*content, {"image_id": 999, "category_id": 1, "bbox": [0, 0, 5, 5], "score": 1}]))
+    return path
+
+
+def test_exact_detections_give_what_the_annotated_boxes_gave(tmp_path):
+    source, model = DotSource(8), small_model()
+    path = detections(tmp_path, source, [(person.image_id, person.bbox, 1.0) for person in source.people])
+    annotated = evaluate_model(model, source, EvaluateConfig())
+    detected = evaluate_model(model, source, EvaluateConfig(boxes=path))
+    assert detected.conditions["boxes"] == str(path)
+    for name, value in annotated.metrics.items():
+        assert detected.metrics[name] == pytest.approx(value), name
+    np.testing.assert_allclose(annotated.similarity, detected.similarity)
+
+
+def test_detections_are_thresholded_and_doubles_suppressed_by_their_poses(tmp_path):
+    source, model = DotSource(4), small_model("coords")
+    boxes = [(person.image_id, person.bbox, 0.9) for person in source.people]
+    boxes += [(person.image_id, person.bbox + [0.2, 0, 0, 0], 0.8) for person in source.people]  # the same person again
+    boxes += [(source.people[0].image_id, [0, 0, 9, 9], 0.05)]
+    path = detections(tmp_path, source, boxes)
+    counts = {}
+    for name, changes in {
+        "all": {"oks_nms": None}, "sure": {"oks_nms": None, "box_threshold": 0.1}, "single": {"box_threshold": 0.1},
+    }.items():  # fmt: skip
+        counts[name] = len(evaluate_model(model, source, EvaluateConfig(boxes=path, **changes)).poses.person)
+    assert counts == {"all": 9, "sure": 8, "single": 4}
+
+
+def test_a_person_that_the_detector_missed_counts_as_missed(tmp_path):
+    source = DotSource(4)
+    path = detections(tmp_path, source, [(person.image_id, person.bbox, 1.0) for person in source.people[:3]])
+    evaluation = evaluate_model(small_model(), source, EvaluateConfig(boxes=path))
+    assert evaluation.similarity[3] == 0
+    assert np.isfinite(evaluation.metrics["normalised_error"])
+
+
+@pytest.mark.parametrize(
+    ("rescoring", "wanted"), [("box", 0.5), ("mean", 0.5 * 0.7), ("sum", 0.5 + (0.8 + 0.6 + 0.1) / 3 + 0.8)]
+)
+def test_a_persons_score_by_hand(rescoring, wanted):
+    assert person_score(np.array([0.8, 0.6, 0.1]), 0.5, rescoring=rescoring) == pytest.approx(wanted)
+    assert person_score(np.array([0.1, 0.1]), 0.5, rescoring="mean") == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [({}, "is not a list of detections"), ([{"image_id": 1, "bbox": [1, 2], "score": 1}], "bbox of 2 numbers"),
+     ([{"image_id": 1}], "entry 0 lacks a proper 'bbox'"), ([], "has no box of category 1 on the 3 images")],
+)  # fmt: skip
+def test_a_file_of_detections_that_does_not_fit_is_explained(tmp_path, content, message):
+    path = tmp_path / "d.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=message):
+        evaluate_model(small_model(), DotSource(3), EvaluateConfig(boxes=path))

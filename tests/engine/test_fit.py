@@ -243,7 +243,7 @@ def test_two_processes_evaluate_each_person_exactly_once_and_train_the_same_mode
     from posestill.engine.evaluate import evaluate_model
 
     source = SyntheticConfig(people=37, size=(64, 48), seed=9).build()
-    again = evaluate_model(model, source, flip_test=True).poses
+    again = evaluate_model(model, source).poses
     torch.testing.assert_close(
         torch.tensor(two["keypoints"]).double(), torch.from_numpy(again.keypoints), atol=1e-3, rtol=0
     )

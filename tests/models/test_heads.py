@@ -1,8 +1,15 @@
 import pytest
 import torch
 
-from posestill.models.heads import ConvMapsConfig, DeconvConfig, FlatFcConfig, GapFcConfig
+from posestill.codecs.coords import CoordsConfig
+from posestill.codecs.heatmap import HeatmapConfig
+from posestill.codecs.rle import RleConfig
+from posestill.codecs.simcc import SimccConfig
+from posestill.models.heads import ConvMapsConfig, DeconvConfig, FlatFcConfig, GapFcConfig, SimccHeadConfig
+from posestill.schema import UserError
 
+COORDS, MAPS = CoordsConfig().build((256, 192)), HeatmapConfig().build((256, 192))
+RLE, SIMCC = RleConfig().build((256, 192)), SimccConfig().build((256, 192))
 SHAPE = (2048, 8, 6)
 FEATURES = (torch.zeros(1, 2048, 8, 6),)
 
@@ -22,26 +29,42 @@ def count(module):
     ],
 )
 def test_heads_have_the_published_number_of_parameters(config, num_keypoints, parameters):
-    assert count(config.build(SHAPE, num_keypoints)) == parameters
+    assert count(config.build(SHAPE, num_keypoints, COORDS)) == parameters
 
 
 def test_hrnets_head_is_one_small_convolution():
-    assert count(ConvMapsConfig().build((32, 64, 48), 17)) == 561
+    assert count(ConvMapsConfig().build((32, 64, 48), 17, MAPS)) == 561
 
 
 def test_each_deconvolution_doubles_the_map():
-    assert DeconvConfig(channels=(8, 8)).build(SHAPE, 5)(FEATURES).maps.shape == (1, 5, 32, 24)
-    assert ConvMapsConfig().build(SHAPE, 5)(FEATURES).maps.shape == (1, 5, 8, 6)
+    assert DeconvConfig(channels=(8, 8)).build(SHAPE, 5, MAPS)(FEATURES).maps.shape == (1, 5, 32, 24)
+    assert ConvMapsConfig().build(SHAPE, 5, MAPS)(FEATURES).maps.shape == (1, 5, 8, 6)
 
 
 def test_coordinate_heads_give_two_numbers_a_keypoint():
     for config in (GapFcConfig(), FlatFcConfig(channels=4)):
-        assert config.build(SHAPE, 5)(FEATURES).xy.shape == (1, 5, 2)
+        assert config.build(SHAPE, 5, COORDS)(FEATURES).xy.shape == (1, 5, 2)
 
 
 def test_gap_forgets_where_things_are_and_flat_does_not():
     features = torch.randn(1, 16, 4, 3)
     moved = features.roll(1, dims=-1)
-    gap, flat = (config.build((16, 4, 3), 2).eval() for config in (GapFcConfig(), FlatFcConfig(channels=4)))
+    gap, flat = (config.build((16, 4, 3), 2, COORDS).eval() for config in (GapFcConfig(), FlatFcConfig(channels=4)))
     torch.testing.assert_close(gap((features,)).xy, gap((moved,)).xy)
     assert (flat((features,)).xy - flat((moved,)).xy).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(("num_keypoints", "parameters"), [(17, 2048 * 68 + 68), (133, 2048 * 532 + 532)])
+def test_a_head_for_rle_predicts_a_spread_beside_each_place(num_keypoints, parameters):
+    head = GapFcConfig().build(SHAPE, num_keypoints, RLE)
+    assert count(head) == parameters  # 0.139 M and 1.090 M: specs/ocd_tcd.md section 3
+    found = head(FEATURES)
+    assert found.xy.shape == found.scale.shape == (1, num_keypoints, 2)
+    assert (found.scale == 0.5).all()  # sigmoid(0)
+
+
+def test_a_simcc_head_gives_bins_and_refuses_other_codecs():
+    found = SimccHeadConfig(kernel=7).build(SHAPE, 5, SIMCC)(FEATURES)
+    assert (found.x.shape, found.y.shape) == ((1, 5, 384), (1, 5, 512))
+    with pytest.raises(UserError, match="simcc gives bins, which only the simcc codec reads"):
+        SimccHeadConfig().build(SHAPE, 5, COORDS)

@@ -14,6 +14,11 @@ Normalise = Literal["batch", "labelled"]
 """What a loss is divided by: every keypoint of the batch (as published), or the labelled ones."""
 
 
+Rescoring = Literal["mean", "sum", "box"]
+"""A person's score: box score times the mean of the keypoint scores that count; or box score plus mean plus maximum of
+the keypoint scores (RLE); or the box score alone (no trained confidences)."""
+
+
 class Codec:
     """A representation bound to an input size: encode labels, decode predictions, mirror them, score them."""
 
@@ -21,6 +26,10 @@ class Codec:
     """which prediction a head must return for this codec"""
     has_score: bool
     """False: the model has no trained confidence; every score is 1 and persons rank by their box score"""
+    rescoring: Rescoring
+    """as published for this representation"""
+    predicts_scale: bool = False
+    """True: a coordinate head predicts a spread beside each place"""
     size: Size
 
     def encode(self, xy: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -35,8 +44,8 @@ class Codec:
         """The prediction for a mirrored crop, mirrored back; swap (K,) is the mirror partner of each keypoint."""
         raise NotImplementedError
 
-    def loss(self, prediction: Any, target: Tensor, weight: Tensor) -> Tensor:
-        """The task loss, a scalar; weight (B, K)."""
+    def loss(self, prediction: Any, target: Tensor, weight: Tensor, helper: nn.Module | None = None) -> Tensor:
+        """The task loss, a scalar; weight (B, K); helper is what `helper()` made."""
         raise NotImplementedError
 
     def helper(self) -> nn.Module | None:

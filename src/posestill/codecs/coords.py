@@ -6,9 +6,9 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from posestill.codecs.base import Codec, CodecConfig, Normalise, inside, masked_mean
+from posestill.codecs.base import Codec, CodecConfig, Normalise, Rescoring, inside, masked_mean
 from posestill.types import Coords, Keypoints, Size
 
 
@@ -31,6 +31,7 @@ class CoordsCodec(Codec):
     """Coordinates as fractions of the input's (W, H)."""
 
     prediction_type = Coords
+    rescoring: Rescoring = "box"
 
     def __init__(self, config: CoordsConfig, size: Size) -> None:
         self.config = config
@@ -57,7 +58,7 @@ class CoordsCodec(Codec):
             score=None if prediction.score is None else prediction.score[:, swap],
         )
 
-    def loss(self, prediction: Coords, target: Tensor, weight: Tensor) -> Tensor:
+    def loss(self, prediction: Coords, target: Tensor, weight: Tensor, helper: nn.Module | None = None) -> Tensor:
         """L1 or Smooth-L1, averaged over both axes and the keypoints."""
         return coords_loss(prediction.xy, target, weight, loss=self.config.loss, beta=self.config.beta,
                            normalise=self.config.normalise)  # fmt: skip

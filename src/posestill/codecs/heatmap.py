@@ -1,7 +1,8 @@
-"""Keypoints as heatmaps: a Gaussian of height 1 on a map `stride` times smaller than the input; u_map = x / stride.
+"""Keypoints as heatmaps: a Gaussian of height 1 on a map `stride` times smaller than the input.
 
-Sources: Simple Baselines (ECCV 2018) for the target and the quarter offset; DARK (CVPR 2020) for the unbiased target
-and the Taylor decoding.
+A place x of the input lies at u = x / stride on the map or, on the UDP grid, at u = x (w - 1) / (W - 1). Sources:
+Simple Baselines (ECCV 2018) for the target and the quarter offset; DARK (CVPR 2020) for the unbiased target and the
+Taylor decoding; UDP (CVPR 2020) for its grid.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from posestill.codecs.base import Codec, CodecConfig, masked_mean
+from posestill.codecs.base import Codec, CodecConfig, Rescoring, masked_mean
 from posestill.schema import UserError
 from posestill.types import Heatmaps, Keypoints, PoseOutput, Size
 
@@ -29,6 +30,8 @@ class HeatmapConfig(CodecConfig):
     """map px; the published value at 64x48 maps"""
     target: Literal["unbiased", "plain"] = "unbiased"
     """unbiased: the Gaussian sits at the real-valued place; plain: at the nearest map pixel, cut off at 3 sigma"""
+    grid: Literal["stride", "udp"] = "stride"
+    """stride: u = x / stride; udp: first and last pixel of input and map coincide, so that a mirror needs no shift"""
     decoder: Decoder = "dark"
     """argmax: the peak's pixel; quarter: plus a quarter pixel towards the higher neighbour; dark: one Taylor step on
     the smoothed logarithm; local: the expectation in a window of 2.5 sigma around the peak"""
@@ -36,7 +39,7 @@ class HeatmapConfig(CodecConfig):
     """map px, odd: the smoothing before DARK's Taylor step"""
     flip_shift: bool = True
     """move the mirrored map one pixel to the right: a map cell is `stride` input pixels, whose mirror image starts one
-    cell off (the field's shift_heatmap)"""
+    cell off (the field's shift_heatmap); the udp grid needs none and takes none"""
 
     def build(self, size: Size) -> HeatmapCodec:
         """The codec for inputs of `size`. Fails when the stride does not divide the size, naming both."""
@@ -50,6 +53,7 @@ class HeatmapCodec(Codec):
 
     prediction_type = Heatmaps
     has_score = True
+    rescoring: Rescoring = "mean"
 
     def __init__(self, config: HeatmapConfig, size: Size) -> None:
         self.config = config
@@ -58,7 +62,7 @@ class HeatmapCodec(Codec):
 
     def encode(self, xy: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         """Maps (B, K, h, w). Weight stays wherever some of the Gaussian's 3-sigma box falls on the map."""
-        centre = xy / self.config.stride  # (B, K, 2) map px
+        centre = self.to_map(xy)  # (B, K, 2) map px
         reach = 3 * self.config.sigma
         if self.config.target == "plain":
             centre = torch.floor(centre + 0.5)
@@ -74,16 +78,30 @@ class HeatmapCodec(Codec):
         """Input px; the score is the peak's height."""
         xy, peak = decode_maps(prediction.maps.float(), self.config.decoder, sigma=self.config.sigma,
                                blur_kernel=self.config.blur_kernel)  # fmt: skip
-        return Keypoints(xy=xy * self.config.stride, score=peak)
+        return Keypoints(xy=self.to_input(xy), score=peak)
+
+    def to_map(self, xy: Tensor) -> Tensor:
+        """Input px (B, K, 2) as map px."""
+        return xy / self._px_per_cell(xy)
+
+    def to_input(self, xy: Tensor) -> Tensor:
+        """Map px (B, K, 2) as input px."""
+        return xy * self._px_per_cell(xy)
+
+    def _px_per_cell(self, like: Tensor) -> Tensor:
+        (height, width), (rows, columns) = self.size, self.map_size
+        if self.config.grid == "stride":
+            return like.new_tensor([self.config.stride, self.config.stride])
+        return like.new_tensor([(width - 1) / (columns - 1), (height - 1) / (rows - 1)])
 
     def flip(self, prediction: Heatmaps, swap: Tensor) -> Heatmaps:
         """Columns reversed, partners swapped and, with `flip_shift`, moved one pixel to the right."""
         maps = prediction.maps[:, swap].flip(-1)
-        if self.config.flip_shift:
+        if self.config.flip_shift and self.config.grid == "stride":
             maps = torch.cat([maps[..., :1], maps[..., :-1]], dim=-1)
         return Heatmaps(maps=maps)
 
-    def loss(self, prediction: Heatmaps, target: Tensor, weight: Tensor) -> Tensor:
+    def loss(self, prediction: Heatmaps, target: Tensor, weight: Tensor, helper: nn.Module | None = None) -> Tensor:
         """The squared error, averaged over map pixels and keypoints (JointsMSELoss without its factor 1/2)."""
         error = F.mse_loss(prediction.maps, target, reduction="none").mean(dim=(-2, -1))  # (B, K)
         return masked_mean(error, weight, self.config.normalise)

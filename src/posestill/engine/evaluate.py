@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import cv2
@@ -12,11 +13,14 @@ import torch
 from accelerate.utils import gather_object
 from torch.utils.data import DataLoader
 
+from posestill.codecs.base import Rescoring
 from posestill.data.batches import in_order
+from posestill.data.detections import DetectedPeople
 from posestill.data.source import PoseSource
 from posestill.data.topdown import Labels, TopDownDataset
-from posestill.geometry import transform_batch
+from posestill.geometry import PADDING, transform_batch
 from posestill.metrics import oks
+from posestill.metrics.nms import oks_nms
 from posestill.models.pose_model import PoseModel
 from posestill.schema import Config
 
@@ -31,20 +35,48 @@ class EvaluateConfig(Config):
     batch_size: int = 64
     every: float | None = None
     """during training, in the unit of the run's length (epochs or steps); None: at the end only"""
+    boxes: Path | None = None
+    """a COCO detection-results file, as the papers use; None: the annotated boxes. With detections, mean OKS, PCK and
+    normalised error are of the pose that fits each person best"""
+    box_threshold: float = 0.0
+    """detections scored below are left out"""
+    oks_nms: float | None = 0.9
+    """with detections: of two poses whose OKS exceeds this the worse one goes; None: both stay"""
+    rescoring: Literal["published"] | Rescoring = "published"
+    """a person's score: as published for the representation, or one way for all, to compare them fairly"""
     best_by: Literal["mean_oks", "AP", "PCK"] = "mean_oks"
     """which figure picks `best/`"""
 
 
 @dataclass(frozen=True)
 class PredictedPoses:
-    """What a model says of N persons, in the order of the source."""
+    """What a model says of N persons, in the order of their source."""
 
     person: np.ndarray
-    """(N,) positions in source.people"""
+    """(N,) positions in the people of the source that gave the boxes"""
+    image_id: np.ndarray
+    """(N,)"""
     keypoints: np.ndarray
     """(N, K, 3) x y score, image px"""
     score: np.ndarray
     """(N,) the person's score, by which AP ranks"""
+
+    def only(self, kept: np.ndarray) -> PredictedPoses:
+        """Those where kept (N,) is True."""
+        return PredictedPoses(self.person[kept], self.image_id[kept], self.keypoints[kept], self.score[kept])
+
+
+@dataclass(frozen=True)
+class Worker:
+    """Where a share of an evaluation is computed: this process is number `rank` of `world`."""
+
+    device: torch.device = torch.device("cpu")  # noqa: RUF009  (immutable)
+    rank: int = 0
+    world: int = 1
+    loaders: int = 0
+    """processes that cut crops; 0: this one"""
+    progress: Callable[[int], None] | None = None
+    """told how many persons are done"""
 
 
 @dataclass(frozen=True)
@@ -57,7 +89,7 @@ class Evaluation:
     notes: list[str]
     poses: PredictedPoses
     similarity: np.ndarray
-    """(N,) OKS of each pose with its own person"""
+    """(M,) OKS of each labelled person's own pose"""
 
     def as_json(self) -> dict[str, Any]:
         """Everything but the arrays, for a file."""
@@ -70,23 +102,41 @@ class Evaluation:
 
 
 def evaluate_model(
-    model: PoseModel,
-    source: PoseSource,
-    *,
-    flip_test: bool,
-    batch_size: int = 64,
-    workers: int = 0,
-    device: torch.device | None = None,
-    rank: int = 0,
-    world: int = 1,
-    progress: Callable[[int], None] | None = None,
+    model: PoseModel, source: PoseSource, settings: EvaluateConfig | None = None, worker: Worker | None = None
 ) -> Evaluation:
-    """The figures of a model on a source's labelled persons, cut out by their own boxes.
+    """The figures of a model on a source's labelled persons, cut out by their own boxes or by a detector's.
 
-    Persons without labels and crowds are not predicted: AP ignores what stands on them. With several processes
-    (`world` > 1) each predicts its share and all return the same evaluation.
+    Persons without labels and crowds are not predicted from their own boxes: AP ignores what stands on them. With
+    several processes each predicts its share and all return the same evaluation.
     """
-    persons = np.array(
+    settings, worker = settings or EvaluateConfig(), worker or Worker()
+    labelled = labelled_people(source)
+    if settings.boxes is None:
+        poses = predict_poses(model, source, labelled, settings, worker)
+    else:
+        category_id = getattr(source, "category_id", 1)
+        boxes = DetectedPeople(source, settings.boxes, category_id=category_id, threshold=settings.box_threshold)
+        poses = predict_poses(model, boxes, np.arange(len(boxes.people)), settings, worker)
+        if settings.oks_nms is not None:
+            poses = poses.only(_best_of_the_alike(poses, boxes, settings.oks_nms))
+    conditions = {
+        "boxes": "ground truth" if settings.boxes is None else str(settings.boxes),
+        **({} if settings.boxes is None else {"oks_nms": settings.oks_nms, "box_threshold": settings.box_threshold}),
+        "flip_test": settings.flip_test,
+        "input_size": list(model.config.size),
+        "persons": len(labelled),
+        "keypoint_score": "trained" if model.codec.has_score else "none (1)",
+        "person_score": _rescoring(model, settings),
+    }
+    notes = []
+    if not model.codec.has_score:
+        notes.append("The model has no trained confidence: every keypoint score is 1 and persons rank by box score.")
+    return score_poses(poses, source, own_boxes=settings.boxes is None, conditions=conditions, notes=notes)
+
+
+def labelled_people(source: PoseSource) -> np.ndarray:
+    """(M,) positions of the persons that are evaluated: labelled, no crowd, with a box."""
+    return np.array(
         [
             position
             for position, person in enumerate(source.people)
@@ -94,76 +144,59 @@ def evaluate_model(
         ],
         dtype=int,
     )
-    poses = predict_poses(
-        model, source, persons, flip_test=flip_test, batch_size=batch_size, workers=workers, device=device, rank=rank,
-        world=world, progress=progress,
-    )  # fmt: skip
-    notes = []
-    if not model.codec.has_score:
-        notes.append("The model has no trained confidence: every keypoint score is 1 and persons rank by box score.")
-    conditions = {
-        "boxes": "ground truth",
-        "flip_test": flip_test,
-        "input_size": list(model.config.size),
-        "persons": len(persons),
-        "keypoint_score": "trained" if model.codec.has_score else "none (1)",
-    }
-    return score_poses(poses, source, conditions=conditions, notes=notes)
 
 
 def predict_poses(
-    model: PoseModel,
-    source: PoseSource,
-    persons: np.ndarray,
-    *,
-    flip_test: bool,
-    batch_size: int = 64,
-    workers: int = 0,
-    device: torch.device | None = None,
-    rank: int = 0,
-    world: int = 1,
-    progress: Callable[[int], None] | None = None,
+    model: PoseModel, source: PoseSource, persons: np.ndarray, settings: EvaluateConfig, worker: Worker | None = None
 ) -> PredictedPoses:
     """Keypoints in image px of some persons (N,) of a source, each exactly once over all processes."""
-    device = device or torch.device("cpu")
+    worker = worker or Worker()
     dataset = TopDownDataset(source, size=model.config.size, labels=Labels(persons, np.zeros(len(persons), dtype=bool)))
-    own = list(range(rank, len(dataset), world))
-    loader = batch_loader(dataset, in_order(own, batch_size), workers=workers)
+    own = list(range(worker.rank, len(dataset), worker.world))
+    rescoring = _rescoring(model, settings)
     rows: list[tuple[int, np.ndarray, float]] = []
-    for batch in loader:
-        batch = batch.to(device)
-        found = model.predict(batch.image, flip_test=flip_test)
+    for batch in batch_loader(dataset, in_order(own, settings.batch_size), workers=worker.loaders):
+        batch = batch.to(worker.device)
+        found = model.predict(batch.image, flip_test=settings.flip_test)
         xy = transform_batch(found.xy, batch.to_image)  # (B, K, 2) image px
         poses = torch.cat([xy, found.score[..., None]], dim=-1).cpu().double().numpy()  # (B, K, 3)
         for index, keypoints in zip(batch.index.tolist(), poses, strict=True):
-            box_score = dataset.person(index).score
-            rows.append((index, keypoints, person_score(keypoints[:, 2], box_score, has_score=model.codec.has_score)))
-        if progress is not None:
-            progress(len(batch))
-    if world > 1:
+            score = person_score(keypoints[:, 2], dataset.person(index).score, rescoring=rescoring)
+            rows.append((index, keypoints, score))
+        if worker.progress is not None:
+            worker.progress(len(batch))
+    if worker.world > 1:
         rows = gather_object(rows)
     rows.sort(key=lambda row: row[0])
-    count = len(source.skeleton)
+    chosen = persons[[row[0] for row in rows]] if rows else persons[:0]
     return PredictedPoses(
-        person=persons[[row[0] for row in rows]] if rows else persons[:0],
-        keypoints=np.array([row[1] for row in rows]).reshape(-1, count, 3),
+        person=chosen,
+        image_id=np.array([source.people[position].image_id for position in chosen], dtype=np.int64),
+        keypoints=np.array([row[1] for row in rows]).reshape(-1, len(source.skeleton), 3),
         score=np.array([row[2] for row in rows], dtype=float),
     )
 
 
 def score_poses(
-    poses: PredictedPoses, source: PoseSource, *, conditions: dict[str, Any], notes: Sequence[str] = ()
+    poses: PredictedPoses, source: PoseSource, *, own_boxes: bool, conditions: dict[str, Any], notes: Sequence[str] = ()
 ) -> Evaluation:
-    """The figures of poses against a source's labels: AP over all its people, the rest over those predicted."""
+    """The figures of poses against a source's labels: AP over all its people, the rest over those that are evaluated.
+
+    With `own_boxes` the poses are those of the evaluated people, in order; otherwise each of these is judged by the
+    pose of its image that fits it best.
+    """
     skeleton, people = source.skeleton, source.people
     sigmas = np.array(skeleton.oks_sigmas)
     truth = oks.LabelledPeople.of(people, len(skeleton))
-    own = oks.LabelledPeople.of([people[position] for position in poses.person], len(skeleton))
-    predicted = oks.PredictedPeople(image_id=own.image_id, keypoints=poses.keypoints[..., :2], score=poses.score)
+    own = oks.LabelledPeople.of([people[position] for position in labelled_people(source)], len(skeleton))
+    places = poses.keypoints[..., :2]  # (N, K, 2)
+    predicted = oks.PredictedPeople(image_id=poses.image_id, keypoints=places, score=poses.score)
     metrics = oks.average_precision(truth, predicted, oks_sigmas=sigmas)
-    similarity = oks.mean_oks(predicted.keypoints, own, oks_sigmas=sigmas)  # (N,)
-    correct = oks.pck(predicted.keypoints, own, pck_pair=skeleton.pck_pair)
-    error = oks.normalised_error(predicted.keypoints, own)  # (K,)
+    xy = places if own_boxes else oks.best_of_image(predicted, own, oks_sigmas=sigmas)  # (M, K, 2)
+    similarity = oks.mean_oks(xy, own, oks_sigmas=sigmas)  # (M,)
+    correct = oks.pck(xy, own, pck_pair=skeleton.pck_pair)
+    found = np.isfinite(xy).all(axis=(1, 2))  # a detector may miss a person
+    error = oks.normalised_error(xy[found], own.only(found))  # (K,)
     return Evaluation(
         metrics={
             **metrics,
@@ -182,31 +215,43 @@ def score_poses(
     )
 
 
+def _best_of_the_alike(poses: PredictedPoses, boxes: PoseSource, threshold: float) -> np.ndarray:
+    """(N,) bool: OKS-NMS, image by image, at the area of the padded boxes."""
+    area = np.array([boxes.people[position].bbox[2:].prod() for position in poses.person]) * PADDING**2
+    kept = np.zeros(len(poses.person), dtype=bool)
+    order = np.argsort(poses.image_id, kind="stable")
+    for rows in np.split(order, np.flatnonzero(np.diff(poses.image_id[order])) + 1):
+        sigmas = boxes.skeleton.oks_sigmas
+        kept[rows] = oks_nms(poses.keypoints[rows, :, :2], poses.score[rows], area[rows], oks_sigmas=sigmas,
+                             threshold=threshold)  # fmt: skip
+    return kept
+
+
+def _rescoring(model: PoseModel, settings: EvaluateConfig) -> Rescoring:
+    return model.codec.rescoring if settings.rescoring == "published" else settings.rescoring
+
+
 def _mean(values: np.ndarray) -> float:
     present = values[np.isfinite(values)]
     return float(present.mean()) if len(present) else float("nan")
 
 
-def as_coco_results(poses: PredictedPoses, source: PoseSource, *, category_id: int = 1) -> list[dict[str, Any]]:
+def as_coco_results(poses: PredictedPoses, *, category_id: int = 1) -> list[dict[str, Any]]:
     """The COCO results list: image_id, category_id, keypoints x y score, score."""
     return [
-        {
-            "image_id": source.people[position].image_id,
-            "category_id": category_id,
-            "keypoints": keypoints.reshape(-1).tolist(),
-            "score": float(score),
-        }
-        for position, keypoints, score in zip(poses.person.tolist(), poses.keypoints, poses.score, strict=True)
+        {"image_id": image_id, "category_id": category_id, "keypoints": keypoints.reshape(-1).tolist(), "score": score}
+        for image_id, keypoints, score in zip(
+            poses.image_id.tolist(), poses.keypoints, poses.score.tolist(), strict=True
+        )
     ]
 
 
-def person_score(keypoint_scores: np.ndarray, box_score: float, *, has_score: bool) -> float:
-    """How sure a model is of a person: the box score times the mean of those keypoint scores (K,) that count.
-
-    Without trained confidences it is the box score alone.
-    """
-    if not has_score:
+def person_score(keypoint_scores: np.ndarray, box_score: float, *, rescoring: Rescoring) -> float:
+    """How sure a model is of a person, from its keypoint scores (K,) and its box's; see `Rescoring`."""
+    if rescoring == "box":
         return box_score
+    if rescoring == "sum":
+        return float(box_score + keypoint_scores.mean() + keypoint_scores.max())
     counting = keypoint_scores[keypoint_scores > KEYPOINT_SCORE_COUNTS]
     return float(box_score * counting.mean()) if len(counting) else 0.0
 

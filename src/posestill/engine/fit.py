@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from posestill.config import RunConfig, dump_run
 from posestill.data.batches import PlannedBatches
 from posestill.engine.checkpoint import TrainingState, cut_back, load_state, save_state
-from posestill.engine.evaluate import Evaluation, batch_loader, evaluate_model
+from posestill.engine.evaluate import Evaluation, Worker, batch_loader, evaluate_model
 from posestill.engine.log import RunLog
 from posestill.engine.optim import build_optimiser, learning_rate_factor, set_learning_rate
 from posestill.engine.setup import Parts, Sources, open_sources, set_up
@@ -175,12 +175,13 @@ class _Run:
         return evaluate_model(
             self.shipped(),
             self.parts.sources.val,
-            flip_test=self.config.evaluate.flip_test,
-            batch_size=self.config.evaluate.batch_size,
-            workers=self.config.train.workers,
-            device=self.accelerator.device,
-            rank=self.accelerator.process_index,
-            world=self.accelerator.num_processes,
+            self.config.evaluate,
+            Worker(
+                device=self.accelerator.device,
+                rank=self.accelerator.process_index,
+                world=self.accelerator.num_processes,
+                loaders=self.config.train.workers,
+            ),
         )
 
     def evaluate(self, step: int) -> Evaluation:
@@ -268,6 +269,7 @@ def _accelerator(config: RunConfig, folder: Path) -> Accelerator:
     AcceleratorState._reset_state()  # a second run in this process may want another precision
     try:
         accelerator = Accelerator(
+            cpu=not torch.accelerator.is_available(),  # without it, processes on CPUs alone do not find each other
             mixed_precision=precision,
             log_with=list(config.train.trackers) or None,
             project_dir=str(folder),

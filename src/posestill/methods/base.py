@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from posestill.models.pose_model import PoseModel
 from posestill.schema import Config, UserError
 from posestill.teachers.base import Teacher
-from posestill.types import Part, PoseBatch
+from posestill.types import Part, PoseBatch, PoseOutput
 
 
 class Distiller(nn.Module):
@@ -35,11 +35,16 @@ class Distiller(nn.Module):
                 f"{', '.join(sorted(teacher.provides))} (a cached teacher provides its prediction only)"
             )
         self.student = student
+        self.task_helper = student.codec.helper()  # trained beside the student, never deployed
         self.teacher = teacher  # a plain object: nn.Module does not register it
 
     def forward(self, batch: PoseBatch, progress: float) -> dict[str, Tensor]:
         """Named losses, already weighted; the loop sums them. `progress` runs from 0 to 1 over the training."""
         raise NotImplementedError
+
+    def task_loss(self, output: PoseOutput, batch: PoseBatch) -> Tensor:
+        """The student's task loss against the labels."""
+        return self.student.task_loss(output, batch, self.task_helper)
 
     def after_step(self) -> None:
         """Called after each optimiser step that was taken."""

@@ -42,6 +42,6 @@ class PseudoLabel(Distiller):
         codec = self.student.codec
         target, weight = codec.encode(taught.xy, confident * (1 - batch.weight))
         return {
-            "task": self.student.task_loss(output, batch),
-            "pseudo_label": codec.loss(output.prediction, target, weight),
+            "task": self.task_loss(output, batch),
+            "pseudo_label": codec.loss(output.prediction, target, weight, self.task_helper),
         }

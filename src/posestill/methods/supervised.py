@@ -25,4 +25,4 @@ class Supervised(Distiller):
 
     def forward(self, batch: PoseBatch, progress: float) -> dict[str, Tensor]:
         """The student's task loss against the labels."""
-        return {"task": self.student.task_loss(self.student(batch.image), batch)}
+        return {"task": self.task_loss(self.student(batch.image), batch)}

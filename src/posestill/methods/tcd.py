@@ -48,6 +48,6 @@ class Tcd(Distiller):
         codec = self.student.codec
         target, weight = codec.encode(taught.xy, confidence)
         return {
-            "task": self.student.task_loss(output, batch),
-            "teacher": self.config.weight * codec.loss(output.prediction, target, weight),
+            "task": self.task_loss(output, batch),
+            "teacher": self.config.weight * codec.loss(output.prediction, target, weight, self.task_helper),
         }

@@ -52,6 +52,11 @@ class LabelledPeople:
     def __len__(self) -> int:
         return len(self.image_id)
 
+    def only(self, kept: np.ndarray) -> LabelledPeople:
+        """Those where kept (N,) is True."""
+        fields = (self.image_id, self.keypoints, self.bbox, self.area, self.crowd)
+        return LabelledPeople(*(each[kept] for each in fields))
+
     @property
     def labelled(self) -> np.ndarray:
         """(N, K) bool: the keypoints that are labelled, hidden ones included."""
@@ -127,6 +132,16 @@ def mean_oks(xy: np.ndarray, truth: LabelledPeople, *, oks_sigmas: Sigmas) -> np
     _check_rows(xy, truth)
     every = np.arange(len(truth))
     return np.where(truth.labelled.any(axis=1), _oks_of_pairs(xy, truth, every, every, oks_sigmas), np.nan)
+
+
+def best_of_image(predictions: PredictedPeople, truth: LabelledPeople, *, oks_sigmas: Sigmas) -> np.ndarray:
+    """(N, K, 2) for each person the prediction of its image whose OKS with it is highest; NaN where there is none."""
+    predicted, person = _pairs_within_images(predictions.image_id, truth.image_id)  # (P,), (P,)
+    similarity = _oks_of_pairs(predictions.keypoints, truth, predicted, person, oks_sigmas)  # (P,)
+    found = np.full((len(truth), *predictions.keypoints.shape[1:]), np.nan)
+    order = np.argsort(similarity, kind="stable")  # the best is written last
+    found[person[order]] = predictions.keypoints[predicted[order]]
+    return found
 
 
 def average_precision(truth: LabelledPeople, predictions: PredictedPeople, *, oks_sigmas: Sigmas) -> dict[str, float]:

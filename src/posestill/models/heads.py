@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
-from posestill.schema import Config
-from posestill.types import Coords, Heatmaps, Prediction
+from posestill.codecs.base import Codec
+from posestill.codecs.simcc import SimccCodec
+from posestill.schema import Config, UserError
+from posestill.types import Coords, Heatmaps, Prediction, SimCC
 
 
 class Head(nn.Module):
@@ -20,8 +21,8 @@ class Head(nn.Module):
 class HeadConfig(Config):
     """Settings of a head."""
 
-    def build(self, feature_shape: tuple[int, int, int], num_keypoints: int) -> Head:
-        """The network for a last feature map of (C, h, w)."""
+    def build(self, feature_shape: tuple[int, int, int], num_keypoints: int, codec: Codec) -> Head:
+        """The network for a last feature map of (C, h, w) whose output `codec` reads."""
         raise NotImplementedError
 
 
@@ -30,7 +31,7 @@ class DeconvConfig(HeadConfig):
 
     channels: tuple[int, ...] = (256, 256, 256)
 
-    def build(self, feature_shape: tuple[int, int, int], num_keypoints: int) -> Head:
+    def build(self, feature_shape: tuple[int, int, int], num_keypoints: int, codec: Codec) -> Head:
         """The network; its maps are 2**len(channels) times the feature map."""
         return DeconvHead(feature_shape[0], self.channels, num_keypoints)
 
@@ -59,7 +60,7 @@ class DeconvHead(Head):
 class ConvMapsConfig(HeadConfig):
     """HRNet's head (CVPR 2019): a 1x1 convolution on a map that is already fine."""
 
-    def build(self, feature_shape: tuple[int, int, int], num_keypoints: int) -> Head:
+    def build(self, feature_shape: tuple[int, int, int], num_keypoints: int, codec: Codec) -> Head:
         """The network; its maps have the feature map's size."""
         return DeconvHead(feature_shape[0], (), num_keypoints)
 
@@ -67,9 +68,10 @@ class ConvMapsConfig(HeadConfig):
 class GapFcConfig(HeadConfig):
     """DeepPose's head: global average pooling, then one linear layer to 2K coordinates."""
 
-    def build(self, feature_shape: tuple[int, int, int], num_keypoints: int) -> Head:
+    def build(self, feature_shape: tuple[int, int, int], num_keypoints: int, codec: Codec) -> Head:
         """The network."""
-        return CoordsHead(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), feature_shape[0], num_keypoints)
+        flatten = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        return CoordsHead(flatten, feature_shape[0], num_keypoints, predicts_scale=codec.predicts_scale)
 
 
 class FlatFcConfig(HeadConfig):
@@ -77,22 +79,24 @@ class FlatFcConfig(HeadConfig):
 
     channels: int = 64
 
-    def build(self, feature_shape: tuple[int, int, int], num_keypoints: int) -> Head:
+    def build(self, feature_shape: tuple[int, int, int], num_keypoints: int, codec: Codec) -> Head:
         """The network; it is bound to one input size."""
         given, height, width = feature_shape
         squeeze = nn.Sequential(
             nn.Conv2d(given, self.channels, 1, bias=False), nn.BatchNorm2d(self.channels), nn.ReLU(True), nn.Flatten()
         )
-        return CoordsHead(squeeze, self.channels * height * width, num_keypoints)
+        flat = self.channels * height * width
+        return CoordsHead(squeeze, flat, num_keypoints, predicts_scale=codec.predicts_scale)
 
 
 class CoordsHead(Head):
-    """Raw coordinates, fractions of the input, from a flat vector."""
+    """Raw coordinates, fractions of the input, from a flat vector; where asked for, a spread in (0, 1) beside each."""
 
-    def __init__(self, flatten: nn.Module, given: int, num_keypoints: int) -> None:
+    def __init__(self, flatten: nn.Module, given: int, num_keypoints: int, *, predicts_scale: bool = False) -> None:
         super().__init__()
         self.flatten = flatten
-        self.coordinates = nn.Linear(given, 2 * num_keypoints)
+        self.num_keypoints = num_keypoints
+        self.coordinates = nn.Linear(given, (4 if predicts_scale else 2) * num_keypoints)
         nn.init.normal_(self.coordinates.weight, std=0.01)
         nn.init.zeros_(self.coordinates.bias)
 
@@ -100,4 +104,37 @@ class CoordsHead(Head):
         """Coordinates (B, K, 2)."""
         flat: Tensor = self.coordinates(self.flatten(features[-1]))
         # Coordinates keep full precision whatever the mixed precision around them: bf16 has 8 bits for 192 pixels.
-        return Coords(xy=torch.unflatten(flat, 1, (-1, 2)).float())
+        values = flat.unflatten(1, (self.num_keypoints, -1)).float()  # (B, K, 2 or 4)
+        return Coords(xy=values[..., :2], scale=values[..., 2:].sigmoid() if values.shape[-1] == 4 else None)
+
+
+class SimccHeadConfig(HeadConfig):
+    """SimCC's head (ECCV 2022): one small map a keypoint, flattened, then one linear layer an axis."""
+
+    kernel: int = 1
+    """of the convolution to the maps; 7 in RTMPose"""
+
+    def build(self, feature_shape: tuple[int, int, int], num_keypoints: int, codec: Codec) -> Head:
+        """The network; it is bound to one input size. Fails under another codec."""
+        if not isinstance(codec, SimccCodec):
+            raise UserError("model.head: simcc gives bins, which only the simcc codec reads: choose both or neither")
+        return SimccHead(feature_shape, num_keypoints, codec.bins, kernel=self.kernel)
+
+
+class SimccHead(Head):
+    """Logits over the bins of each axis."""
+
+    def __init__(
+        self, feature_shape: tuple[int, int, int], num_keypoints: int, bins: tuple[int, int], *, kernel: int
+    ) -> None:
+        super().__init__()
+        given, height, width = feature_shape
+        self.maps = nn.Conv2d(given, num_keypoints, kernel, padding=kernel // 2)
+        self.x, self.y = (nn.Linear(height * width, count, bias=False) for count in bins)
+        for layer in (self.maps, self.x, self.y):
+            nn.init.normal_(layer.weight, std=0.01)
+
+    def forward(self, features: tuple[Tensor, ...]) -> SimCC:
+        """Logits (B, K, bins) of x and of y."""
+        flat = self.maps(features[-1]).flatten(2)  # (B, K, h * w)
+        return SimCC(x=self.x(flat), y=self.y(flat))

@@ -66,8 +66,8 @@ class PoseModel(nn.Module):
         self.neck: nn.Module = nn.Identity() if config.neck is None else config.neck.build(shape)
         if config.neck is not None:
             shape = self._last_shape(lambda image: self.neck(self.backbone(image)))
-        self.head = config.head.build(shape, len(skeleton))
-        with torch.no_grad(), _evaluating(self):
+        self.head = config.head.build(shape, len(skeleton), self.codec)
+        with torch.no_grad(), evaluating(self):
             self.codec.check(self(torch.zeros(1, 3, *config.size)))
 
     def forward(self, image: Tensor) -> PoseOutput:
@@ -84,15 +84,15 @@ class PoseModel(nn.Module):
         features: tuple[Tensor, ...] = self.neck(self.backbone((image - self.mean) / self.std))
         return features
 
-    def task_loss(self, output: PoseOutput, batch: PoseBatch) -> Tensor:
-        """The codec's loss of an output against the labels of its batch."""
+    def task_loss(self, output: PoseOutput, batch: PoseBatch, helper: nn.Module | None = None) -> Tensor:
+        """The codec's loss of an output against the labels of its batch; helper is what `codec.helper()` made."""
         target, weight = self.codec.encode(batch.keypoints, batch.weight)
-        return self.codec.loss(output.prediction, target, weight)
+        return self.codec.loss(output.prediction, target, weight, helper)
 
     @torch.no_grad()
     def predict(self, image: Tensor, *, flip_test: bool = False) -> Keypoints:
         """Keypoints in input px for crops (B, 3, H, W); `flip_test` averages with the mirrored crop's prediction."""
-        with _evaluating(self):
+        with evaluating(self):
             prediction = self(image).prediction
             if flip_test:
                 mirrored = self.codec.flip(self(image.flip(-1)).prediction, self.swap)
@@ -150,7 +150,7 @@ class PoseModel(nn.Module):
         target.load_state_dict(weights)
 
     def _last_shape(self, network: Any) -> tuple[int, int, int]:
-        with torch.no_grad(), _evaluating(self):
+        with torch.no_grad(), evaluating(self):
             channels, height, width = network(torch.zeros(1, 3, *self.config.size))[-1].shape[1:]
         return channels, height, width
 
@@ -196,7 +196,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
         raise UserError(f"{path} is broken ({error}): copy it again") from None
 
 
-class _evaluating:
+class evaluating:
     """Eval mode for a while: batch-norm statistics stay as they are."""
 
     def __init__(self, module: nn.Module) -> None:
