@@ -172,8 +172,13 @@ class _Run:
 
     def figures(self) -> Evaluation:
         """The figures of what would be deployed now."""
+        shipped = self.shipped()
+        if self.accelerator.num_processes > 1:
+            # Each process has its own batch-norm statistics since the last step; the first one's are deployed.
+            for buffer in shipped.buffers():
+                torch.distributed.broadcast(buffer, src=0)
         return evaluate_model(
-            self.shipped(),
+            shipped,
             self.parts.sources.val,
             self.config.evaluate,
             Worker(

@@ -69,8 +69,8 @@ class Ocd(Distiller):
         if doublings < 0 or reached != tuple(size):
             raise UserError(
                 f"method: no deconvolutions lead from features of {tuple(shape[1:])} to heatmaps of stride "
-                f"{config.stride} on inputs of {size}: change method.stride, or take a model.size that is a multiple of "
-                "the backbone's"
+                f"{config.stride} on inputs of {size}: change method.stride, or take a model.size that is a multiple "
+                "of the backbone's"
             )
         self.heatmaps = HeatmapConfig(stride=config.stride, sigma=config.sigma, decoder="local").build(size)
         head = DeconvConfig(channels=(config.width,) * doublings)
