@@ -47,7 +47,7 @@ class TrainConfig(Config):
     """how often `last/` is written, in the unit of the length; None: with every evaluation and at the end"""
     log_every: int = 50
     """steps"""
-    trackers: tuple[Literal["tensorboard"], ...] = ()
+    trackers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()
     """beside metrics.jsonl, which is always written"""
 
     @model_validator(mode="after")

@@ -281,10 +281,20 @@ def _accelerator(config: RunConfig, folder: Path) -> Accelerator:
             step_scheduler_with_optimizer=False,
         )
     except (ImportError, ValueError) as error:
-        raise UserError(f"train.trackers: {error} (pip install 'posestill[log]')") from None
+        wanted = " ".join(config.train.trackers)
+        raise UserError(f"train.trackers: {error} (pip install {wanted})") from None
     if config.train.trackers:
-        accelerator.init_trackers("log")
+        accelerator.init_trackers("posestill", config=_flat(config.model_dump(mode="json")))
     return accelerator
+
+
+def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Settings by dotted key, as trackers show them."""
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        nested = isinstance(value, dict)
+        found.update(_flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": str(value)})
+    return found
 
 
 def _prepare_folder(config: RunConfig, folder: Path, resume: bool) -> None:
