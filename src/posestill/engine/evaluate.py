@@ -17,6 +17,7 @@ from posestill.data.source import PoseSource
 from posestill.data.topdown import Labels, TopDownDataset
 from posestill.geometry import transform_batch
 from posestill.metrics import oks
+from posestill.metrics.wholebody import WHOLE, wholebody_precision
 from posestill.models.pose_model import PoseModel
 from posestill.schema import Config
 
@@ -154,13 +155,21 @@ def predict_poses(
 def score_poses(
     poses: PredictedPoses, source: PoseSource, *, conditions: dict[str, Any], notes: Sequence[str] = ()
 ) -> Evaluation:
-    """The figures of poses against a source's labels: AP over all its people, the rest over those predicted."""
+    """The figures of poses against a source's labels: AP over all its people, the rest over those predicted.
+
+    A skeleton with parts (COCO-WholeBody) also gets AP_body, AR_body and so on, every part ranked by the one score.
+    """
     skeleton, people = source.skeleton, source.people
     sigmas = np.array(skeleton.oks_sigmas)
     truth = oks.LabelledPeople.of(people, len(skeleton))
     own = oks.LabelledPeople.of([people[position] for position in poses.person], len(skeleton))
     predicted = oks.PredictedPeople(image_id=own.image_id, keypoints=poses.keypoints[..., :2], score=poses.score)
-    metrics = oks.average_precision(truth, predicted, oks_sigmas=sigmas)
+    of_parts: dict[str, dict[str, float]] = {}
+    if skeleton.parts:
+        of_parts = wholebody_precision(truth, predicted, parts=skeleton.parts, oks_sigmas=sigmas)
+        metrics = of_parts.pop(WHOLE)
+    else:
+        metrics = oks.average_precision(truth, predicted, oks_sigmas=sigmas)
     similarity = oks.mean_oks(predicted.keypoints, own, oks_sigmas=sigmas)  # (N,)
     correct = oks.pck(predicted.keypoints, own, pck_pair=skeleton.pck_pair)
     error = oks.normalised_error(predicted.keypoints, own)  # (K,)
@@ -170,6 +179,7 @@ def score_poses(
             "mean_oks": _mean(similarity),
             "PCK": correct["overall"],
             "normalised_error": _mean(error),
+            **{f"{figure}_{part}": ten[figure] for part, ten in of_parts.items() for figure in ("AP", "AR")},
         },
         per_keypoint={
             name: {"PCK": float(correct["per_keypoint"][index]), "normalised_error": float(error[index])}
