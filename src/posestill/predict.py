@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 import posestill.catalog  # noqa: F401  (fills the tables that a saved model's parts are looked up in)
-from posestill.data.coco import CocoSource, read_image, read_json
+from posestill.data.coco import CocoSource, coco_lists, read_image, read_json
 from posestill.data.source import PoseSource
 from posestill.data.topdown import warp
 from posestill.draw import draw_poses, write_image
@@ -164,7 +164,7 @@ def predict_files(
                     "image_id": each.image_id,
                     "category_id": each.category_id,
                     "file_name": each.path.name,
-                    "keypoints": [round(float(value), 3) for value in pose.reshape(-1)],
+                    **coco_lists(pose.round(3), predictor.skeleton),
                     "score": person_score(pose[:, 2], 1.0, has_score=predictor.model.codec.has_score),
                 }
                 for pose in poses

@@ -5,7 +5,8 @@ import pytest
 
 from posestill.data.coco import CocoSource
 from posestill.data.results import read_results, score_results
-from posestill.engine.evaluate import as_coco_results, evaluate_model, predict_poses, score_poses
+from posestill.data.synthetic import SyntheticConfig
+from posestill.engine.evaluate import PredictedPoses, as_coco_results, evaluate_model, predict_poses, score_poses
 from posestill.schema import UserError
 from posestill.types import Person
 from tests.conftest import DotSource, small_model
@@ -148,3 +149,86 @@ def test_a_results_file_scores_as_pycocotools_reads_it(tmp_path, with_bbox):
     theirs.summarize()
     np.testing.assert_allclose([ours[name] for name in list(ours)[:10]], theirs.stats, atol=1e-10)
     assert 0 < ours["AP"] < 1
+
+
+def wholebody_case(tmp_path, *, error=4.0):
+    """Synthetic people of 133 keypoints, poses that miss by some px, and both as COCO-WholeBody's files."""
+    source = SyntheticConfig(people=12, seed=5, keypoints=133, size=(256, 192), profile="medium").build()
+    truth = np.stack([person.keypoints for person in source.people])
+    rng = np.random.default_rng(0)
+    found = truth.copy()
+    found[..., :2] += rng.normal(0, error, found[..., :2].shape) * rng.uniform(0, 1, (12, 1, 1))
+    poses = PredictedPoses(person=np.arange(12), keypoints=found, score=rng.random(12))
+    results = as_coco_results(poses, source)
+    lists = ("keypoints", "foot_kpts", "face_kpts", "lefthand_kpts", "righthand_kpts")
+    assert set(results[0]) == {"image_id", "category_id", "score", *lists}
+    whole = as_coco_results(PredictedPoses(poses.person, truth, poses.score), source)
+    content = {
+        "images": [{"id": index, "file_name": f"{index}.png"} for index in range(12)],
+        "categories": [{"id": 1, "name": "person", "keypoints": list(source.skeleton.names[:17])}],
+        "annotations": [
+            {"id": person.id + 1, "bbox": person.bbox.tolist(), "area": person.area, **entry}
+            for person, entry in zip(source.people, whole, strict=True)
+        ],
+    }
+    (tmp_path / "truth.json").write_text(json.dumps(content))
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    return source, poses, results
+
+
+def test_wholebody_poses_get_a_figure_for_every_part(tmp_path):
+    source, poses, _ = wholebody_case(tmp_path)
+    metrics = score_poses(poses, source, conditions={}).metrics
+    parts = ("body", "foot", "face", "lefthand", "righthand", "hand")
+    assert {f"{kind}_{part}" for kind in ("AP", "AR") for part in parts} <= set(metrics)
+    assert all(type(value) is float for value in metrics.values())
+    assert metrics["AP_hand"] == pytest.approx((metrics["AP_lefthand"] + metrics["AP_righthand"]) / 2)
+    assert metrics["AP_body"] > metrics["AP_face"]  # the same error in px is more of a face's spread
+
+
+def test_a_wholebody_results_file_scores_as_the_poses_did(tmp_path):
+    source, poses, results = wholebody_case(tmp_path)
+    metrics = score_poses(poses, source, conditions={}).metrics
+    figures = score_results(tmp_path / "truth.json", tmp_path / "results.json", wholebody=True)
+    assert list(figures["parts"]) == ["wholebody", "body", "foot", "face", "lefthand", "righthand", "hand"]
+    assert 0 < figures["AP"] < 1
+    assert {name: figures[name] for name in figures["parts"]["wholebody"]} == figures["parts"]["wholebody"]
+    for name in ("AP", "AR"):
+        assert figures[name] == pytest.approx(metrics[name])
+        for part in ("body", "foot", "face", "lefthand", "righthand", "hand"):
+            assert figures["parts"][part][name] == pytest.approx(metrics[f"{name}_{part}"])
+    # one list of all 133 says the same as the five
+    one_list = [
+        {"image_id": each["image_id"], "category_id": 1, "score": each["score"], "keypoints": pose.ravel().tolist()}
+        for each, pose in zip(results, poses.keypoints, strict=True)
+    ]
+    (tmp_path / "one.json").write_text(json.dumps(one_list))
+    assert score_results(tmp_path / "truth.json", tmp_path / "one.json", wholebody=True)["parts"] == figures["parts"]
+
+
+def test_a_parts_own_score_in_a_results_file_ranks_that_part_alone(tmp_path):
+    _, _, results = wholebody_case(tmp_path, error=8.0)
+    plain = score_results(tmp_path / "truth.json", tmp_path / "results.json", wholebody=True)["parts"]
+    for index, entry in enumerate(results[:-1]):  # the last one ranks by its person's score
+        entry["face_score"] = index / 20
+    (tmp_path / "scored.json").write_text(json.dumps(results))
+    scored = score_results(tmp_path / "truth.json", tmp_path / "scored.json", wholebody=True)["parts"]
+    assert {part for part in plain if scored[part] != plain[part]} == {"face"}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"foot_kpts": None}, "entry 0 lacks foot_kpts"),
+        ({"lefthand_kpts": [0] * 3}, "entry 0 has 3 numbers in lefthand_kpts; its 21 keypoints make 63"),
+        ({"foot_score": "high"}, "a part's score is no number"),
+    ],
+)
+def test_a_wholebody_results_file_that_does_not_fit_is_explained(tmp_path, change, message):
+    _, _, results = wholebody_case(tmp_path)
+    results[0] = {key: value for key, value in {**results[0], **change}.items() if value is not None}
+    (tmp_path / "r.json").write_text(json.dumps(results))
+    with pytest.raises(UserError, match=message):
+        score_results(tmp_path / "truth.json", tmp_path / "r.json", wholebody=True)
+    with pytest.raises(UserError, match="brings its own skeleton"):
+        score_results(tmp_path / "truth.json", tmp_path / "r.json", wholebody=True, metainfo=tmp_path / "m.json")

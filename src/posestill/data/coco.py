@@ -154,6 +154,16 @@ def read_image(path: Path) -> np.ndarray:
     return np.ascontiguousarray(data[:, :, ::-1])
 
 
+def coco_lists(keypoints: np.ndarray, skeleton: Skeleton) -> dict[str, list[float]]:
+    """The lists that a results file holds (K, 3) keypoints in: one, or COCO-WholeBody's five."""
+    if skeleton.names != COCO_WHOLEBODY.names:
+        return {"keypoints": keypoints.reshape(-1).tolist()}
+    return {
+        name: keypoints[slice(*COCO_WHOLEBODY.parts[part])].reshape(-1).tolist()
+        for name, part in WHOLEBODY_LISTS.items()
+    }
+
+
 def _keypoint_category(categories: Sequence[Mapping[str, Any]], path: Path) -> Mapping[str, Any]:
     with_keypoints = [category for category in categories if category.get("keypoints")]
     if len(with_keypoints) != 1:

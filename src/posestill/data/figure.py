@@ -285,7 +285,7 @@ def _project(camera: dict[str, np.ndarray], draws: np.ndarray, size: Size, profi
         flat_further, _ = flatten(further)
         places = place(flat_further)
         covered = _covered(further, places, own=_FURTHER_PARTS, **cover)
-        away = (further[..., 2] > head_depth + _FACE_DEPTH) | (camera["face"][:, 2:3] > 0.2)
+        away = (further[..., 2] > head_depth + _FACE_DEPTH) | (camera["face"][:, 2:3] > 0.1)  # seen from behind
         covered |= away & _OF_FACE
         keypoints, hidden = np.concatenate([keypoints, places], axis=1), np.concatenate([hidden, covered], axis=1)
     return Figures(

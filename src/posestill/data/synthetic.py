@@ -263,13 +263,16 @@ def _draw_fingers(image: np.ndarray, hand: np.ndarray, radius: float, skin: np.n
             _capsule(image, hand[start], hand[end], max(radius, 0.4), max(radius, 0.4), tone)
 
 
-def _draw_face(image: np.ndarray, face: np.ndarray, radius: float, skin: np.ndarray, hair: np.ndarray) -> None:
-    """Eyebrows and a mouth; `face` is (68, 2) image px, `radius` px that of the head."""
+def _draw_face(
+    image: np.ndarray, face: np.ndarray, seen: np.ndarray, radius: float, skin: np.ndarray, hair: np.ndarray
+) -> None:
+    """Eyebrows and a mouth, as far as they are `seen` (68,); `face` is (68, 2) image px, `radius` px the head's."""
     thin = max(0.045 * radius, 0.35)
-    for line in (face[17:22], face[22:27]):
-        for start, end in pairwise(line):
+    for first, last in ((17, 22), (22, 27)):
+        for start, end in pairwise(face[first:last][seen[first:last]]):
             _capsule(image, start, end, thin, thin, hair * 0.8)
-    _fill(image, cv2.convexHull(face[48:60].astype(np.float32))[:, 0], skin * np.array([0.8, 0.5, 0.5]))
+    if len(lips := face[48:60][seen[48:60]]) > 2:
+        _fill(image, cv2.convexHull(lips.astype(np.float32))[:, 0], skin * np.array([0.8, 0.5, 0.5]))
 
 
 def _draw_head(
@@ -292,8 +295,8 @@ def _draw_head(
     _disc(image, centre + backwards * (1.1 if facing > 0.5 else 1.4), 0.88 * radius, hair)
     _disc(image, centre + 0.35 * turned + 0.28 * (chin - centre), 0.78 * radius, skin)
     hidden = figures.hidden[index]
-    if len(hidden) == 133 and facing > 0.3:
-        _draw_face(image, figures.keypoints[index, 23:91] + [shift, 0], radius, skin, hair)
+    if len(hidden) == 133:
+        _draw_face(image, figures.keypoints[index, 23:91] + [shift, 0], ~hidden[23:91], radius, skin, hair)
     for eye, covered in ((eye_l, hidden[1]), (eye_r, hidden[2])):
         if not covered:
             _disc(image, eye, max(0.11 * radius, 0.5), np.array([30.0, 26.0, 26.0]))

@@ -13,6 +13,7 @@ from accelerate.utils import gather_object
 from torch.utils.data import DataLoader
 
 from posestill.data.batches import in_order
+from posestill.data.coco import coco_lists
 from posestill.data.source import PoseSource
 from posestill.data.topdown import Labels, TopDownDataset
 from posestill.geometry import transform_batch
@@ -198,12 +199,12 @@ def _mean(values: np.ndarray) -> float:
 
 
 def as_coco_results(poses: PredictedPoses, source: PoseSource, *, category_id: int = 1) -> list[dict[str, Any]]:
-    """The COCO results list: image_id, category_id, keypoints x y score, score."""
+    """The COCO results list: image_id, category_id, keypoints x y score (COCO-WholeBody: in its five lists), score."""
     return [
         {
             "image_id": source.people[position].image_id,
             "category_id": category_id,
-            "keypoints": keypoints.reshape(-1).tolist(),
+            **coco_lists(keypoints, source.skeleton),
             "score": float(score),
         }
         for position, keypoints, score in zip(poses.person.tolist(), poses.keypoints, poses.score, strict=True)
