@@ -8,7 +8,7 @@ import pytest
 from posestill import cli
 from posestill.draw import write_image
 from posestill.models.pose_model import PoseModel
-from posestill.skeletons import COCO_17
+from posestill.skeletons import COCO_17, COCO_WHOLEBODY
 from tests.conftest import DOTS, small_model
 
 RECIPE = """
@@ -229,6 +229,13 @@ def test_a_wholebody_results_file_gets_a_table_of_its_parts(posestill, tmp_path)
     figures = json.loads((tmp_path / "f.json").read_text())
     assert figures["parts"]["righthand"]["AP"] == -1
     assert figures["AP"] == figures["parts"]["wholebody"]["AP"] == pytest.approx(1)
+    (tmp_path / "images").mkdir()
+    write_image(tmp_path / "images" / "1.png", np.zeros((200, 200, 3), dtype=np.uint8))
+    small_model(skeleton=COCO_WHOLEBODY).save(tmp_path / "model")
+    data = ("--annotations", tmp_path / "truth.json", "--images", tmp_path / "images", "--wholebody")
+    status, out, _ = posestill("evaluate", tmp_path / "model", *data, "--save-results", tmp_path / "r.json")
+    assert (status, "AP_righthand     -1" in out) == (0, True)
+    assert set(counts) <= set(json.loads((tmp_path / "r.json").read_text())[0])
     status, _, err = posestill("evaluate", *files, "--wholebody", "--metainfo", tmp_path / "m.json")
     assert (status, "brings its own skeleton" in err) == (2, True)
 

@@ -79,6 +79,8 @@ _KEYPOINT_PARTS: tuple[tuple[str, ...], ...] = (
     ("thigh_r", "shank_r"), ("shank_l", "foot_l"), ("shank_r", "foot_r"),
 )  # fmt: skip
 """which parts each COCO keypoint lies in: they do not hide it"""
+_AT_ONCE = 250
+"""people whose 133 keypoints are tested for cover together: bounds the memory"""
 _FACE_DEPTH = 0.02
 """metres behind the head's middle from which on its own curve hides a point of the face"""
 
@@ -284,7 +286,10 @@ def _project(camera: dict[str, np.ndarray], draws: np.ndarray, size: Size, profi
         further = np.stack([camera[name] for name in PART_NAMES], axis=1)  # (N, 116, 3)
         flat_further, _ = flatten(further)
         places = place(flat_further)
-        covered = _covered(further, places, own=_FURTHER_PARTS, **cover)
+        covered = np.concatenate([
+            _covered(further[some], places[some], own=_FURTHER_PARTS, **{name: of[some] for name, of in cover.items()})
+            for some in (slice(at, at + _AT_ONCE) for at in range(0, count, _AT_ONCE))
+        ])  # fmt: skip
         away = (further[..., 2] > head_depth + _FACE_DEPTH) | (camera["face"][:, 2:3] > 0.1)  # seen from behind
         covered |= away & _OF_FACE
         keypoints, hidden = np.concatenate([keypoints, places], axis=1), np.concatenate([hidden, covered], axis=1)

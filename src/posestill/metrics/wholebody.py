@@ -30,6 +30,10 @@ def wholebody_precision(
     a prediction that carries no area has that of the box around its keypoints of the part. `hand` is the mean of the
     left and the right (one of them where the other is -1). Source: the metric of COCO-WholeBody (Jin et al., ECCV
     2020; github.com/jin-s13/COCO-WholeBody). Raises `UserError` when K differs.
+
+    The numbers are those of pycocotools run on each part. xtcocotools differs in two ways: for every part it takes the
+    area of the box around the 17 body keypoints (pass it as the predictions' `area`; only APm and APl can change), and
+    it leaves out a prediction whose keypoints of the part all have a score of 0.
     """
     scores = part_scores or {}
     sigmas = np.asarray(oks_sigmas)
