@@ -8,7 +8,7 @@ import pytest
 from posestill import cli
 from posestill.draw import write_image
 from posestill.models.pose_model import PoseModel
-from posestill.skeletons import COCO_17
+from posestill.skeletons import COCO_17, COCO_WHOLEBODY
 from tests.conftest import DOTS, small_model
 
 RECIPE = """
@@ -199,6 +199,45 @@ def test_help_and_scoring_a_results_file_import_no_torch(tmp_path, coco_sample):
     figures = json.loads((tmp_path / "out.json").read_text())
     assert figures["AP"] == pytest.approx(1)
     assert {"AP", "AP50", "AP75", "APm", "APl", "AR", "AR50", "AR75", "ARm", "ARl"} <= set(figures)
+
+
+def test_a_wholebody_results_file_gets_a_table_of_its_parts(posestill, tmp_path):
+    counts = {"keypoints": 17, "foot_kpts": 6, "face_kpts": 68, "lefthand_kpts": 21, "righthand_kpts": 21}
+    rng = np.random.default_rng(0)
+    lists = {
+        name: np.concatenate([rng.uniform(0, 200, (count, 2)), np.full((count, 1), 2)], axis=1).ravel().tolist()
+        for name, count in counts.items()
+    }
+    lists["righthand_kpts"] = [0] * 63
+    entry = {"image_id": 1, "category_id": 1, **lists}
+    truth = {
+        "images": [{"id": 1, "file_name": "1.png"}],
+        "categories": [{"id": 1, "name": "person", "keypoints": list(COCO_17.names)}],
+        "annotations": [{"id": 1, "bbox": [0, 0, 200, 200], "area": 20000, "iscrowd": 0, **entry}],
+    }
+    (tmp_path / "truth.json").write_text(json.dumps(truth))
+    (tmp_path / "results.json").write_text(json.dumps([{**entry, "score": 0.5}]))
+    files = ("--annotations", tmp_path / "truth.json", "--results", tmp_path / "results.json")
+    status, out, _ = posestill("evaluate", *files, "--wholebody", "--json", tmp_path / "f.json")
+    assert status == 0
+    rows = [line.split() for line in out.splitlines()]
+    assert rows[rows.index(["part", "AP", "AR"]) + 1 :] == [
+        ["wholebody", "100.0", "100.0"], ["body", "100.0", "100.0"], ["foot", "100.0", "100.0"],
+        ["face", "100.0", "100.0"], ["lefthand", "100.0", "100.0"], ["righthand", "-1", "-1"],
+        ["hand", "100.0", "100.0"],
+    ]  # fmt: skip
+    figures = json.loads((tmp_path / "f.json").read_text())
+    assert figures["parts"]["righthand"]["AP"] == -1
+    assert figures["AP"] == figures["parts"]["wholebody"]["AP"] == pytest.approx(1)
+    (tmp_path / "images").mkdir()
+    write_image(tmp_path / "images" / "1.png", np.zeros((200, 200, 3), dtype=np.uint8))
+    small_model(skeleton=COCO_WHOLEBODY).save(tmp_path / "model")
+    data = ("--annotations", tmp_path / "truth.json", "--images", tmp_path / "images", "--wholebody")
+    status, out, _ = posestill("evaluate", tmp_path / "model", *data, "--save-results", tmp_path / "r.json")
+    assert (status, "AP_righthand     -1" in out) == (0, True)
+    assert set(counts) <= set(json.loads((tmp_path / "r.json").read_text())[0])
+    status, _, err = posestill("evaluate", *files, "--wholebody", "--metainfo", tmp_path / "m.json")
+    assert (status, "brings its own skeleton" in err) == (2, True)
 
 
 def test_an_unwritable_place_is_a_message_not_a_traceback(posestill, recipe, tmp_path):

@@ -1,9 +1,12 @@
 import json
+from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
-from posestill.schema import UserError
-from posestill.skeletons import COCO_17, Skeleton, from_category, read_metainfo
+import posestill
+from posestill.schema import UserError, validate
+from posestill.skeletons import COCO_17, COCO_WHOLEBODY, Skeleton, from_category, read_metainfo
 
 
 def category(*names, **more):
@@ -90,3 +93,63 @@ def test_a_skeleton_that_does_not_fit_together_is_refused(changes, message):
 def test_a_category_without_keypoints_is_refused():
     with pytest.raises(UserError, match="lists no keypoints"):
         from_category({"id": 1, "name": "car"})
+
+
+def test_coco_wholebody_is_the_body_the_feet_a_face_and_two_hands():
+    assert len(COCO_WHOLEBODY) == len(COCO_WHOLEBODY.oks_sigmas) == 133
+    stops = {part: stop for part, (_, stop) in COCO_WHOLEBODY.parts.items()}
+    assert stops == {"body": 17, "foot": 23, "face": 91, "lefthand": 112, "righthand": 133}
+    starts = [start for start, _ in COCO_WHOLEBODY.parts.values()]
+    assert starts == [0, *list(stops.values())[:-1]]  # one after the other, without a gap
+    assert COCO_WHOLEBODY.names[:17] == COCO_17.names
+    assert COCO_WHOLEBODY.names[17:23] == (
+        "left_big_toe", "left_small_toe", "left_heel", "right_big_toe", "right_small_toe", "right_heel",
+    )  # fmt: skip
+    assert [COCO_WHOLEBODY.names[index] for index in (23, 90, 91, 132)] == [
+        "face-0", "face-67", "left_hand_0", "right_hand_20",
+    ]  # fmt: skip
+
+
+def test_coco_wholebody_has_the_published_spreads():
+    sigmas = COCO_WHOLEBODY.oks_sigmas
+    assert sigmas[:17] == COCO_17.oks_sigmas
+    assert sigmas[17:23] == (0.068, 0.066, 0.066, 0.092, 0.094, 0.094)
+    assert sigmas[91:112] == sigmas[112:133]
+    assert (sigmas[23], sigmas[31], sigmas[23 + 47], sigmas[90]) == (0.042, 0.020, 0.034, 0.008)
+    assert min(sigmas[23:91]) == 0.007
+    assert round(sum(sigmas), 3) == 3.861
+
+
+def test_mirror_partners_of_coco_wholebody_are_named_alike_and_pair_the_face():
+    swap, names = COCO_WHOLEBODY.swap, COCO_WHOLEBODY.names
+    for index, name in enumerate(names):
+        assert swap[swap[index]] == index
+        if not name.startswith("face"):
+            expected = {"left": "right", "right": "left"}.get(name.split("_")[0])
+            assert names[swap[index]] == (name if expected is None else "_".join([expected, *name.split("_")[1:]]))
+    pairs = {0: 16, 7: 9, 17: 26, 21: 22, 31: 35, 32: 34, 36: 45, 39: 42, 41: 46, 48: 54, 59: 55, 60: 64, 67: 65}
+    assert {one: swap[23 + one] - 23 for one in pairs} == pairs
+    midline = {index for index in range(68) if swap[23 + index] == 23 + index}
+    assert midline == {8, 27, 28, 29, 30, 33, 51, 57, 62, 66}
+
+
+def test_every_finger_is_a_chain_from_the_wrist():
+    edges = set(COCO_WHOLEBODY.edges)
+    for wrist in (91, 112):
+        of_hand = {(one - wrist, other - wrist) for one, other in edges if wrist <= one < wrist + 21}
+        chains = [(0, 1, 2, 3, 4), (0, 5, 6, 7, 8), (0, 9, 10, 11, 12), (0, 13, 14, 15, 16), (0, 17, 18, 19, 20)]
+        assert of_hand == {pair for chain in chains for pair in pairwise(chain)}
+
+
+def test_a_skeleton_saved_before_there_were_parts_still_loads():
+    saved = json.loads((Path(posestill.__file__).parent / "assets" / "teacher" / "config.json").read_text())["skeleton"]
+    saved.pop("parts", None)
+    assert validate(Skeleton, saved, where="test") == COCO_17
+    assert validate(Skeleton, COCO_WHOLEBODY.model_dump(mode="json"), where="test") == COCO_WHOLEBODY
+    assert COCO_17.parts == {}
+
+
+@pytest.mark.parametrize("bounds", [(0, 4), (2, 2), (-1, 1)])
+def test_a_part_beyond_the_keypoints_is_refused(bounds):
+    with pytest.raises(ValueError, match="part 'hand' is .* no range of 3 keypoints"):
+        Skeleton(names=("a", "b", "c"), swap=(0, 1, 2), oks_sigmas=(0.1, 0.1, 0.1), parts={"hand": bounds})

@@ -64,6 +64,9 @@ def evaluate(
     images: Annotated[Optional[Path], typer.Option(help="Their folder of images.")] = None,
     results: Annotated[Optional[Path], typer.Option(help="Score this COCO results file; no model is needed.")] = None,
     metainfo: Annotated[Optional[Path], typer.Option(help="JSON with sigmas and flip pairs of the skeleton.")] = None,
+    wholebody: Annotated[
+        bool, typer.Option("--wholebody", help="The annotations are COCO-WholeBody's: 133 keypoints.")
+    ] = False,
     recipe: Annotated[
         Optional[str], typer.Option(help="Take the validation data of this recipe or run folder.")
     ] = None,
@@ -84,16 +87,21 @@ def evaluate(
             raise UserError("evaluate --results needs --annotations, the truth to score against")
         from posestill.data.results import score_results
 
-        figures = score_results(annotations, results, metainfo=metainfo)
+        figures = score_results(annotations, results, metainfo=metainfo, wholebody=wholebody)
     elif model is not None:
         from posestill.engine.evaluate import EvaluateConfig
         from posestill.predict import evaluate_folder
 
-        source = _open_truth(annotations, images, metainfo, recipe, list(changes or []))
+        source = _open_truth(
+            annotations, images, metainfo=metainfo, wholebody=wholebody, recipe=recipe, changes=list(changes or [])
+        )
         settings = EvaluateConfig(
-            flip_test=flip_test, batch_size=batch_size, boxes=boxes, box_threshold=box_threshold,
+            flip_test=flip_test,
+            batch_size=batch_size,
+            boxes=boxes,
+            box_threshold=box_threshold,
             oks_nms=oks_nms if oks_nms > 0 else None,
-        )  # fmt: skip
+        )
         figures = evaluate_folder(model, source, settings, workers=workers, device=device, save_results=save_results)
     else:
         raise UserError("evaluate needs a model folder, or --results with --annotations")
@@ -216,25 +224,37 @@ def _load_plugins(plugin: list[Path] | None) -> None:
 
 
 def _open_truth(
-    annotations: Path | None, images: Path | None, metainfo: Path | None, recipe: str | None, changes: list[str]
-) -> PoseSource:
+    annotations: Path | None, images: Path | None, *, metainfo: Path | None, wholebody: bool, recipe: str | None,
+    changes: list[str],
+) -> PoseSource:  # fmt: skip
     if recipe is not None:
         source: PoseSource = _load(recipe, changes, None).data.val.build()
         return source
     if annotations is None or images is None:
         raise UserError("evaluate needs the data: --annotations with --images, or --recipe RECIPE")
+    if wholebody and metainfo is not None:
+        raise UserError("--wholebody brings its own skeleton: leave --metainfo out")
     from posestill.data.coco import CocoSource
 
-    return CocoSource(annotations, images=images, metainfo=metainfo)
+    return CocoSource(annotations, images=images, metainfo=metainfo, wholebody=wholebody)
 
 
 def _print_figures(figures: dict[str, Any]) -> None:
     typer.echo(", ".join(f"{name.replace('_', ' ')}: {value}" for name, value in figures["conditions"].items()))
     for name, value in figures.items():
         if isinstance(value, float):
-            typer.echo(f"{name:>16} {100 * value:6.1f}" if value != -1 else f"{name:>16}     -1")
+            typer.echo(f"{name:>16} {_percent(value)}")
+    if "parts" in figures:
+        typer.echo(f"{'part':>16} {'AP':>6} {'AR':>6}")
+        for part, ten in figures["parts"].items():
+            typer.echo(f"{part:>16} {_percent(ten['AP'])} {_percent(ten['AR'])}")
     for note in figures["notes"]:
         typer.echo(note)
+
+
+def _percent(value: float) -> str:
+    """Six characters; -1, which says that there was nothing to evaluate, stays -1."""
+    return f"{100 * value:6.1f}" if value != -1 else f"{'-1':>6}"
 
 
 if __name__ == "__main__":

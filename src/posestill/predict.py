@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 import posestill.catalog  # noqa: F401  (fills the tables that a saved model's parts are looked up in)
-from posestill.data.coco import CocoSource, read_image, read_json
+from posestill.data.coco import CocoSource, coco_lists, read_image, read_json
 from posestill.data.source import PoseSource
 from posestill.data.topdown import warp
 from posestill.draw import draw_poses, write_image
@@ -164,7 +164,7 @@ def predict_files(
                     "image_id": each.image_id,
                     "category_id": each.category_id,
                     "file_name": each.path.name,
-                    "keypoints": [round(float(value), 3) for value in pose.reshape(-1)],
+                    **coco_lists(pose.round(3), predictor.skeleton),
                     "score": person_score(pose[:, 2], 1.0, rescoring=predictor.model.codec.rescoring),
                 }
                 for pose in poses
@@ -197,5 +197,5 @@ def evaluate_folder(
         evaluation = evaluate_model(loaded.to(place), source, settings, worker)
     if save_results is not None:
         category_id = getattr(source, "category_id", 1)
-        save_results.write_text(json.dumps(as_coco_results(evaluation.poses, category_id=category_id)))
+        save_results.write_text(json.dumps(as_coco_results(evaluation.poses, source.skeleton, category_id=category_id)))
     return evaluation.as_json()

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from posestill.schema import Config, UserError, did_you_mean
 
@@ -27,6 +27,8 @@ class Skeleton(Config):
     """keypoints of the upper half, for the half-body augmentation; empty: that augmentation does nothing"""
     pck_pair: tuple[int, int] | None = None
     """the two keypoints whose distance normalises PCK, or None: the longer side of the bbox does"""
+    parts: dict[str, tuple[int, int]] = Field(default_factory=dict)
+    """part name -> (start, stop) of its keypoints, `stop` not included: parts that are also evaluated by themselves"""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Skeleton:
@@ -41,6 +43,9 @@ class Skeleton(Config):
             raise ValueError("swap must be its own inverse: the partner of a keypoint's partner is the keypoint")
         if len(set(self.names)) != count:
             raise ValueError("two keypoints share a name")
+        for part, (start, stop) in self.parts.items():
+            if not 0 <= start < stop <= count:
+                raise ValueError(f"part '{part}' is {start}..{stop}, which is no range of {count} keypoints")
         return self
 
     def __len__(self) -> int:
@@ -185,3 +190,59 @@ COCO_17 = Skeleton(
     pck_pair=(5, 12),
 )  # fmt: skip
 """COCO's 17 body keypoints."""
+
+_FOOT_NAMES = (
+    "left_big_toe", "left_small_toe", "left_heel", "right_big_toe", "right_small_toe", "right_heel",
+)  # fmt: skip
+_FACE_NAMES = tuple(f"face-{index}" for index in range(68))
+_HAND_NAMES = tuple(f"{side}_hand_{index}" for side in ("left", "right") for index in range(21))
+_WHOLEBODY_NAMES = (*_COCO_17_NAMES, *_FOOT_NAMES, *_FACE_NAMES, *_HAND_NAMES)
+
+FACE_PAIRS = (
+    *((index, 16 - index) for index in range(8)),  # jaw
+    *((17 + index, 26 - index) for index in range(5)),  # eyebrows
+    (31, 35), (32, 34),  # nostrils
+    (36, 45), (37, 44), (38, 43), (39, 42), (40, 47), (41, 46),  # eyes
+    (48, 54), (49, 53), (50, 52), (55, 59), (56, 58), (60, 64), (61, 63), (65, 67),  # mouth
+)  # fmt: skip
+"""Mirror partners among the 68 points of a face (iBUG's order); the others lie on the midline."""
+
+_FOOT_SIGMAS = (0.068, 0.066, 0.066, 0.092, 0.094, 0.094)
+_FACE_SIGMAS = (
+    0.042, 0.043, 0.044, 0.043, 0.040, 0.035, 0.031, 0.025, 0.020, 0.023, 0.029, 0.032, 0.037, 0.038, 0.043, 0.041,
+    0.045, 0.013, 0.012, 0.011, 0.011, 0.012, 0.012, 0.011, 0.011, 0.013, 0.015, 0.009, 0.007, 0.007, 0.007, 0.012,
+    0.009, 0.008, 0.016, 0.010, 0.017, 0.011, 0.009, 0.011, 0.009, 0.007, 0.013, 0.008, 0.011, 0.012, 0.010, 0.034,
+    0.008, 0.008, 0.009, 0.008, 0.008, 0.007, 0.010, 0.008, 0.009, 0.009, 0.009, 0.007, 0.007, 0.008, 0.011, 0.008,
+    0.008, 0.008, 0.010, 0.008,
+)  # fmt: skip
+_HAND_SIGMAS = (
+    0.029, 0.022, 0.035, 0.037, 0.047, 0.026, 0.025, 0.024, 0.035, 0.018, 0.024, 0.022, 0.026, 0.017, 0.021, 0.021,
+    0.032, 0.020, 0.019, 0.022, 0.031,
+)  # fmt: skip
+
+
+def _wholebody_swap() -> tuple[int, ...]:
+    swap = list(_swap_of_names(_WHOLEBODY_NAMES))  # the face's names tell no side
+    first = _WHOLEBODY_NAMES.index("face-0")
+    for one, other in FACE_PAIRS:
+        swap[first + one], swap[first + other] = first + other, first + one
+    return tuple(swap)
+
+
+def _hand_edges(root: int) -> tuple[tuple[int, int], ...]:
+    """Five chains of four joints, thumb first, from the wrist of a hand."""
+    return tuple((root + (joint - 1 if joint % 4 != 1 else 0), root + joint) for joint in range(1, 21))
+
+
+COCO_WHOLEBODY = Skeleton(
+    names=_WHOLEBODY_NAMES,
+    swap=_wholebody_swap(),
+    edges=(
+        *COCO_17.edges, (15, 17), (15, 18), (15, 19), (16, 20), (16, 21), (16, 22), *_hand_edges(91), *_hand_edges(112),
+    ),
+    oks_sigmas=(*COCO_17.oks_sigmas, *_FOOT_SIGMAS, *_FACE_SIGMAS, *_HAND_SIGMAS, *_HAND_SIGMAS),
+    upper=(*range(11), *range(23, 133)),
+    pck_pair=COCO_17.pck_pair,
+    parts={"body": (0, 17), "foot": (17, 23), "face": (23, 91), "lefthand": (91, 112), "righthand": (112, 133)},
+)  # fmt: skip
+"""COCO-WholeBody's 133 keypoints; spreads: github.com/jin-s13/COCO-WholeBody, evaluation/myeval_wholebody.py."""

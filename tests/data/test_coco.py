@@ -4,8 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
-from posestill.data.coco import CocoConfig, CocoSource
+from posestill.data.coco import CocoConfig, CocoSource, coco_lists
 from posestill.schema import UserError
+from posestill.skeletons import COCO_17, COCO_WHOLEBODY
 
 
 def write(tmp_path, *, annotations=None, categories=None, images=None):
@@ -109,3 +110,90 @@ def test_both_ways_to_name_the_files_at_once_are_refused(tmp_path):
         CocoConfig(root=tmp_path, split="a", annotations=tmp_path)
     with pytest.raises(ValueError, match="either root and split"):
         CocoConfig(root=tmp_path)
+
+
+COUNTS = {"keypoints": 17, "foot_kpts": 6, "face_kpts": 68, "lefthand_kpts": 21, "righthand_kpts": 21}
+
+
+def wholebody_entry(**changes):
+    """Keypoint k, counted through all lists, lies at (k, 2 k) and is visible; a change to None leaves a list out."""
+    numbers = np.stack([np.arange(133.0), 2 * np.arange(133.0), np.full(133, 2.0)], axis=-1)
+    ends = np.cumsum(list(COUNTS.values()))
+    lists = {name: numbers[end - COUNTS[name] : end].ravel().tolist() for name, end in zip(COUNTS, ends, strict=True)}
+    entry = {"id": 1, "image_id": 5, "category_id": 1, "bbox": [0, 0, 132, 264], "area": 900.0, **lists, **changes}
+    return {key: value for key, value in entry.items() if value is not None}
+
+
+def write_wholebody(tmp_path, *entries):
+    categories = [{"id": 1, "name": "person", "keypoints": list(COCO_17.names)}]
+    return write(tmp_path, annotations=[{**entry, "id": 1 + index} for index, entry in enumerate(entries)],
+                 categories=categories)  # fmt: skip
+
+
+def test_the_five_lists_of_a_wholebody_file_become_133_keypoints(tmp_path):
+    source = CocoSource(write_wholebody(tmp_path, wholebody_entry()), images=None, wholebody=True)
+    assert source.skeleton == COCO_WHOLEBODY
+    (person,) = source.people
+    assert person.keypoints.tolist() == [[k, 2 * k, 2] for k in range(133)]
+    assert person.area == 900
+
+
+def test_the_same_file_read_as_coco_body_has_its_17_keypoints(tmp_path):
+    (person,) = CocoSource(write_wholebody(tmp_path, wholebody_entry()), images=None).people
+    assert person.keypoints.shape == (17, 3)
+
+
+def test_one_list_of_133_keypoints_is_read_too(tmp_path):
+    entry = {"id": 1, "image_id": 5, "bbox": [0, 0, 1, 1], "keypoints": [1, 2, 2] * 133}
+    (person,) = CocoSource(write_wholebody(tmp_path, entry), images=None, wholebody=True).people
+    assert person.keypoints.shape == (133, 3)
+
+
+def test_wholebody_people_without_labels_are_legal(tmp_path):
+    zeros = {name: [0] * 3 * count for name, count in COUNTS.items()}
+    bare = {"image_id": 5, "bbox": [0, 0, 1, 1]}
+    only_a_hand = {**zeros, "lefthand_kpts": [3, 4, 1] * 21}
+    path = write_wholebody(tmp_path, wholebody_entry(**zeros), bare, wholebody_entry(**only_a_hand))
+    none, neither, hand = CocoSource(path, images=None, wholebody=True).people
+    assert none.keypoints is None
+    assert neither.keypoints is None
+    assert np.flatnonzero(hand.keypoints[:, 2]).tolist() == list(range(91, 112))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"face_kpts": None}, "annotation 1 lacks face_kpts: COCO-WholeBody's lists are keypoints, foot_kpts, "),
+        ({"keypoints": None}, "annotation 1 lacks keypoints"),
+        ({"foot_kpts": [0] * 15}, "annotation 1 has 15 numbers in foot_kpts; its 6 keypoints make 18"),
+        ({"keypoints": [0] * 399}, "annotation 1 has 399 numbers in keypoints; its 17 keypoints make 51"),
+    ],
+)
+def test_a_broken_wholebody_file_is_answered_with_what_is_wrong(tmp_path, change, message):
+    with pytest.raises(UserError, match=message):
+        CocoSource(write_wholebody(tmp_path, wholebody_entry(**change)), images=None, wholebody=True)
+
+
+@pytest.mark.parametrize(("split", "name"), [("val2017", "val"), ("train2017", "train")])
+def test_the_usual_wholebody_tree_is_accepted_as_it_is(tmp_path, split, name):
+    (tmp_path / "annotations").mkdir()
+    path = write_wholebody(tmp_path, wholebody_entry())
+    path.rename(tmp_path / "annotations" / f"coco_wholebody_{name}_v1.0.json")
+    (tmp_path / "images").rename(tmp_path / split)
+    source = CocoConfig(root=tmp_path, split=split, wholebody=True).build()
+    assert source.image(5).shape == (4, 4, 3)
+    assert source.people[0].keypoints.shape == (133, 3)
+
+
+def test_wholebody_settings_that_contradict_each_other_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="train and val splits, no 'test2017'"):
+        CocoConfig(root=tmp_path, split="test2017", wholebody=True)
+    with pytest.raises(ValueError, match="brings its own skeleton"):
+        CocoConfig(root=tmp_path, split="val2017", wholebody=True, metainfo=tmp_path / "m.json")
+
+
+def test_keypoints_are_written_in_the_lists_that_they_were_read_from():
+    entry = wholebody_entry()
+    keypoints = np.concatenate([np.reshape(entry[name], (-1, 3)) for name in COUNTS])
+    assert coco_lists(keypoints, COCO_WHOLEBODY) == {name: entry[name] for name in COUNTS}
+    assert coco_lists(keypoints[:17], COCO_17) == {"keypoints": entry["keypoints"]}

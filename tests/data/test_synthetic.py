@@ -1,3 +1,5 @@
+import hashlib
+
 import numpy as np
 import pytest
 
@@ -5,9 +7,25 @@ from posestill.data import synthetic
 from posestill.data.figure import ALL_POSES
 from posestill.data.synthetic import PROFILES, SyntheticConfig
 from posestill.schema import UserError, validate
-from posestill.skeletons import COCO_17
+from posestill.skeletons import COCO_17, COCO_WHOLEBODY
 
 LEFT, RIGHT = COCO_17.names.index("left_shoulder"), COCO_17.names.index("right_shoulder")
+
+UNCHANGED = {
+    "easy": (
+        "06b8f9667c628851b2831f53ba43c273ef6f24af97abe93b150ee0012c355aaa",
+        "667160b71600c708cda08679118bf1689acae52d34cc9ced7e829cc6a14ad80a",
+    ),
+    "medium": (
+        "891f374b905757869a3847149cf6d372fcee1f9c8f9f6372e9dc61e862da4efd",
+        "99e347db48ee686d353dde1dc130cfd96d41a13b86e5507ffa95cacebacb1f99",
+    ),
+    "hard": (
+        "a1c17a888ead765330e6ea22dbbfb701f229c3120b3e41be62005f80ea86bf85",
+        "a6b56259245a0f45c7d56023d04a9153afd1c58dac0a8cda1074b00d482a1742",
+    ),
+}
+"""SHA-256 of images and labels as they were when the bundled teacher was trained"""
 
 
 def build(**changes):
@@ -121,3 +139,97 @@ def test_every_pose_class_is_used_by_some_profile():
 def test_a_misspelt_profile_is_refused_with_the_known_ones():
     with pytest.raises(UserError, match="profile: .*'easy', 'medium' or 'hard'"):
         validate(SyntheticConfig, {"profile": "esay"}, where="x")
+
+
+@pytest.mark.parametrize("profile", sorted(PROFILES))
+def test_people_of_17_keypoints_are_those_that_the_bundled_teacher_was_trained_on(profile):
+    source = build(people=40, profile=profile)
+    labels = [np.concatenate([each.keypoints.ravel(), each.bbox, [each.area]]) for each in source.people]
+    images, told = UNCHANGED[profile]
+    assert hashlib.sha256(np.stack([source.image(each) for each in range(40)]).tobytes()).hexdigest() == images
+    assert hashlib.sha256(np.concatenate(labels).tobytes()).hexdigest() == told
+
+
+@pytest.mark.parametrize("profile", sorted(PROFILES))
+def test_133_keypoints_begin_with_the_same_17(profile):
+    body, whole = build(profile=profile, label_noise=0.01), build(profile=profile, label_noise=0.01, keypoints=133)
+    assert (body.skeleton, whole.skeleton) == (COCO_17, COCO_WHOLEBODY)
+    for one, other in zip(body.people, whole.people, strict=True):
+        assert other.keypoints.shape == (133, 3)
+        assert np.array_equal(one.keypoints, other.keypoints[:17])
+        assert (other.bbox[2:] >= one.bbox[2:]).all()  # it holds the fingers too
+        assert other.area >= one.area
+
+
+@pytest.mark.parametrize("profile", sorted(PROFILES))
+def test_133_labelled_keypoints_lie_inside_the_image_and_the_bbox(profile):
+    for person in build(profile=profile, keypoints=133).people:
+        labelled = person.keypoints[person.keypoints[:, 2] > 0, :2]
+        low, extent = person.bbox[:2], person.bbox[2:]
+        assert (low >= 0).all()
+        assert (low + extent <= [96, 128]).all()
+        assert (labelled >= low - 1e-9).all()
+        assert (labelled <= low + extent + 1e-9).all()
+        assert len(labelled) > 80
+
+
+def test_the_left_of_feet_face_and_hands_is_the_left_of_the_body():
+    source = build(keypoints=133)
+    facing = np.flatnonzero(source.figures.facing > 0.9)
+    places, swap = source.figures.keypoints[facing], np.array(COCO_WHOLEBODY.swap)
+    assert len(facing) > 30
+    # across the image, from the right of a person to the left: pairs of the face that lie apart
+    for right, left in ((0, 16), (4, 12), (17, 26), (36, 45), (39, 42), (31, 35), (48, 54)):
+        assert swap[23 + right] == 23 + left
+        assert (places[:, 23 + right, 0] < places[:, 23 + left, 0]).all()
+    # a hand hangs on its own wrist, a foot on its own ankle
+    distance = np.linalg.norm(places[:, [91, 112]] - places[:, [9, 10]], axis=-1)
+    assert distance.max() < 1e-9
+    for own, other, toes in ((15, 16, slice(17, 20)), (16, 15, slice(20, 23))):
+        near = np.linalg.norm(places[:, toes] - places[:, None, own], axis=-1).mean(axis=1)
+        far = np.linalg.norm(places[:, toes] - places[:, None, other], axis=-1).mean(axis=1)
+        assert np.mean(near < far) > 0.9
+    # the small toe is the outer one
+    assert np.mean(places[:, 18, 0] > places[:, 17, 0]) > 0.9
+    assert np.mean(places[:, 21, 0] < places[:, 20, 0]) > 0.9
+
+
+def test_a_face_is_hidden_when_it_looks_away_and_mostly_seen_when_not():
+    source = build(profile="hard", keypoints=133)
+    hidden, facing = source.figures.hidden[:, 23:91], source.figures.facing
+    assert hidden[facing < -0.1].all()
+    assert hidden[facing > 0.9].mean() < 0.2
+    # of a face in profile the far eye is hidden and the near one seen
+    aside = np.abs(facing) < 0.1
+    assert aside.any()
+    eyes = hidden[aside].astype(float)[:, 36:48].reshape(-1, 2, 6).mean(axis=-1)  # (n, 2) share of each eye
+    assert np.mean(np.abs(eyes[:, 0] - eyes[:, 1]) > 0.5) > 0.7
+
+
+def test_eyes_and_nose_of_the_face_are_those_of_the_body():
+    source = build(keypoints=133, size=(512, 384))
+    places = source.figures.keypoints
+    head = np.linalg.norm(places[:, 3] - places[:, 4], axis=-1).max()
+    for body, face in ((0, [30]), (1, range(42, 48)), (2, range(36, 42))):
+        middle = places[:, 23 + np.array(face)].mean(axis=1)
+        assert np.linalg.norm(middle - places[:, body], axis=-1).max() < 0.05 * head
+
+
+def test_visible_fingertips_and_toes_are_drawn():
+    source = build(people=60, keypoints=133, size=(512, 384))
+    tips = [17, 18, 19, 20, 21, 22, *(wrist + tip for wrist in (91, 112) for tip in (4, 8, 12, 16, 20))]
+    differs = []
+    for person in source.people:
+        empty = source._render(person.id, with_person=False).astype(int)
+        change = np.abs(source._render(person.id).astype(int) - empty).max(axis=-1)
+        for x, y, _ in person.keypoints[tips][person.keypoints[tips, 2] == 2]:
+            differs.append(change[round(y), round(x)] > 6)
+    assert np.mean(differs) > 0.93
+
+
+def test_133_keypoints_are_a_pure_function_of_seed_and_index():
+    one, other = build(keypoints=133), build(people=50, keypoints=133)
+    assert np.array_equal(one.image(17), other.image(17))
+    assert np.array_equal(one.people[17].keypoints, other.people[17].keypoints)
+    curls = one.people[17].keypoints[91:112, :2] - one.people[17].keypoints[91, :2]
+    assert not np.array_equal(curls, one.people[18].keypoints[91:112, :2] - one.people[18].keypoints[91, :2])

@@ -6,8 +6,10 @@ import pytest
 
 from posestill.data.coco import CocoSource
 from posestill.data.results import read_results, score_results
+from posestill.data.synthetic import SyntheticConfig
 from posestill.engine.evaluate import (
     EvaluateConfig,
+    PredictedPoses,
     Worker,
     as_coco_results,
     evaluate_model,
@@ -99,7 +101,7 @@ def test_saved_results_score_as_the_model_did(tmp_path):
     source = DotSource(6)
     evaluation = evaluate_model(small_model(), source, UPRIGHT)
     results = tmp_path / "results.json"
-    results.write_text(json.dumps(as_coco_results(evaluation.poses, category_id=3)))
+    results.write_text(json.dumps(as_coco_results(evaluation.poses, source.skeleton, category_id=3)))
     figures = score_results(truth, results)
     # the spreads differ (the file carries none), the count and the keys do not
     assert list(figures)[:10] == ["AP", "AP50", "AP75", "APm", "APl", "AR", "AR50", "AR75", "ARm", "ARl"]
@@ -222,3 +224,86 @@ def test_a_file_of_detections_that_does_not_fit_is_explained(tmp_path, content, 
     path.write_text(json.dumps(content))
     with pytest.raises(UserError, match=message):
         evaluate_model(small_model(), DotSource(3), EvaluateConfig(boxes=path))
+
+
+def wholebody_case(tmp_path, *, error=4.0):
+    """Synthetic people of 133 keypoints, poses that miss by some px, and both as COCO-WholeBody's files."""
+    source = SyntheticConfig(people=12, seed=5, keypoints=133, size=(256, 192), profile="medium").build()
+    truth = np.stack([person.keypoints for person in source.people])
+    rng = np.random.default_rng(0)
+    found = truth.copy()
+    found[..., :2] += rng.normal(0, error, found[..., :2].shape) * rng.uniform(0, 1, (12, 1, 1))
+    poses = PredictedPoses(person=np.arange(12), image_id=np.arange(12), keypoints=found, score=rng.random(12))
+    results = as_coco_results(poses, source.skeleton)
+    lists = ("keypoints", "foot_kpts", "face_kpts", "lefthand_kpts", "righthand_kpts")
+    assert set(results[0]) == {"image_id", "category_id", "score", *lists}
+    whole = as_coco_results(replace(poses, keypoints=truth), source.skeleton)
+    content = {
+        "images": [{"id": index, "file_name": f"{index}.png"} for index in range(12)],
+        "categories": [{"id": 1, "name": "person", "keypoints": list(source.skeleton.names[:17])}],
+        "annotations": [
+            {"id": person.id + 1, "bbox": person.bbox.tolist(), "area": person.area, **entry}
+            for person, entry in zip(source.people, whole, strict=True)
+        ],
+    }
+    (tmp_path / "truth.json").write_text(json.dumps(content))
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    return source, poses, results
+
+
+def test_wholebody_poses_get_a_figure_for_every_part(tmp_path):
+    source, poses, _ = wholebody_case(tmp_path)
+    metrics = score_poses(poses, source, own_boxes=True, conditions={}).metrics
+    parts = ("body", "foot", "face", "lefthand", "righthand", "hand")
+    assert {f"{kind}_{part}" for kind in ("AP", "AR") for part in parts} <= set(metrics)
+    assert all(type(value) is float for value in metrics.values())
+    assert metrics["AP_hand"] == pytest.approx((metrics["AP_lefthand"] + metrics["AP_righthand"]) / 2)
+    assert metrics["AP_body"] > metrics["AP_face"]  # the same error in px is more of a face's spread
+
+
+def test_a_wholebody_results_file_scores_as_the_poses_did(tmp_path):
+    source, poses, results = wholebody_case(tmp_path)
+    metrics = score_poses(poses, source, own_boxes=True, conditions={}).metrics
+    figures = score_results(tmp_path / "truth.json", tmp_path / "results.json", wholebody=True)
+    assert list(figures["parts"]) == ["wholebody", "body", "foot", "face", "lefthand", "righthand", "hand"]
+    assert 0 < figures["AP"] < 1
+    assert {name: figures[name] for name in figures["parts"]["wholebody"]} == figures["parts"]["wholebody"]
+    for name in ("AP", "AR"):
+        assert figures[name] == pytest.approx(metrics[name])
+        for part in ("body", "foot", "face", "lefthand", "righthand", "hand"):
+            assert figures["parts"][part][name] == pytest.approx(metrics[f"{name}_{part}"])
+    # one list of all 133 says the same as the five
+    one_list = [
+        {"image_id": each["image_id"], "category_id": 1, "score": each["score"], "keypoints": pose.ravel().tolist()}
+        for each, pose in zip(results, poses.keypoints, strict=True)
+    ]
+    (tmp_path / "one.json").write_text(json.dumps(one_list))
+    assert score_results(tmp_path / "truth.json", tmp_path / "one.json", wholebody=True)["parts"] == figures["parts"]
+
+
+def test_a_parts_own_score_in_a_results_file_ranks_that_part_alone(tmp_path):
+    _, _, results = wholebody_case(tmp_path, error=8.0)
+    plain = score_results(tmp_path / "truth.json", tmp_path / "results.json", wholebody=True)["parts"]
+    for index, entry in enumerate(results[:-1]):  # the last one ranks by its person's score
+        entry["face_score"] = index / 20
+    (tmp_path / "scored.json").write_text(json.dumps(results))
+    scored = score_results(tmp_path / "truth.json", tmp_path / "scored.json", wholebody=True)["parts"]
+    assert {part for part in plain if scored[part] != plain[part]} == {"face"}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"foot_kpts": None}, "entry 0 lacks foot_kpts"),
+        ({"lefthand_kpts": [0] * 3}, "entry 0 has 3 numbers in lefthand_kpts; its 21 keypoints make 63"),
+        ({"foot_score": "high"}, "a part's score is no number"),
+    ],
+)
+def test_a_wholebody_results_file_that_does_not_fit_is_explained(tmp_path, change, message):
+    _, _, results = wholebody_case(tmp_path)
+    results[0] = {key: value for key, value in {**results[0], **change}.items() if value is not None}
+    (tmp_path / "r.json").write_text(json.dumps(results))
+    with pytest.raises(UserError, match=message):
+        score_results(tmp_path / "truth.json", tmp_path / "r.json", wholebody=True)
+    with pytest.raises(UserError, match="brings its own skeleton"):
+        score_results(tmp_path / "truth.json", tmp_path / "r.json", wholebody=True, metainfo=tmp_path / "m.json")

@@ -12,11 +12,16 @@ from pydantic import model_validator
 
 from posestill.data.source import SourceConfig
 from posestill.schema import UserError
-from posestill.skeletons import Skeleton, from_category, read_metainfo
+from posestill.skeletons import COCO_WHOLEBODY, Skeleton, from_category, read_metainfo
 from posestill.types import Person
 
 AREA_OF_BBOX = 0.53
 """What share of its bbox a person covers, where a file gives no area (CrowdPose's rule)."""
+WHOLEBODY_LISTS = {
+    "keypoints": "body", "foot_kpts": "foot", "face_kpts": "face", "lefthand_kpts": "lefthand",
+    "righthand_kpts": "righthand",
+}  # fmt: skip
+"""The lists of a COCO-WholeBody annotation, in the order of its 133 keypoints, and the part that each holds."""
 
 
 class CocoConfig(SourceConfig):
@@ -32,36 +37,53 @@ class CocoConfig(SourceConfig):
     """... and its folder of images"""
     metainfo: Path | None = None
     """a JSON with flip_pairs, sigmas, upper_body, pck_norm where the names alone do not tell them"""
+    wholebody: bool = False
+    """COCO-WholeBody's 133 keypoints; of a tree it reads root/annotations/coco_wholebody_{train,val}_v1.0.json"""
 
     @model_validator(mode="after")
     def _one_of_two_ways(self) -> CocoConfig:
         tree, files = (self.root, self.split), (self.annotations, self.images)
         if not ((all(tree) and not any(files)) or (all(files) and not any(tree))):
             raise ValueError("give either root and split, or annotations and images")
+        if self.wholebody and self.metainfo:
+            raise ValueError("wholebody brings its own skeleton: leave metainfo out")
+        if self.wholebody and self.split and not self.split.startswith(("train", "val")):
+            raise ValueError(f"COCO-WholeBody has train and val splits, no '{self.split}': name its annotations file")
         return self
 
     def build(self) -> CocoSource:
         """The source; fails with a message when a file is missing or broken."""
         if self.root is not None and self.split is not None:
-            annotations = self.root / "annotations" / f"person_keypoints_{self.split}.json"
-            return CocoSource(annotations, images=self.root / self.split, metainfo=self.metainfo)
-        assert self.annotations is not None
-        return CocoSource(self.annotations, images=self.images, metainfo=self.metainfo)
+            name = f"person_keypoints_{self.split}.json"
+            if self.wholebody:
+                name = f"coco_wholebody_{'train' if self.split.startswith('train') else 'val'}_v1.0.json"
+            annotations, images = self.root / "annotations" / name, self.root / self.split
+        else:
+            assert self.annotations is not None
+            assert self.images is not None
+            annotations, images = self.annotations, self.images
+        return CocoSource(annotations, images=images, metainfo=self.metainfo, wholebody=self.wholebody)
 
 
 class CocoSource:
     """The persons of one annotation file. `images` may be None when only the labels matter (scoring results)."""
 
-    def __init__(self, annotations: Path, *, images: Path | None, metainfo: Path | None = None) -> None:
+    def __init__(
+        self, annotations: Path, *, images: Path | None, metainfo: Path | None = None, wholebody: bool = False
+    ) -> None:
+        """`wholebody` reads the five lists of COCO-WholeBody's annotations, whatever keypoints the category names."""
         content = read_json(annotations, what="annotation file")
         if not isinstance(content, dict) or not {"images", "annotations", "categories"} <= set(content):
             raise UserError(f"{annotations} is not a COCO file: it needs images, annotations and categories")
         category = _keypoint_category(content["categories"], annotations)
         info = read_metainfo(metainfo, category["keypoints"]) if metainfo else None
-        self.skeleton: Skeleton = from_category(category, info)
+        self.skeleton: Skeleton = COCO_WHOLEBODY if wholebody else from_category(category, info)
+        self.wholebody = wholebody
         self.category_id: int = category["id"]
         self.people: Sequence[Person] = [
-            _person(entry, len(self.skeleton), annotations)
+            _person(
+                entry, self.numbers_of(entry, where=f"{annotations}: annotation {entry.get('id', '?')}"), annotations
+            )
             for entry in content["annotations"]
             if entry.get("category_id", self.category_id) == self.category_id
         ]
@@ -69,6 +91,19 @@ class CocoSource:
         self.folder = images
         self.path = annotations
         self._check_images()
+
+    def numbers_of(self, entry: Mapping[str, Any], *, where: str) -> np.ndarray | None:
+        """(K, 3) the keypoint numbers of an annotation or of an entry of a results file; None where it has none.
+
+        Raises `UserError`, opened by `where`, when they are of the wrong count.
+        """
+        numbers = _wholebody_list(entry, where=where) if self.wholebody else entry.get("keypoints")
+        if numbers is None:
+            return None
+        count = len(self.skeleton)
+        if len(numbers) != 3 * count:
+            raise UserError(f"{where} has {len(numbers)} keypoint numbers; {count} keypoints make {3 * count}")
+        return np.asarray(numbers, dtype=np.float64).reshape(count, 3)
 
     def image(self, image_id: int) -> np.ndarray:
         """(H, W, 3) uint8 RGB."""
@@ -119,6 +154,16 @@ def read_image(path: Path) -> np.ndarray:
     return np.ascontiguousarray(data[:, :, ::-1])
 
 
+def coco_lists(keypoints: np.ndarray, skeleton: Skeleton) -> dict[str, list[float]]:
+    """The lists that a results file holds (K, 3) keypoints in: one, or COCO-WholeBody's five."""
+    if skeleton.names != COCO_WHOLEBODY.names:
+        return {"keypoints": keypoints.reshape(-1).tolist()}
+    return {
+        name: keypoints[slice(*COCO_WHOLEBODY.parts[part])].reshape(-1).tolist()
+        for name, part in WHOLEBODY_LISTS.items()
+    }
+
+
 def _keypoint_category(categories: Sequence[Mapping[str, Any]], path: Path) -> Mapping[str, Any]:
     with_keypoints = [category for category in categories if category.get("keypoints")]
     if len(with_keypoints) != 1:
@@ -129,7 +174,27 @@ def _keypoint_category(categories: Sequence[Mapping[str, Any]], path: Path) -> M
     return with_keypoints[0]
 
 
-def _person(entry: Mapping[str, Any], num_keypoints: int, path: Path) -> Person:
+def _wholebody_list(entry: Mapping[str, Any], *, where: str) -> Sequence[float] | None:
+    """The 399 numbers of COCO-WholeBody's five lists, or of one list `keypoints`; None where there is no list."""
+    given = {name: entry[name] for name in WHOLEBODY_LISTS if entry.get(name) is not None}
+    if not given:
+        return None
+    if list(given) == ["keypoints"] and len(given["keypoints"]) == 3 * len(COCO_WHOLEBODY):
+        whole: Sequence[float] = given["keypoints"]
+        return whole
+    for name, part in WHOLEBODY_LISTS.items():
+        start, stop = COCO_WHOLEBODY.parts[part]
+        if name not in given:
+            raise UserError(f"{where} lacks {name}: COCO-WholeBody's lists are {', '.join(WHOLEBODY_LISTS)}")
+        if len(given[name]) != 3 * (stop - start):
+            raise UserError(
+                f"{where} has {len(given[name])} numbers in {name}; its {stop - start} keypoints make "
+                f"{3 * (stop - start)}"
+            )
+    return [number for name in WHOLEBODY_LISTS for number in given[name]]
+
+
+def _person(entry: Mapping[str, Any], keypoints: np.ndarray | None, path: Path) -> Person:
     try:
         identity, bbox = int(entry["id"]), np.asarray(entry["bbox"], dtype=np.float64)
         image_id = int(entry["image_id"])
@@ -137,17 +202,8 @@ def _person(entry: Mapping[str, Any], num_keypoints: int, path: Path) -> Person:
         raise UserError(f"{path}: annotation {entry.get('id', '?')} lacks a proper {error}") from None
     if bbox.shape != (4,):
         raise UserError(f"{path}: annotation {identity} has a bbox of {bbox.size} numbers; x y w h are wanted")
-    flat = entry.get("keypoints")
-    keypoints = None
-    if flat is not None:
-        if len(flat) != 3 * num_keypoints:
-            raise UserError(
-                f"{path}: annotation {identity} has {len(flat)} keypoint numbers; the category's "
-                f"{num_keypoints} keypoints make {3 * num_keypoints}"
-            )
-        keypoints = np.asarray(flat, dtype=np.float64).reshape(num_keypoints, 3)
-        if not keypoints[:, 2].any():
-            keypoints = None
+    if keypoints is not None and not keypoints[:, 2].any():
+        keypoints = None
     area = float(entry["area"]) if entry.get("area") is not None else AREA_OF_BBOX * float(bbox[2] * bbox[3])
     return Person(
         id=identity, image_id=image_id, bbox=bbox, keypoints=keypoints, area=area, crowd=bool(entry.get("iscrowd", 0))

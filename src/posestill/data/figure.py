@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from posestill.data.figure_parts import PART_NAMES, add_parts
 from posestill.schema import Config
 from posestill.types import Size
 
@@ -78,6 +79,10 @@ _KEYPOINT_PARTS: tuple[tuple[str, ...], ...] = (
     ("thigh_r", "shank_r"), ("shank_l", "foot_l"), ("shank_r", "foot_r"),
 )  # fmt: skip
 """which parts each COCO keypoint lies in: they do not hide it"""
+_AT_ONCE = 250
+"""people whose 133 keypoints are tested for cover together: bounds the memory"""
+_FACE_DEPTH = 0.02
+"""metres behind the head's middle from which on its own curve hides a point of the face"""
 
 
 @dataclass(frozen=True)
@@ -85,9 +90,9 @@ class Figures:
     """N people as their camera sees them."""
 
     keypoints: np.ndarray
-    """(N, 17, 2) image px"""
+    """(N, K, 2) image px; K is 17, or COCO-WholeBody's 133, which begin with the same 17"""
     hidden: np.ndarray
-    """(N, 17) bool: behind another part of the same body"""
+    """(N, K) bool: behind another part of the same body"""
     ends: np.ndarray
     """(N, P, 2, 2) image px: the two ends of each part"""
     radii: np.ndarray
@@ -102,10 +107,16 @@ class Figures:
     """(N, 4) x y w h image px, before clipping"""
 
 
-def pose_people(draws: np.ndarray, profile: Profile, size: Size) -> Figures:
-    """Bodies for (N, NUM_DRAWS) uniform draws on images of `size`."""
+def pose_people(draws: np.ndarray, profile: Profile, size: Size, hand_draws: np.ndarray | None = None) -> Figures:
+    """Bodies for (N, NUM_DRAWS) uniform draws on images of `size`.
+
+    With `hand_draws` (N, NUM_HAND_DRAWS) they have COCO-WholeBody's 133 keypoints; the first 17 and all else are the
+    same to the bit.
+    """
     angles = _draw_angles(draws[:, 0:16], profile)
     joints = _joints_in_space(angles, draws[:, 16:32])
+    if hand_draws is not None:
+        joints = add_parts(joints, hand_draws)
     camera = _into_camera(joints, draws[:, 32:40], profile)
     return _project(camera, draws[:, 40:46], size, profile)
 
@@ -217,6 +228,12 @@ def _into_camera(places: dict[str, np.ndarray], draws: np.ndarray, profile: Prof
 
 _KEYPOINTS = ("nose", "eye_l", "eye_r", "ear_l", "ear_r", "shoulder_l", "shoulder_r", "elbow_l", "elbow_r", "wrist_l",
               "wrist_r", "hip_l", "hip_r", "knee_l", "knee_r", "ankle_l", "ankle_r")  # fmt: skip
+_FURTHER_PARTS: tuple[tuple[str, ...], ...] = (
+    *[("foot_l", "shank_l")] * 3, *[("foot_r", "shank_r")] * 3, *[("head", "neck")] * 68, *[("forearm_l",)] * 21,
+    *[("forearm_r",)] * 21,
+)  # fmt: skip
+"""the same for COCO-WholeBody's further keypoints"""
+_OF_FACE = np.array([name.startswith("face") for name in PART_NAMES])
 _PART_ENDS = (("neck", "pelvis"), ("neck", "head"), ("crown", "chin"), ("shoulder_l", "elbow_l"),
               ("shoulder_r", "elbow_r"), ("elbow_l", "hand_l"), ("elbow_r", "hand_r"), ("hip_l", "knee_l"),
               ("hip_r", "knee_r"), ("knee_l", "ankle_l"), ("knee_r", "ankle_r"), ("ankle_l", "toe_l"),
@@ -257,15 +274,30 @@ def _project(camera: dict[str, np.ndarray], draws: np.ndarray, size: Size, profi
         shape = (count,) + (1,) * (points.ndim - 2)
         return points * scale.reshape(*shape, 1) + origin.reshape(*shape, 2)
 
-    keypoints = place(flat_joints)
+    keypoints, radii = place(flat_joints), radii * scale[:, None, None]
+    cover = {"ends": place(flat_ends), "radii": radii, "end_depth": ends[..., 2]}
+    hidden = _covered(joints, keypoints, own=_KEYPOINT_PARTS, **cover)
+    head_depth = ends[:, PARTS.index("head"), :, 2].mean(axis=-1)[:, None]
+    hidden[:, :5] |= joints[:, :5, 2] > head_depth + 0.03  # the far side of the head
     hull = keypoints[:, [5, 6, 12, 11]]
     depth = ends[..., 2].mean(axis=2)
     depth[:, 0] -= 0.02
+    if PART_NAMES[0] in camera:
+        further = np.stack([camera[name] for name in PART_NAMES], axis=1)  # (N, 116, 3)
+        flat_further, _ = flatten(further)
+        places = place(flat_further)
+        covered = np.concatenate([
+            _covered(further[some], places[some], own=_FURTHER_PARTS, **{name: of[some] for name, of in cover.items()})
+            for some in (slice(at, at + _AT_ONCE) for at in range(0, count, _AT_ONCE))
+        ])  # fmt: skip
+        away = (further[..., 2] > head_depth + _FACE_DEPTH) | (camera["face"][:, 2:3] > 0.1)  # seen from behind
+        covered |= away & _OF_FACE
+        keypoints, hidden = np.concatenate([keypoints, places], axis=1), np.concatenate([hidden, covered], axis=1)
     return Figures(
         keypoints=keypoints,
-        hidden=_self_hidden(joints, place(flat_ends), radii * scale[:, None, None], ends[..., 2], keypoints),
-        ends=place(flat_ends),
-        radii=radii * scale[:, None, None],
+        hidden=hidden,
+        ends=cover["ends"],
+        radii=radii,
         depth=depth,
         hull=hull,
         facing=-camera["face"][:, 2],
@@ -273,21 +305,20 @@ def _project(camera: dict[str, np.ndarray], draws: np.ndarray, size: Size, profi
     )
 
 
-def _self_hidden(
-    joints: np.ndarray, ends: np.ndarray, radii: np.ndarray, end_depth: np.ndarray, keypoints: np.ndarray
-) -> np.ndarray:
-    """(N, 17) bool: the keypoint lies under a part that is nearer to the camera and that it is not a joint of."""
+def _covered(
+    joints: np.ndarray, keypoints: np.ndarray, *, own: tuple[tuple[str, ...], ...], ends: np.ndarray,
+    radii: np.ndarray, end_depth: np.ndarray,
+) -> np.ndarray:  # fmt: skip
+    """(N, J) bool: the keypoint lies under a part that is nearer to the camera and that is not its `own`."""
+    mine = np.array([[part in parts for part in PARTS] for parts in own])  # (J, P)
     start, along = ends[:, None, :, 0], ends[:, None, :, 1] - ends[:, None, :, 0]  # (N, 1, P, 2)
-    offset = keypoints[:, :, None] - start  # (N, 17, P, 2)
+    offset = keypoints[:, :, None] - start  # (N, J, P, 2)
     share = (offset * along).sum(axis=-1) / ((along**2).sum(axis=-1) + 1e-9)
-    share = share.clip(0, 1)  # (N, 17, P)
+    share = share.clip(0, 1)  # (N, J, P)
     distance = np.linalg.norm(offset - share[..., None] * along, axis=-1)
     radius = radii[:, None, :, 0] + share * (radii[:, None, :, 1] - radii[:, None, :, 0])
     depth = end_depth[:, None, :, 0] + share * (end_depth[:, None, :, 1] - end_depth[:, None, :, 0])
     metres = _RADII[:, 0] + share * (_RADII[:, 1] - _RADII[:, 0])
-    covered = (distance < 0.85 * radius) & (depth - metres * 0.5 < joints[:, :, None, 2] - 0.03)  # (N, 17, P)
-    own = np.array([[part in mine for part in PARTS] for mine in _KEYPOINT_PARTS])
-    hidden = (covered & ~own).any(axis=-1)
-    head_depth = end_depth[:, PARTS.index("head")].mean(axis=-1)
-    hidden[:, :5] |= joints[:, :5, 2] > head_depth[:, None] + 0.03  # the far side of the head
-    return hidden
+    nearer = (distance < 0.85 * radius) & (depth - metres * 0.5 < joints[:, :, None, 2] - 0.03)  # (N, J, P)
+    covered: np.ndarray = (nearer & ~mine).any(axis=-1)
+    return covered

@@ -1,4 +1,4 @@
-"""Synthetic people: articulated, shaded, occluded figures with COCO's 17 keypoints, a pure function of (seed, index).
+"""Synthetic people: articulated, shaded, occluded figures with 17 or 133 keypoints, a pure function of (seed, index).
 
 Nothing here is a photograph. They let a machine without data show what distillation does, and tests train something.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import cached_property
+from itertools import pairwise
 from multiprocessing import get_context
 from typing import Literal
 
@@ -15,8 +16,9 @@ import cv2
 import numpy as np
 
 from posestill.data.figure import ALL_POSES, NUM_DRAWS, PARTS, Figures, Profile, pose_people
+from posestill.data.figure_parts import FINGERS, NUM_HAND_DRAWS
 from posestill.data.source import SourceConfig
-from posestill.skeletons import COCO_17
+from posestill.skeletons import COCO_17, COCO_WHOLEBODY
 from posestill.types import Person, Size
 
 PROFILES = {
@@ -38,7 +40,7 @@ _SKIN = np.array([(236, 188, 160), (224, 172, 140), (198, 140, 104), (160, 106, 
 _HAIR = np.array([(40, 30, 26), (74, 50, 34), (120, 84, 50), (172, 140, 92), (110, 108, 106), (28, 28, 32)])
 _FRACTION_BITS = 3
 """OpenCV draws at 1/8 px"""
-_BODY, _PICTURE, _NOISE = 1, 2, 3
+_BODY, _PICTURE, _NOISE, _HANDS = 1, 2, 3, 4
 """streams of draws: what changes in one does not shift another"""
 
 
@@ -50,6 +52,8 @@ class SyntheticConfig(SourceConfig):
     size: Size = (128, 96)
     """(height, width) of an image, px"""
     seed: int = 0
+    keypoints: Literal[17, 133] = 17
+    """COCO's body, or COCO-WholeBody: the same people, with feet, a face and fingers"""
     label_noise: float = 0.0
     """standard deviation of the labels' error, as a share of the square root of the bbox's area"""
     cached: bool = True
@@ -63,10 +67,9 @@ class SyntheticConfig(SourceConfig):
 class SyntheticSource:
     """Person i stands in image i. Every image and label is a pure function of (seed, i)."""
 
-    skeleton = COCO_17
-
     def __init__(self, config: SyntheticConfig) -> None:
         self.config = config
+        self.skeleton = COCO_17 if config.keypoints == 17 else COCO_WHOLEBODY
         self.profile = PROFILES[config.profile]
         self._images: dict[int, np.ndarray] = {}
 
@@ -74,7 +77,10 @@ class SyntheticSource:
     def figures(self) -> Figures:
         """All bodies at once."""
         draws = np.stack([self._draws(_BODY, index).random(NUM_DRAWS) for index in range(self.config.people)])
-        return pose_people(draws, self.profile, self.config.size)
+        hands = None
+        if self.config.keypoints == 133:
+            hands = np.stack([self._draws(_HANDS, each).random(NUM_HAND_DRAWS) for each in range(self.config.people)])
+        return pose_people(draws, self.profile, self.config.size, hands)
 
     @cached_property
     def people(self) -> Sequence[Person]:
@@ -113,9 +119,7 @@ class SyntheticSource:
 
     def _person(self, index: int) -> Person:
         figures, (height, width) = self.figures, self.config.size
-        x, y, wide, high = figures.bbox[index]
-        low, far = np.array([max(x, 0), max(y, 0)]), np.array([min(x + wide, width), min(y + high, height)])
-        bbox = np.concatenate([low, far - low])
+        bbox = _clipped(figures.bbox[index], self.config.size)
         places = figures.keypoints[index]
         hidden = figures.hidden[index].copy()
         for occluder in self._occluders(index):
@@ -125,9 +129,11 @@ class SyntheticSource:
             places = places + spread * self._draws(_NOISE, index).standard_normal(places.shape)
         visibility = np.where(hidden, 1.0, 2.0)
         outside = (places < 0).any(axis=1) | (places > [width - 1, height - 1]).any(axis=1)
-        keypoints = np.concatenate([places, visibility[:, None]], axis=1)  # (17, 3)
+        keypoints = np.concatenate([places, visibility[:, None]], axis=1)  # (K, 3)
         keypoints[outside] = 0
         area = _silhouette(figures, index)
+        if self.config.keypoints == 133:  # fingers reach beyond the body that the 17 keypoints are boxed by
+            bbox = _clipped(_around(figures.bbox[index], figures.keypoints[index]), self.config.size)
         return Person(id=index, image_id=index, bbox=bbox, keypoints=keypoints, area=min(area, 0.9 * bbox[2] * bbox[3]))
 
     def _occluders(self, index: int) -> list[np.ndarray]:
@@ -156,6 +162,19 @@ class SyntheticSource:
         for occluder in self._occluders(index):
             _fill(image, occluder, _muted(rng, 30, 220))
         return _develop(image, rng, self.profile.noise)
+
+
+def _clipped(bbox: np.ndarray, size: Size) -> np.ndarray:
+    """(4,) the part of a bbox that lies in the image."""
+    (height, width), (x, y, wide, high) = size, bbox
+    low, far = np.array([max(x, 0), max(y, 0)]), np.array([min(x + wide, width), min(y + high, height)])
+    return np.concatenate([low, far - low])
+
+
+def _around(bbox: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """(4,) the bbox, grown to hold all of some places (J, 2)."""
+    low, far = np.minimum(bbox[:2], places.min(axis=0)), np.maximum(bbox[:2] + bbox[2:], places.max(axis=0))
+    return np.concatenate([low, far - low])
 
 
 def _silhouette(figures: Figures, index: int) -> float:
@@ -221,12 +240,39 @@ def _draw_figure(
             continue
         start, end = ends[part]
         first, last = radii[part]
+        further = figures.keypoints[index, 17:] + [shift, 0]
+        if len(further) and name.startswith("foot"):
+            sole = further[0:3] if name.endswith("_l") else further[3:6]
+            _fill(image, cv2.convexHull(sole.astype(np.float32))[:, 0], colour)
         _capsule(image, start, end, first, last, colour)
         aside = np.array([0.35 * light, -0.3]) * first  # the lit side
         lit = np.clip(colour * 1.18 + 8, 0, 255)
         _capsule(image, start + aside, end + aside, 0.5 * first, 0.5 * last, lit)
         if name.startswith("forearm"):
             _disc(image, end, 1.25 * last, skin * shade)
+            if len(further):
+                hand = further[74:95] if name.endswith("_l") else further[95:116]
+                _draw_fingers(image, hand, 0.27 * last, skin * shade)
+
+
+def _draw_fingers(image: np.ndarray, hand: np.ndarray, radius: float, skin: np.ndarray) -> None:
+    """Five thin lines; `hand` is (21, 2) image px, `radius` px."""
+    for finger, joints in enumerate(FINGERS):
+        tone = skin * (0.84 if finger % 2 else 1.0)  # neighbours stay apart
+        for start, end in pairwise((0, *joints)):
+            _capsule(image, hand[start], hand[end], max(radius, 0.4), max(radius, 0.4), tone)
+
+
+def _draw_face(
+    image: np.ndarray, face: np.ndarray, seen: np.ndarray, radius: float, skin: np.ndarray, hair: np.ndarray
+) -> None:
+    """Eyebrows and a mouth, as far as they are `seen` (68,); `face` is (68, 2) image px, `radius` px the head's."""
+    thin = max(0.045 * radius, 0.35)
+    for first, last in ((17, 22), (22, 27)):
+        for start, end in pairwise(face[first:last][seen[first:last]]):
+            _capsule(image, start, end, thin, thin, hair * 0.8)
+    if len(lips := face[48:60][seen[48:60]]) > 2:
+        _fill(image, cv2.convexHull(lips.astype(np.float32))[:, 0], skin * np.array([0.8, 0.5, 0.5]))
 
 
 def _draw_head(
@@ -249,6 +295,8 @@ def _draw_head(
     _disc(image, centre + backwards * (1.1 if facing > 0.5 else 1.4), 0.88 * radius, hair)
     _disc(image, centre + 0.35 * turned + 0.28 * (chin - centre), 0.78 * radius, skin)
     hidden = figures.hidden[index]
+    if len(hidden) == 133:
+        _draw_face(image, figures.keypoints[index, 23:91] + [shift, 0], ~hidden[23:91], radius, skin, hair)
     for eye, covered in ((eye_l, hidden[1]), (eye_r, hidden[2])):
         if not covered:
             _disc(image, eye, max(0.11 * radius, 0.5), np.array([30.0, 26.0, 26.0]))

@@ -15,14 +15,17 @@ from torch.utils.data import DataLoader
 
 from posestill.codecs.base import Rescoring
 from posestill.data.batches import in_order
+from posestill.data.coco import coco_lists
 from posestill.data.detections import DetectedPeople
 from posestill.data.source import PoseSource
 from posestill.data.topdown import Labels, TopDownDataset
 from posestill.geometry import PADDING, transform_batch
 from posestill.metrics import oks
 from posestill.metrics.nms import oks_nms
+from posestill.metrics.wholebody import WHOLE, wholebody_precision
 from posestill.models.pose_model import PoseModel
 from posestill.schema import Config
+from posestill.skeletons import Skeleton
 
 KEYPOINT_SCORE_COUNTS = 0.2
 """Keypoint scores above this enter a person's score (the field's vis_thr)."""
@@ -184,6 +187,7 @@ def score_poses(
 
     With `own_boxes` the poses are those of the evaluated people, in order; otherwise each of these is judged by the
     pose of its image that fits it best.
+    A skeleton with parts (COCO-WholeBody) also gets AP_body, AR_body and so on, every part ranked by the one score.
     """
     skeleton, people = source.skeleton, source.people
     sigmas = np.array(skeleton.oks_sigmas)
@@ -191,7 +195,12 @@ def score_poses(
     own = oks.LabelledPeople.of([people[position] for position in labelled_people(source)], len(skeleton))
     places = poses.keypoints[..., :2]  # (N, K, 2)
     predicted = oks.PredictedPeople(image_id=poses.image_id, keypoints=places, score=poses.score)
-    metrics = oks.average_precision(truth, predicted, oks_sigmas=sigmas)
+    of_parts: dict[str, dict[str, float]] = {}
+    if skeleton.parts:
+        of_parts = wholebody_precision(truth, predicted, parts=skeleton.parts, oks_sigmas=sigmas)
+        metrics = of_parts.pop(WHOLE)
+    else:
+        metrics = oks.average_precision(truth, predicted, oks_sigmas=sigmas)
     xy = places if own_boxes else oks.best_of_image(predicted, own, oks_sigmas=sigmas)  # (M, K, 2)
     similarity = oks.mean_oks(xy, own, oks_sigmas=sigmas)  # (M,)
     correct = oks.pck(xy, own, pck_pair=skeleton.pck_pair)
@@ -203,6 +212,7 @@ def score_poses(
             "mean_oks": _mean(similarity),
             "PCK": correct["overall"],
             "normalised_error": _mean(error),
+            **{f"{figure}_{part}": ten[figure] for part, ten in of_parts.items() for figure in ("AP", "AR")},
         },
         per_keypoint={
             name: {"PCK": float(correct["per_keypoint"][index]), "normalised_error": float(error[index])}
@@ -236,10 +246,10 @@ def _mean(values: np.ndarray) -> float:
     return float(present.mean()) if len(present) else float("nan")
 
 
-def as_coco_results(poses: PredictedPoses, *, category_id: int = 1) -> list[dict[str, Any]]:
-    """The COCO results list: image_id, category_id, keypoints x y score, score."""
+def as_coco_results(poses: PredictedPoses, skeleton: Skeleton, *, category_id: int = 1) -> list[dict[str, Any]]:
+    """The COCO results list: image_id, category_id, keypoints x y score (COCO-WholeBody: in its five lists), score."""
     return [
-        {"image_id": image_id, "category_id": category_id, "keypoints": keypoints.reshape(-1).tolist(), "score": score}
+        {"image_id": image_id, "category_id": category_id, **coco_lists(keypoints, skeleton), "score": score}
         for image_id, keypoints, score in zip(
             poses.image_id.tolist(), poses.keypoints, poses.score.tolist(), strict=True
         )
