@@ -48,12 +48,13 @@ def quickstart() -> str:
 def sample() -> str:
     """What the recipes for photographs reached."""
     one, other = read("coco-sample"), read("lsp-photos")
+    reached = ", ".join(f"{title} {percent(other[name])}" for title, name in
+                        (("mean OKS", "mean_oks"), ("AP", "AP"), ("PCK", "PCK")))  # fmt: skip
     return (
         f"Recorded: AP {percent(one['AP'])}, mean OKS {percent(one['mean_oks'])} on its {one['conditions']['persons']} "
-        f"persons after {one['step']} steps. `posestill train lsp-photos` trains on 7,874 photographs with their own "
-        f"14 keypoints: mean OKS {percent(other['mean_oks'])}, AP {percent(other['AP'])}, PCK {percent(other['PCK'])} "
-        f"on {other['conditions']['persons']} others after {other['step']} short steps at 64x48, from random weights "
-        "(ground-truth boxes)."
+        f"persons after {one['step']} steps. `posestill train lsp-photos` trains on {other['trained_on']:,} persons "
+        f"with their own 14 keypoints: {reached} on {other['conditions']['persons']} others after {other['step']} short "
+        "steps at 64x48, from random weights (ground-truth boxes)."
     )
 
 

@@ -117,7 +117,7 @@ def test_list_shows_every_table(posestill):
         (["train", "RECIPE", "--set", "model.backbone=resnet18"], "take (32, 32)"),
         (["train", "RECIPE", "--set", "data.train={name: coco, annotations: gone, images: x}"], "no annotation file"),
         (["train", "RECIPE", "--set", "model.init_from=gone"], "no weights gone/model.safetensors"),
-        (["distil", "RECIPE", "--teacher", "gone", "--set", "method=tcd"], "no model in gone"),
+        (["distil", "RECIPE", "--teacher", "gone", "--set", "method=tcd"], "no model folder gone"),
         (["evaluate", "gone", "--recipe", "RECIPE"], "no model in gone"),
         (["evaluate"], "needs a model folder, or --results"),
         (["evaluate", "--results", "x.json"], "needs --annotations"),
@@ -126,7 +126,7 @@ def test_list_shows_every_table(posestill):
         (["evaluate", "MODEL", "--recipe", "RECIPE"], "(top, left_side, right_side, ...) and the data 17"),
         (["predict", "MODEL", "gone.jpg"], "no image or folder gone.jpg"),
         (["predict", "MODEL", "EMPTY"], "holds no images"),
-        (["config", "RECIPE", "--plugin", "gone.py"], "--plugin: no file"),
+        (["config", "RECIPE", "--plugin", "gone.py"], "--plugin: no Python file"),
         (["nosuchverb"], "nosuchverb"),
     ],
 )  # fmt: skip

@@ -34,6 +34,12 @@ def test_set_reaches_any_depth_and_speaks_yaml():
         ("train.steps", "write it as a.b=c"),
         ("seed.x=1", "'seed' is a plain value"),
         ("train.steps=[", "is not valid YAML"),
+        ("train.log_every=0", r"train\.log_every: .*greater than"),
+        ("data.augment.scale=1.5", r"data\.augment\.scale: .*less than 1"),
+        ("data.augment.flip=7", r"data\.augment\.flip: .*less than or equal to 1"),
+        ("model.backbone.channels=[]", r"model\.backbone\.channels: .*at least 1 item"),
+        ("train.ema=1.5", r"train\.ema: .*less than 1"),
+        ("teacher={name: runs/a, path: runs/b}", "leave out 'path'"),
         ("train.epochs=3", "give the length of the run once"),
     ],
 )
@@ -52,6 +58,9 @@ def test_what_is_no_recipe_is_explained(tmp_path):
         load_run("quikstart")
     (tmp_path / "a.yaml").write_text("a: [")
     with pytest.raises(UserError, match=r"a\.yaml is not valid YAML"):
+        load_run(str(tmp_path / "a.yaml"))
+    (tmp_path / "a.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match="not a text file"):
         load_run(str(tmp_path / "a.yaml"))
     (tmp_path / "a.yaml").write_text("- 1")
     with pytest.raises(UserError, match="is not a recipe"):
@@ -75,5 +84,8 @@ def test_a_plugin_adds_an_entry_without_touching_the_package(tmp_path):
         assert load_run("coco-sample", ["method={name: mine, strength: 2}"]).method.strength == 2
     finally:
         catalog.METHODS.pop("mine")
-    with pytest.raises(UserError, match="--plugin: no file"):
+    path.write_text("def broken(:")
+    with pytest.raises(UserError, match="SyntaxError"):
+        load_plugin(path)
+    with pytest.raises(UserError, match="--plugin: no Python file"):
         load_plugin(tmp_path / "gone.py")

@@ -25,6 +25,8 @@ PREDICTION = {
 """How a codec's own target reads as a prediction; a new codec adds its line."""
 TOLERANCE = {"heatmap": 0.05, "coords": 1e-4, "rle": 1e-4, "simcc": 0.36}
 """input px: what each codec's default decoding promises on its own target, away from the border"""
+MIRROR_TOLERANCE = {**TOLERANCE, "heatmap": 0.3}
+"""input px: a fraction of a map px is moved by interpolation, which widens the peak"""
 codecs = pytest.mark.parametrize("name", sorted(catalog.CODECS))
 methods = pytest.mark.parametrize("name", sorted(catalog.METHODS))
 
@@ -46,15 +48,24 @@ def test_a_codec_decodes_what_it_encoded(name):
 @codecs
 def test_a_codec_flipped_twice_is_itself(name):
     config = catalog.CODECS[name]()
-    shift = {"heatmap": "flip_shift", "simcc": "flip_exact"}.get(name)
-    if shift is not None:
-        config = config.model_copy(update={shift: False})
+    inexact = {"heatmap": {"flip_shift": "none"}, "simcc": {"flip_exact": False}}.get(name, {})
+    config = config.model_copy(update=inexact)  # shifting there and back loses a border
     codec, swap = config.build(SIZE), torch.tensor(DOTS.swap)
     prediction = PREDICTION[name](codec.encode(*labels())[0])
     twice = codec.flip(codec.flip(prediction, swap), swap)
     for field in ("maps", "xy", "scale", "x", "y"):
         if hasattr(prediction, field):
             torch.testing.assert_close(getattr(twice, field), getattr(prediction, field))
+
+
+@codecs
+def test_what_a_codec_sees_in_a_mirrored_crop_comes_back_to_its_place(name):
+    codec, (xy, weight) = catalog.CODECS[name]().build(SIZE), labels()
+    mirrored = torch.stack([SIZE[1] - 1 - xy[..., 0], xy[..., 1]], dim=-1)[:, list(DOTS.swap)]
+    seen = PREDICTION[name](codec.encode(mirrored, weight)[0])
+    back = codec.decode(codec.flip(seen, torch.tensor(DOTS.swap))).xy
+    assert (back - xy).norm(dim=-1).max() < MIRROR_TOLERANCE[name]
+    assert (back - xy).mean(dim=(0, 1)).abs().max() < 0.05 + TOLERANCE[name] / 4  # no bias
 
 
 @codecs
@@ -125,6 +136,19 @@ def test_a_method_gives_every_trainable_parameter_a_gradient(name):
     assert grouped == {id(parameter) for parameter in distiller.parameters() if parameter.requires_grad}
 
 
+@pytest.mark.parametrize("backbone", ["resnet18", "hrnet_w18_small", "small_resnet"])
+def test_every_trainable_parameter_of_a_backbone_gets_a_gradient(backbone):
+    """Data parallel stops at the second step otherwise."""
+    kinds = {"head": {"name": "deconv", "channels": [8]}, "codec": {"name": "heatmap", "stride": 16}}
+    if backbone.startswith("hrnet"):
+        kinds = {"head": "conv_maps", "codec": {"name": "heatmap", "stride": 4}}
+    if backbone == "small_resnet":
+        kinds["codec"] = {"name": "heatmap", "stride": 16}
+    model = small_model(size=[64, 64], backbone=backbone, **kinds).train()
+    model(torch.rand(2, 3, 64, 64)).prediction.maps.sum().backward()
+    assert not [name for name, each in model.named_parameters() if each.requires_grad and each.grad is None]
+
+
 @methods
 def test_a_method_leaves_its_teacher_as_it_was_and_outside_of_itself(name):
     distiller = build(name)
@@ -166,17 +190,16 @@ def test_what_a_method_deploys_saves_loads_and_predicts_the_same(name, tmp_path)
 def test_a_method_overfits_one_batch(name):
     distiller, few = build(name), batch(4)
     optimiser = torch.optim.Adam(distiller.parameters(), lr=1e-2)
-    first = None
+    totals = []
     for _ in range(80):
         distiller.train()
-        loss = distiller(few, 0.5)["task"]
-        if distiller.teacher is not None:  # the teacher here is a stranger to the labels: judge by the labels alone
-            loss = loss + 0 * sum(distiller(few, 0.5).values())
-        first = first or loss.item()
+        loss = sum(distiller(few, 0.5).values())
+        totals.append(loss.item())
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-    assert loss.item() < 0.35 * first
+    # A teacher that knows nothing of the labels pulls elsewhere: what can be reached is a place in between.
+    assert totals[-1] < (0.35 if distiller.teacher is None else 0.75) * totals[0]
 
 
 @methods

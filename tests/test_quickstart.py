@@ -6,6 +6,7 @@ import pytest
 
 from posestill.config import load_run
 from posestill.quickstart import ORDER, SHIFTS, Row, run_quickstart, summarise
+from posestill.schema import UserError
 
 
 def rows(**levels):
@@ -48,6 +49,13 @@ def test_the_arms_share_the_student_the_steps_the_people_and_differ_in_what_thei
     assert runs["alone"].teacher is None
     assert runs["pseudo_label"].teacher == runs["distilled"].teacher
     assert {arm for shift in SHIFTS for arm in shift} == set(ORDER)
+
+
+def test_a_folder_that_no_quickstart_made_is_left_alone(tmp_path):
+    (tmp_path / "distilled" / "best").mkdir(parents=True)
+    with pytest.raises(UserError, match="no quickstart made it"):
+        run_quickstart(tmp_path)
+    assert (tmp_path / "distilled" / "best").is_dir()
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 import posestill.catalog  # noqa: F401  (fills the tables that choices are looked up in)
 from posestill.data.batches import DataConfig
@@ -25,27 +25,29 @@ from posestill.teachers.base import TeacherConfig
 class TrainConfig(Config):
     """How long, how fast and on what."""
 
-    epochs: float | None = None
+    epochs: PositiveFloat | None = None
     """length in passes over the persons that batches are drawn from (the labelled ones, with labelled_per_batch)"""
-    steps: int | None = None
+    steps: PositiveInt | None = None
     """or length in optimiser steps"""
-    batch_size: int = Field(default=64, ge=1)
+    batch_size: PositiveInt = 64
     """persons a step, over all processes together"""
     optimiser: OptimiserConfig = OptimiserConfig()
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    clip_norm: float | None = None
+    clip_norm: PositiveFloat | None = None
     """gradients are scaled down to this norm"""
-    ema: float | None = None
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     """decay of the averaged weights that `best/` then holds, such as 0.9998"""
+    device: Literal["auto", "cpu"] = "auto"
+    """auto: the GPUs where there are some"""
     compile: bool = False
-    """torch.compile the student (and the teacher); without a C++ compiler the run says so and goes on"""
+    """torch.compile the student; without a C++ compiler the run says so and goes on"""
     deterministic: bool = False
     """on CUDA: the same run gives the same bits, more slowly (on CPU it always does)"""
-    workers: int = 0
+    workers: NonNegativeInt = 0
     """processes that cut crops; 0: the training process itself"""
-    save_every: float | None = None
+    save_every: PositiveFloat | None = None
     """how often `last/` is written, in the unit of the length; None: with every evaluation and at the end"""
-    log_every: int = 50
+    log_every: PositiveInt = 50
     """steps"""
     trackers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()
     """beside metrics.jsonl, which is always written"""
@@ -60,7 +62,7 @@ class TrainConfig(Config):
 class RunConfig(Config):
     """One run, complete."""
 
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """of initial weights, order and augmentation"""
     data: DataConfig
     model: ModelConfig
@@ -74,7 +76,9 @@ def load_run(recipe: str, changes: Sequence[str] = ()) -> RunConfig:
     """The run that a recipe (a name that `posestill list` shows, or a path) and `a.b=c` changes describe."""
     path = find_recipe(recipe)
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is not a text file (UTF-8)") from None
     except yaml.YAMLError as error:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
@@ -112,14 +116,17 @@ def find_recipe(recipe: str) -> Path:
 
 def load_plugin(path: Path) -> None:
     """Run a Python file of the user's, which adds its own entries to the tables of `posestill.catalog`."""
-    if not path.is_file():
-        raise UserError(f"--plugin: no file {path}")
+    if not path.is_file() or path.suffix != ".py":
+        raise UserError(f"--plugin: no Python file {path}")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module  # pydantic resolves the annotations of its Configs there
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # whatever it does, it is the user's file
+        raise UserError(f"--plugin {path}: {type(error).__name__}: {error}") from error
 
 
 def _apply(content: dict[str, Any], change: str) -> None:
@@ -142,17 +149,7 @@ def _apply(content: dict[str, Any], change: str) -> None:
         parsed = yaml.safe_load(value)
     except yaml.YAMLError:
         raise UserError(f"--set {change}: '{value}' is not valid YAML") from None
-    place[last] = _number(parsed)
-
-
-def _number(value: Any) -> Any:
-    """YAML 1.1 reads `1e-3` as text; people mean the number."""
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
+    place[last] = parsed
 
 
 def _recipe_folder() -> Path:

@@ -74,8 +74,9 @@ def transform_points(points: np.ndarray, affine: np.ndarray) -> np.ndarray:
 
 def transform_batch(xy: Tensor, affine: Tensor) -> Tensor:
     """(B, K, 2) points of each crop under its own (B, 2, 3) affine."""
-    linear, offset = affine[:, :, :2], affine[:, None, :, 2]  # (B, 2, 2), (B, 1, 2)
-    return xy @ linear.transpose(1, 2).to(xy.dtype) + offset.to(xy.dtype)
+    # Written out: a matrix product would run in the half precision around it, which has no pixel to spare.
+    rows = affine.to(xy.dtype)[:, None]  # (B, 1, 2, 3)
+    return xy[..., 0:1] * rows[..., 0] + xy[..., 1:2] * rows[..., 1] + rows[..., 2]
 
 
 def invert_batch(affine: Tensor) -> Tensor:
@@ -85,5 +86,5 @@ def invert_batch(affine: Tensor) -> Tensor:
     inverse = affine.new_empty(affine.shape)
     inverse[:, 0, 0], inverse[:, 0, 1] = d / determinant, -b / determinant
     inverse[:, 1, 0], inverse[:, 1, 1] = -c / determinant, a / determinant
-    inverse[:, :, 2] = -(inverse[:, :, :2] @ affine[:, :, 2:]).squeeze(-1)
+    inverse[:, :, 2] = -(inverse[:, :, 0] * affine[:, 0:1, 2] + inverse[:, :, 1] * affine[:, 1:2, 2])
     return inverse

@@ -28,6 +28,7 @@ from posestill.metrics.stats import Difference, paired_difference
 from posestill.models.pose_model import PoseModel
 from posestill.page import curves, heading, page, paragraph, pictures, table
 from posestill.report import loss_curves, percent, read_metrics, side_by_side
+from posestill.schema import UserError
 from posestill.teachers.checkpoint import BUNDLED
 
 
@@ -72,10 +73,7 @@ def run_quickstart(out: Path, *, steps: int | None = None, seed: int = 0) -> Pat
     log = RunLog(out)
     changes = [f"seed={seed}", *([f"train.steps={steps}"] if steps else [])]
     runs = {arm: load_run("quickstart", [*changes, *arm.changes]) for arm in ORDER}
-    for arm in runs:
-        if (out / arm.name / "config.yaml").is_file():  # an earlier quickstart's
-            shutil.rmtree(out / arm.name)
-    out.mkdir(parents=True, exist_ok=True)
+    _make_room(out)
     log.say("One student of 64x48 crops, trained four ways on synthetic people (first use renders them) ...")
     rows = _train_all(runs, out, log)
 
@@ -114,6 +112,18 @@ def run_quickstart(out: Path, *, steps: int | None = None, seed: int = 0) -> Pat
     write_json(out / "quickstart.json", figures)
     log.say(f"Look at {report}")
     return report
+
+
+def _make_room(out: Path) -> None:
+    """Remove an earlier quickstart's arms, and nothing else."""
+    marker = out / ".quickstart"
+    for arm in ORDER:
+        folder = out / arm.name
+        if folder.exists() and not marker.exists():
+            raise UserError(f"{folder} is there and no quickstart made it: choose another --out")
+        shutil.rmtree(folder, ignore_errors=True)
+    out.mkdir(parents=True, exist_ok=True)
+    marker.touch()
 
 
 def summarise(rows: Mapping[str, Row], *, seed: int) -> str:

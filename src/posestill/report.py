@@ -24,6 +24,7 @@ PICTURE_HEIGHT = 224
 def write_run_report(result: FitResult, config: RunConfig) -> Path:
     """Write `report.html` into the run folder and return its path."""
     evaluation, folder = result.evaluation, result.folder
+    best = PoseModel.load(folder / "best")
     rows = read_metrics(folder / "metrics.jsonl")
     conditions = ", ".join(f"{name.replace('_', ' ')}: {value}" for name, value in evaluation.conditions.items())
     parts = [
@@ -32,7 +33,7 @@ def write_run_report(result: FitResult, config: RunConfig) -> Path:
         ),
         paragraph(conditions),
         *(paragraph(note) for note in evaluation.notes),
-        heading("Figures"),
+        heading("Figures at the last step"),
         table(
             ["figure", "x 100"],
             [[name.replace("_", " "), percent(value)] for name, value in evaluation.metrics.items()],
@@ -40,7 +41,7 @@ def write_run_report(result: FitResult, config: RunConfig) -> Path:
         heading("Losses"),
         curves(loss_curves(rows), across="steps", up="loss"),
         heading("Pictures"),
-        pictures(*side_by_side({"model": PoseModel.load(folder / "best")}, result.sources.val, count=8)),
+        pictures(*side_by_side({f"best/ (step {best.lineage['step']})": best}, result.sources.val, count=8)),
         heading("Per keypoint"),
         table(
             ["keypoint", "PCK x 100", "normalised error x 100"],

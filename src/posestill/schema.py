@@ -76,6 +76,8 @@ class Choice:
             return table[name].model_validate(settings)
         if self.otherwise is not None:
             entry, field = self.otherwise
+            if field in settings:
+                raise PydanticCustomError("named_twice", f"'name: {name}' says it already: leave out '{field}'")
             return table[entry].model_validate({field: name, **settings})
         hint = did_you_mean(name, table)
         raise PydanticCustomError(

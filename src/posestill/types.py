@@ -58,7 +58,7 @@ class PoseBatch:
 
     def to(self, device: torch.device) -> PoseBatch:
         """The same batch on `device`."""
-        return _map_tensors(self, lambda tensor: tensor.to(device, non_blocking=True))
+        return _map_tensors(self, lambda tensor: tensor.to(device))
 
     def mirrored(self) -> Tensor:
         """(B,) bool: True where the crop shows the person mirrored."""

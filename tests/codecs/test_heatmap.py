@@ -54,21 +54,32 @@ def test_a_keypoint_just_outside_still_draws_its_tail_and_one_far_outside_loses_
 
 
 def test_flipping_twice_is_the_identity_when_the_shift_is_off():
-    codec = HeatmapConfig(flip_shift=False).build(SIZE)
+    codec = HeatmapConfig(flip_shift="none").build(SIZE)
     maps, swap = torch.randn(2, 3, 64, 48), torch.tensor([0, 2, 1])
     twice = codec.flip(codec.flip(Heatmaps(maps), swap), swap)
     assert torch.equal(twice.maps, maps)
 
 
-def test_the_shift_brings_a_mirrored_map_back_onto_the_upright_one():
-    codec = HeatmapConfig().build(SIZE)
-    xy = places(8)
+@pytest.mark.parametrize(
+    ("flip_shift", "stride", "off"), [("exact", 4, 0), ("exact", 2, 0), ("whole", 4, 1), ("whole", 2, 1)]
+)
+def test_a_mirrored_map_comes_back_onto_the_upright_one_and_the_published_shift_goes_too_far(flip_shift, stride, off):
+    codec = HeatmapConfig(flip_shift=flip_shift, stride=stride, decoder="local").build(SIZE)
+    xy = places(40)
     mirrored = torch.stack([SIZE[1] - 1 - xy[..., 0], xy[..., 1]], dim=-1)
-    upright, _ = codec.encode(xy, torch.ones(8, 1))
-    back = codec.flip(Heatmaps(codec.encode(mirrored, torch.ones(8, 1))[0]), torch.tensor([0]))
-    shift = (codec.decode(back).xy - codec.decode(Heatmaps(upright)).xy).double()
-    # mirrored map: 47 - (191 - x) / 4 = x / 4 - 3 / 4, moved right by one: a quarter map px, one input px
-    torch.testing.assert_close(shift[..., 0].mean(), torch.tensor(1.0, dtype=torch.float64), atol=0.05, rtol=0)
+    back = codec.flip(Heatmaps(codec.encode(mirrored, torch.ones(40, 1))[0]), torch.tensor([0]))
+    shift = (codec.decode(back).xy - xy).double()
+    # mirrored map: (w - 1) - (W - 1 - x) / s = x / s - (1 - 1 / s); a whole px more than that is one input px too far
+    assert shift[..., 0].mean().item() == pytest.approx(off, abs=0.06)
+    assert shift[..., 1].abs().max() < 0.3
+
+
+def test_decoding_keeps_its_precision_under_mixed_precision():
+    codec = HeatmapConfig().build(SIZE)
+    maps = Heatmaps(codec.encode(places(), torch.ones(200, 1))[0].float())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = codec.decode(maps).xy
+    torch.testing.assert_close(inside, codec.decode(maps).xy, atol=1e-4, rtol=0)
 
 
 def test_dark_does_not_step_from_a_border_or_a_flat_map():
@@ -95,6 +106,12 @@ def test_the_loss_is_the_mean_square_over_maps_and_all_keypoints():
     labelled = HeatmapConfig(stride=4, sigma=1.0, normalise="labelled").build((16, 16))
     assert labelled.loss(prediction, target, torch.tensor([[1.0, 0.0]])) == pytest.approx(0.25)
     assert labelled.loss(prediction, target, torch.zeros(1, 2)) == 0
+
+
+@pytest.mark.parametrize("change", [{"stride": 0}, {"sigma": 0}, {"blur_kernel": 4}])
+def test_settings_out_of_range_are_refused(change):
+    with pytest.raises(ValueError, match=next(iter(change))):
+        HeatmapConfig(**change)
 
 
 def test_a_size_off_the_stride_is_refused_with_both_named():

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -60,6 +62,18 @@ def test_hidden_labels_have_weight_zero_and_the_same_pixels():
     assert torch.equal(shown.__getitems__(wanted).image, hidden.__getitems__(wanted).image)
 
 
+def test_hidden_labels_do_not_steer_the_crop_either():
+    source = DotSource(40)
+    augment = AugmentConfig(half_body=1.0, half_body_above=2)
+    blind = DotSource(40)
+    blind.people = [replace(person, keypoints=None) for person in blind.people]
+    blind.image = source.image
+    wanted, hidden = [(0, index) for index in range(40)], Labels(np.arange(40), np.zeros(40, dtype=bool))
+    given = TopDownDataset(source, size=SIZE, labels=hidden, augment=augment).__getitems__(wanted)
+    without = TopDownDataset(blind, size=SIZE, labels=hidden, augment=augment).__getitems__(wanted)
+    assert torch.equal(given.to_image, without.to_image)
+
+
 def test_the_teacher_sees_the_same_draws_at_its_own_size(dots):
     dataset = TopDownDataset(dots, size=SIZE, augment=AugmentConfig(), seed=2, teacher_size=(128, 96))
     batch = dataset.__getitems__([(0, index) for index in range(8)])
@@ -93,7 +107,7 @@ def test_draws_stay_within_the_published_ranges():
     turns = np.array([each.rotation for each in drawn])
     assert 75 < np.abs(turns).max() <= 80
     assert 0.36 < (turns == 0).mean() < 0.44  # rotated with probability 0.6
-    shifts = np.array([each.centre - crop.centre for each in drawn]) / [48, 64]
+    shifts = np.array([each.centre - crop.centre for each in drawn]) / crop.extent
     assert 0.14 < np.abs(shifts).max() <= 0.16
     assert 0.66 < (shifts[:, 0] == 0).mean() < 0.74
     assert 0.45 < np.mean([each.mirrored for each in drawn]) < 0.55

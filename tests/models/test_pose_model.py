@@ -102,6 +102,9 @@ def test_broken_and_missing_folders_are_explained(tmp_path):
     settings.write_text('{"model_type": "bert"}')
     with pytest.raises(UserError, match="not written by posestill"):
         PoseModel.load(tmp_path / "best")
+    settings.write_text('{"format": "posestill", "model": {}}')
+    with pytest.raises(UserError, match="lacks skeleton"):
+        PoseModel.load(tmp_path / "best")
     settings.write_text("{")
     with pytest.raises(UserError, match="not valid JSON"):
         PoseModel.load(tmp_path / "best")

@@ -122,6 +122,8 @@ def test_a_cached_teacher_replays_its_keypoints_under_every_augmentation(teacher
 def test_a_teacher_folder_that_is_none_is_explained(tmp_path):
     with pytest.raises(UserError, match="no model in"):
         CheckpointConfig(path=tmp_path).build()
+    with pytest.raises(UserError, match="no model folder bundeld; did you mean 'bundled'"):
+        CheckpointConfig(path="bundeld").build()
 
 
 def test_a_checkpoint_teacher_remembers_where_it_came_from(tmp_path):

@@ -78,12 +78,12 @@ def masked_mean(values: Tensor, weight: Tensor, normalise: Normalise) -> Tensor:
     if normalise == "batch":
         return total / weight.numel()
     labelled = weight.sum()
+    world = 1
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         # Every rank divides by the mean count, so that the averaged gradient is that of the joint batch.
-        labelled = labelled.detach().clone()
+        labelled, world = labelled.detach().clone(), torch.distributed.get_world_size()
         torch.distributed.all_reduce(labelled)
-        labelled = labelled / torch.distributed.get_world_size()
-    return total / labelled.clamp(min=1)
+    return total / (labelled.clamp(min=1) / world)
 
 
 def inside(xy: Tensor, size: Size) -> Tensor:

@@ -6,6 +6,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import PositiveFloat
 from torch import Tensor, nn
 
 from posestill.codecs.base import Codec, CodecConfig, Normalise, Rescoring, inside, masked_mean
@@ -16,7 +17,7 @@ class CoordsConfig(CodecConfig):
     """Coordinates under L1 or Smooth-L1."""
 
     loss: Literal["l1", "smooth_l1"] = "l1"
-    beta: float = 1.0
+    beta: PositiveFloat = 1.0
     """where Smooth-L1 turns from square to straight, as a fraction of the input. At the published 1.0 it is half the
     squared error wherever errors occur"""
     mirror_shift: bool = True

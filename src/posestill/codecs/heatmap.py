@@ -8,15 +8,23 @@ Taylor decoding; UDP (CVPR 2020) for its grid.
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import AfterValidator, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from posestill.codecs.base import Codec, CodecConfig, Rescoring, masked_mean
 from posestill.schema import UserError
 from posestill.types import Heatmaps, Keypoints, PoseOutput, Size
+
+
+def _odd(value: int) -> int:
+    if value % 2 == 0:
+        raise ValueError(f"{value} is even: a kernel has a middle, take {value + 1}")
+    return value
+
 
 Decoder = Literal["argmax", "quarter", "dark", "local"]
 
@@ -24,9 +32,9 @@ Decoder = Literal["argmax", "quarter", "dark", "local"]
 class HeatmapConfig(CodecConfig):
     """Heatmaps under mean squared error."""
 
-    stride: int = 4
+    stride: PositiveInt = 4
     """input px per map px"""
-    sigma: float = 2.0
+    sigma: PositiveFloat = 2.0
     """map px; the published value at 64x48 maps"""
     target: Literal["unbiased", "plain"] = "unbiased"
     """unbiased: the Gaussian sits at the real-valued place; plain: at the nearest map pixel, cut off at 3 sigma"""
@@ -35,11 +43,11 @@ class HeatmapConfig(CodecConfig):
     decoder: Decoder = "dark"
     """argmax: the peak's pixel; quarter: plus a quarter pixel towards the higher neighbour; dark: one Taylor step on
     the smoothed logarithm; local: the expectation in a window of 2.5 sigma around the peak"""
-    blur_kernel: int = 11
+    blur_kernel: Annotated[PositiveInt, AfterValidator(_odd)] = 11
     """map px, odd: the smoothing before DARK's Taylor step"""
-    flip_shift: bool = True
-    """move the mirrored map one pixel to the right: a map cell is `stride` input pixels, whose mirror image starts one
-    cell off (the field's shift_heatmap); the udp grid needs none and takes none"""
+    flip_shift: Literal["exact", "whole", "none"] = "exact"
+    """how far a map that was mirrored back is moved to the right, on the stride grid. exact: by 1 - 1 / stride px,
+    where it belongs; whole: by one px, as published (shift_heatmap); the udp grid needs no shift and takes none"""
 
     def build(self, size: Size) -> HeatmapCodec:
         """The codec for inputs of `size`. Fails when the stride does not divide the size, naming both."""
@@ -95,11 +103,13 @@ class HeatmapCodec(Codec):
         return like.new_tensor([(width - 1) / (columns - 1), (height - 1) / (rows - 1)])
 
     def flip(self, prediction: Heatmaps, swap: Tensor) -> Heatmaps:
-        """Columns reversed, partners swapped and, with `flip_shift`, moved one pixel to the right."""
+        """Columns reversed, partners swapped and moved to the right by what `flip_shift` says."""
         maps = prediction.maps[:, swap].flip(-1)
-        if self.config.flip_shift and self.config.grid == "stride":
-            maps = torch.cat([maps[..., :1], maps[..., :-1]], dim=-1)
-        return Heatmaps(maps=maps)
+        if self.config.flip_shift == "none" or self.config.grid == "udp":
+            return Heatmaps(maps=maps)
+        whole = torch.cat([maps[..., :1], maps[..., :-1]], dim=-1)
+        share = 1.0 if self.config.flip_shift == "whole" else 1 - 1 / self.config.stride
+        return Heatmaps(maps=torch.lerp(maps, whole, share))
 
     def loss(self, prediction: Heatmaps, target: Tensor, weight: Tensor, helper: nn.Module | None = None) -> Tensor:
         """The squared error, averaged over map pixels and keypoints (JointsMSELoss without its factor 1/2)."""
@@ -181,8 +191,9 @@ def _log_blur(maps: Tensor, kernel: int) -> Tensor:
     line = torch.exp(-(offsets**2) / (2 * deviation**2))
     line = line / line.sum()
     flat = maps.flatten(0, 1)[:, None]  # (B*K, 1, h, w)
-    flat = F.conv2d(flat, line.view(1, 1, 1, -1), padding=(0, kernel // 2))
-    flat = F.conv2d(flat, line.view(1, 1, -1, 1), padding=(kernel // 2, 0))
+    with torch.autocast(maps.device.type, enabled=False):  # half precision would cost a quarter of a px
+        flat = F.conv2d(flat, line.view(1, 1, 1, -1), padding=(0, kernel // 2))
+        flat = F.conv2d(flat, line.view(1, 1, -1, 1), padding=(kernel // 2, 0))
     return flat.view_as(maps).clamp(min=1e-10).log()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from pydantic import PositiveFloat
 from torch import Tensor, nn
 
 from posestill.codecs.base import Codec, CodecConfig, Rescoring, inside, masked_mean
@@ -12,11 +13,11 @@ from posestill.types import Keypoints, SimCC, Size
 class SimccConfig(CodecConfig):
     """Bins per axis, and how sharp their target is."""
 
-    split: float = 2.0
+    split: PositiveFloat = 2.0
     """bins a px"""
-    sigma: tuple[float, float] = (4.9, 5.66)
+    sigma: tuple[PositiveFloat, PositiveFloat] = (4.9, 5.66)
     """bins, (x, y): the published values for inputs of 256x192; SimCC with ResNet-50 has (6, 6)"""
-    beta: float = 10.0
+    beta: PositiveFloat = 10.0
     """logits and target are multiplied by this before their softmax"""
     flip_exact: bool = True
     """True: the mirrored bins are moved so that pixel centres at integers meet; False: reversed only, as published"""

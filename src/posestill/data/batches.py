@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Annotated
 
 import numpy as np
+from pydantic import NonNegativeInt, PositiveInt
 
 from posestill.data.source import PoseSource, SourceConfig
 from posestill.data.topdown import AugmentConfig, Labels
@@ -19,15 +20,15 @@ class DataConfig(Config):
     train: Annotated[SourceConfig, Choice("sources")]
     val: Annotated[SourceConfig, Choice("sources")]
     augment: AugmentConfig = AugmentConfig()
-    people: int | None = None
+    people: PositiveInt | None = None
     """how many persons of the training source; all by default"""
-    labelled: int | None = None
+    labelled: NonNegativeInt | None = None
     """how many of them show their labels; all by default. The rest are seen by teacher terms only"""
-    labelled_per_batch: int | None = None
+    labelled_per_batch: PositiveInt | None = None
     """draw this many labelled persons for each batch and fill it up with unlabelled ones; None: draw from all alike"""
     unlabelled_people: bool = False
     """take in persons that carry no labels in the source, too"""
-    split_seed: int = 0
+    split_seed: NonNegativeInt = 0
     """which persons are chosen"""
 
 

@@ -8,39 +8,43 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import cv2
 import numpy as np
 import torch
+from pydantic import Field, PositiveFloat
 from torch.utils.data import Dataset
 
 from posestill.data.source import PoseSource
-from posestill.geometry import PADDING, Crop, affine_to_input, crop_of_bbox, fit_aspect, invert_affine, transform_points
+from posestill.geometry import Crop, affine_to_input, crop_of_bbox, fit_aspect, invert_affine, transform_points
 from posestill.schema import Config
 from posestill.skeletons import Skeleton
 from posestill.types import Person, PoseBatch, Size
+
+Probability = Annotated[float, Field(ge=0, le=1)]
 
 
 class AugmentConfig(Config):
     """What is drawn for each crop. Each part is switched off by 0."""
 
-    flip: float = 0.5
+    flip: Probability = 0.5
     """probability of a mirrored crop"""
-    half_body: float = 0.3
+    half_body: Probability = 0.3
     """probability of showing one half of a person, where more than `half_body_above` keypoints are labelled"""
     half_body_above: int = 8
-    half_body_upper: float = 0.7
+    half_body_upper: Probability = 0.7
     """probability of the upper half"""
-    half_body_padding: float = 1.5
-    scale: float = 0.5
+    half_body_padding: PositiveFloat = 1.5
+    scale: Annotated[float, Field(ge=0, lt=1)] = 0.5
     """the extent is multiplied by 1 + scale * draw"""
-    rotation: float = 80.0
+    rotation: Annotated[float, Field(ge=0, le=180)] = 80.0
     """degrees: the crop is turned by rotation * draw"""
-    rotation_probability: float = 0.6
-    shift: float = 0.16
-    """the centre moves by shift * draw of the bbox, on each axis"""
-    shift_probability: float = 0.3
-    colour: float = 0.0
+    rotation_probability: Probability = 0.6
+    shift: Annotated[float, Field(ge=0, le=1)] = 0.16
+    """the centre moves by shift * draw of the padded box, on each axis"""
+    shift_probability: Probability = 0.3
+    colour: Annotated[float, Field(ge=0, le=1)] = 0.0
     """brightness, contrast and saturation are each multiplied by 1 + colour * draw, draw uniform in [-1, 1]; the
     published recipes use none"""
 
@@ -99,6 +103,8 @@ class TopDownDataset(Dataset[PoseBatch]):
         to_image = np.empty((batch, 2, 3), dtype=np.float32)
         for row, (epoch, index) in enumerate(wanted):
             person = self.person(index)
+            if not self.labels.shown[index]:
+                person = replace(person, keypoints=None)  # nothing below may look at labels that the run must not know
             pixels = self.source.image(person.image_id)
             rng = np.random.default_rng((self.seed, epoch, index))
             crop = crop_of_bbox(person.bbox, self.size)
@@ -115,7 +121,7 @@ class TopDownDataset(Dataset[PoseBatch]):
                 if taught is not None:
                     taught[row] = change(taught[row])
             to_image[row] = invert_affine(affine)
-            if person.keypoints is not None and self.labels.shown[index]:
+            if person.keypoints is not None:
                 labelled = person.keypoints
                 if crop.mirrored:
                     labelled = labelled[list(self.source.skeleton.swap)]
@@ -145,7 +151,7 @@ def draw_crop(
         crop = _half_body(crop, person, size, augment, skeleton, rng)
     centre, extent, rotation = crop.centre, crop.extent, 0.0
     if rng.random() < augment.shift_probability:
-        centre = centre + augment.shift * _truncated_normal(rng, 2) * extent / PADDING
+        centre = centre + augment.shift * _truncated_normal(rng, 2) * extent
     extent = extent * (1 + augment.scale * _truncated_normal(rng, 1)[0])
     if rng.random() < augment.rotation_probability:
         rotation = float(augment.rotation * _truncated_normal(rng, 1)[0])

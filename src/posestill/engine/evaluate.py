@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import torch
 from accelerate.utils import gather_object
+from pydantic import PositiveFloat, PositiveInt
 from torch.utils.data import DataLoader
 
 from posestill.codecs.base import Rescoring
@@ -35,8 +36,8 @@ class EvaluateConfig(Config):
     """How a model is evaluated."""
 
     flip_test: bool = True
-    batch_size: int = 64
-    every: float | None = None
+    batch_size: PositiveInt = 64
+    every: PositiveFloat | None = None
     """during training, in the unit of the run's length (epochs or steps); None: at the end only"""
     boxes: Path | None = None
     """a COCO detection-results file, as the papers use; None: the annotated boxes. With detections, mean OKS, PCK and

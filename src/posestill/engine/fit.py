@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +25,7 @@ from posestill.engine.setup import Parts, Sources, open_sources, set_up
 from posestill.engine.surroundings import run_hash, surroundings
 from posestill.files import write_json
 from posestill.methods.base import Distiller
-from posestill.models.pose_model import PoseModel
+from posestill.models.pose_model import PoseModel, read_description
 from posestill.schema import UserError
 from posestill.types import PoseBatch
 
@@ -62,9 +64,13 @@ def fit(
     parts = set_up(
         config, sources or open_sources(config), device=accelerator.device, world=accelerator.num_processes, log=log
     )
-    if main:
-        _prepare_folder(config, folder, resume)
+    _check_folder(config, folder, resume)  # by every process, before the first one writes
     accelerator.wait_for_everyone()
+    if main:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.yaml").write_text(dump_run(config))
+    if config.train.trackers:
+        accelerator.init_trackers("posestill", config=_flat(config.model_dump(mode="json")))
 
     run = _Run(config, folder, parts, accelerator, log)
     start = run.restore() if resume else 0
@@ -152,7 +158,9 @@ class _Run:
 
     def log_losses(self, step: int) -> str:
         """Write the mean losses since the last call, and return them for the progress bar."""
-        means = {name: float(value) / self.summed for name, value in self.sums.items()}
+        shares = torch.stack(list(self.sums.values())) / self.summed
+        over_processes = self.accelerator.reduce(shares, "mean").tolist()
+        means = dict(zip(self.sums, over_processes, strict=True))
         self.sums, self.summed = {}, 0
         for name, value in means.items():
             if not -1e30 < value < 1e30:
@@ -209,12 +217,13 @@ class _Run:
                 "settings_hash": run_hash(self.config),
                 "surroundings": surroundings(),
             }
-            write_json(self.folder / "eval.json", {"step": step, **evaluation.as_json(), **measured})
             if self.best is None or not figure <= self.best:
                 self.best = figure
                 shipped = self.shipped()
                 shipped.lineage.update(self._lineage(step))
                 shipped.save(self.folder / "best")
+            best = {"best_step": read_description(self.folder / "best")["lineage"]["step"]}
+            write_json(self.folder / "eval.json", {"step": step, **best, **evaluation.as_json(), **measured})
         return evaluation
 
     def save(self, step: int) -> None:
@@ -268,24 +277,20 @@ def _accelerator(config: RunConfig, folder: Path) -> Accelerator:
     precision = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}[config.train.precision]
     if precision == "fp16" and not torch.cuda.is_available():
         raise UserError("train.precision: fp16 needs a CUDA GPU; on a CPU take bf16 or fp32")
-    if config.train.deterministic:
-        torch.use_deterministic_algorithms(True)
-        torch.backends.cudnn.benchmark = False
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with it
+    torch.use_deterministic_algorithms(config.train.deterministic)
+    missing = [name for name in config.train.trackers if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UserError(f"train.trackers: {', '.join(missing)} not installed: pip install {' '.join(missing)}")
     AcceleratorState._reset_state()  # a second run in this process may want another precision
-    try:
-        accelerator = Accelerator(
-            cpu=not torch.accelerator.is_available(),  # without it, processes on CPUs alone do not find each other
-            mixed_precision=precision,
-            log_with=list(config.train.trackers) or None,
-            project_dir=str(folder),
-            step_scheduler_with_optimizer=False,
-        )
-    except (ImportError, ValueError) as error:
-        wanted = " ".join(config.train.trackers)
-        raise UserError(f"train.trackers: {error} (pip install {wanted})") from None
-    if config.train.trackers:
-        accelerator.init_trackers("posestill", config=_flat(config.model_dump(mode="json")))
-    return accelerator
+    return Accelerator(
+        # Without `cpu`, processes on CPUs alone would not find each other.
+        cpu=config.train.device == "cpu" or not torch.accelerator.is_available(),
+        mixed_precision=precision,
+        log_with=list(config.train.trackers) or None,
+        project_dir=str(folder),
+        step_scheduler_with_optimizer=False,
+    )
 
 
 def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -297,7 +302,7 @@ def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def _prepare_folder(config: RunConfig, folder: Path, resume: bool) -> None:
+def _check_folder(config: RunConfig, folder: Path, resume: bool) -> None:
     described, path = dump_run(config), folder / "config.yaml"
     if path.is_file() and not resume:
         raise UserError(f"{folder} holds a run already: choose another --out, or go on with it by --resume")
@@ -305,8 +310,6 @@ def _prepare_folder(config: RunConfig, folder: Path, resume: bool) -> None:
         pairs = zip(before.splitlines(), described.splitlines(), strict=False)
         changed = next((f"{one.strip()} -> {other.strip()}" for one, other in pairs if one != other), "its length")
         raise UserError(f"--resume: {path} describes another run ({changed}): resume it with its own settings")
-    folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(described)
 
 
 def _compile(student: PoseModel, log: RunLog) -> None:

@@ -3,34 +3,37 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat
 from torch import nn
 
 from posestill.schema import Config
+
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class OptimiserConfig(Config):
     """Which optimiser, and how its learning rate goes."""
 
     name: Literal["adam", "adamw", "sgd"] = "adam"
-    learning_rate: float = 5e-4
+    learning_rate: PositiveFloat = 5e-4
     """at its peak"""
-    weight_decay: float = 0.0
-    """adamw and sgd: not on biases and norms"""
-    momentum: float = 0.9
+    weight_decay: NonNegativeFloat = 0.0
+    """not on biases and norms; adam and sgd add it to the gradient, adamw shrinks the weights"""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """sgd only"""
     schedule: Literal["constant", "step", "cosine"] = "constant"
-    warmup_steps: int = 500
-    warmup_factor: float = 0.001
+    warmup_steps: NonNegativeInt = 500
+    warmup_factor: Share = 0.001
     """the warm-up rises linearly from this share of the peak"""
     drops: tuple[float, ...] = ()
     """step: when to drop, in the unit of the run's length (epochs or steps)"""
-    drop_factor: float = 0.1
-    cosine_from: float = 0.0
+    drop_factor: Share = 0.1
+    cosine_from: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """cosine: the share of the run after which it falls"""
-    final_factor: float = 0.0
+    final_factor: Share = 0.0
     """cosine: where it ends, as a share of the peak"""
 
 

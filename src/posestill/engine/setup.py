@@ -97,6 +97,8 @@ def set_up(config: RunConfig, sources: Sources, *, device: torch.device, world: 
 
 def try_one_batch(config: RunConfig, sources: Sources, *, log: RunLog) -> dict[str, float]:
     """The losses of a run's first batch: proof that its parts fit, before any time is spent."""
+    if config.teacher is not None:  # one batch needs no cache of everyone
+        config = config.model_copy(update={"teacher": config.teacher.model_copy(update={"cache": False})})
     parts = set_up(config, sources, device=torch.device("cpu"), world=1, log=log)
     batch = parts.dataset.__getitems__(parts.batches.batch(0))
     return {name: value.item() for name, value in parts.distiller(batch, 0.0).items()}

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 
 import torch
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from posestill.codecs.coords import CoordsCodec, coords_loss
@@ -31,16 +32,16 @@ from posestill.types import Coords, Heatmaps, PoseBatch, Prediction
 class OcdConfig(MethodConfig):
     """The heatmap head and the weights of its two losses."""
 
-    stride: int = 4
+    stride: PositiveInt = 4
     """input px per px of the helper's heatmaps"""
-    width: int = 256
+    width: PositiveInt = 256
     """channels of its deconvolutions, as many as lead from the features to that stride: Simple Baselines' head"""
-    sigma: float = 2.0
+    sigma: PositiveFloat = 2.0
     """map px, of the heatmap labels, which are unbiased: rounded centres would be copied into the student"""
-    heatmap_weight: float | None = None
+    heatmap_weight: NonNegativeFloat | None = None
     """of the heatmap loss; None: 1 beside Smooth-L1 with beta 1, 10 beside other task losses, whose gradients on the
     shared features are larger"""
-    head_weight: float = 1.0
+    head_weight: NonNegativeFloat = 1.0
     """of the head loss"""
     threshold: float = 0.2
     """peaks below teach nothing, so that the head loss sets in by itself once the helper has learnt something"""

@@ -6,6 +6,7 @@ the part that any teacher allows: its keypoints, weighted by its confidence, tau
 
 from __future__ import annotations
 
+from pydantic import NonNegativeFloat
 from torch import Tensor
 
 from posestill.methods.base import Distiller, MethodConfig
@@ -18,7 +19,7 @@ from posestill.types import PoseBatch
 class TcdConfig(MethodConfig):
     """How much the teacher counts, and from which confidence on."""
 
-    weight: float = 1.0
+    weight: NonNegativeFloat = 1.0
     """of the teacher's term beside the labels'"""
     threshold: float = 0.2
     """the teacher's confidence below which its keypoint counts nothing; above, it counts by its confidence"""

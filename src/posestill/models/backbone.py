@@ -6,9 +6,10 @@ import warnings
 
 import timm
 import torch
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
-from posestill.schema import Config, UserError, did_you_mean
+from posestill.schema import TABLES, Config, UserError, did_you_mean
 from posestill.types import Size
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -47,10 +48,8 @@ class TimmConfig(BackboneConfig):
     def build(self, size: Size, *, pretrained: bool = True) -> Backbone:
         """The network; fails when timm has no such name or the size does not fit it."""
         if not timm.is_model(self.model):
-            raise UserError(
-                f"model.backbone: timm {timm.__version__} has no network '{self.model}'"
-                f"{did_you_mean(self.model, timm.list_models())}"
-            )
+            hint = did_you_mean(self.model, [*timm.list_models(), *TABLES.get("backbones", {})])
+            raise UserError(f"model.backbone: timm {timm.__version__} has no network '{self.model}'{hint}")
         return TimmBackbone(self.model, size, pretrained=self.pretrained and pretrained)
 
 
@@ -69,10 +68,7 @@ class TimmBackbone(Backbone):
             self.network = timm.create_model(name, pretrained=pretrained, features_only=True, **options)
             with torch.no_grad(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                training = self.network.training
-                self.network.eval()
-                found = self.network(torch.zeros(1, 3, *size))
-                self.network.train(training)
+                found = self.network.eval()(torch.zeros(1, 3, *size))
         except Exception as error:
             if pretrained:
                 raise UserError(
@@ -83,9 +79,12 @@ class TimmBackbone(Backbone):
         self.channels_last = str(getattr(self.network, "output_fmt", "")).endswith("NHWC")
         # HRNet's head reads the finest branch (stride 4), which every stage has refined; elsewhere the last stage.
         self.last = list(self.network.feature_info.reduction()).index(4) if name.startswith("hrnet") else len(found) - 1
+        self.network.train()
         if published is not None:
             self.mean, self.std = tuple(published.mean), tuple(published.std)
             self.licence = published.license or "" if pretrained else ""
+        if name.startswith("hrnet"):
+            self._freeze_what_no_head_reads(size)
         stride = self.network.feature_info.reduction()[self.last]
         if size[0] % stride or size[1] % stride:
             raise UserError(
@@ -100,6 +99,13 @@ class TimmBackbone(Backbone):
             maps = [each.permute(0, 3, 1, 2) for each in maps]
         return tuple(maps[: self.last + 1])
 
+    def _freeze_what_no_head_reads(self, size: Size) -> None:
+        """The last stage also refines branches that are not returned: data parallel stumbles over idle parameters."""
+        self(torch.zeros(1, 3, *size))[-1].sum().backward()
+        for parameter in self.parameters():
+            parameter.requires_grad_(parameter.grad is not None)
+            parameter.grad = None
+
 
 def _nearest(size: Size, stride: int) -> Size:
     return (max(stride, round(size[0] / stride) * stride), max(stride, round(size[1] / stride) * stride))
@@ -108,15 +114,15 @@ def _nearest(size: Size, stride: int) -> Size:
 class SmallResNetConfig(BackboneConfig):
     """A residual network as narrow as one likes, for small inputs and quick studies on a CPU."""
 
-    channels: tuple[int, ...] = (16, 32, 64, 128)
+    channels: tuple[PositiveInt, ...] = Field(default=(16, 32, 64, 128), min_length=1)
     """of each stage; every stage but the first halves the map"""
-    blocks: int = 1
+    blocks: PositiveInt = 1
     """residual blocks a stage"""
     max_pool: bool = True
     """halve the map once more after the first convolution, as ResNet does"""
 
     def build(self, size: Size, *, pretrained: bool = True) -> Backbone:
-        """The network; fails when the size is not a multiple of its stride."""
+        """The network; fails when the size is smaller than its stride; odd maps are rounded up."""
         stride = 2 ** len(self.channels) * (2 if self.max_pool else 1)
         if size[0] < stride or size[1] < stride:
             raise UserError(f"model.size: input {size} is smaller than the stride {stride} of small_resnet")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from posestill.codecs.base import Codec
@@ -29,7 +30,7 @@ class HeadConfig(Config):
 class DeconvConfig(HeadConfig):
     """Simple Baselines' head (ECCV 2018): deconvolutions that each double the map, then one map a keypoint."""
 
-    channels: tuple[int, ...] = (256, 256, 256)
+    channels: tuple[PositiveInt, ...] = (256, 256, 256)
 
     def build(self, feature_shape: tuple[int, int, int], num_keypoints: int, codec: Codec) -> Head:
         """The network; its maps are 2**len(channels) times the feature map."""
@@ -77,7 +78,7 @@ class GapFcConfig(HeadConfig):
 class FlatFcConfig(HeadConfig):
     """Coordinates from where things are: a 1x1 convolution, then one linear layer over all places of the map."""
 
-    channels: int = 64
+    channels: PositiveInt = 64
 
     def build(self, feature_shape: tuple[int, int, int], num_keypoints: int, codec: Codec) -> Head:
         """The network; it is bound to one input size."""
@@ -111,7 +112,7 @@ class CoordsHead(Head):
 class SimccHeadConfig(HeadConfig):
     """SimCC's head (ECCV 2022): one small map a keypoint, flattened, then one linear layer an axis."""
 
-    kernel: int = 1
+    kernel: PositiveInt = 1
     """of the convolution to the maps; 7 in RTMPose"""
 
     def build(self, feature_shape: tuple[int, int, int], num_keypoints: int, codec: Codec) -> Head:

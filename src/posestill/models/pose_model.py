@@ -131,8 +131,9 @@ class PoseModel(nn.Module):
         """Take weights over, all of the model's or those of one part (`backbone`); every key and shape must fit."""
         target: nn.Module = self
         if part is not None:
-            if not hasattr(self, part):
-                raise UserError(f"init_from: a model has no part '{part}'{did_you_mean(part, ['backbone', 'head'])}")
+            parts = ["backbone", *([] if self.config.neck is None else ["neck"]), "head"]
+            if part not in parts:
+                raise UserError(f"init_from: this model has no part '{part}'{did_you_mean(part, parts)}")
             target = getattr(self, part)
             prefix = f"{part}."
             weights = {key[len(prefix) :]: value for key, value in weights.items() if key.startswith(prefix)}
@@ -177,11 +178,13 @@ def read_description(folder: Path) -> dict[str, Any]:
         )
         raise UserError(f"no model in {folder}{hint}")
     try:
-        described = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
+        described = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid JSON ({error})") from None
     if not isinstance(described, dict) or described.get("format") != "posestill":
         raise UserError(f'{path} was not written by posestill (no "format": "posestill")')
+    if missing := {"model", "skeleton"} - set(described):
+        raise UserError(f"{path} lacks {' and '.join(sorted(missing))}: copy the folder again")
     return described
 
 
