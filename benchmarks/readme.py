@@ -53,8 +53,8 @@ def sample() -> str:
     return (
         f"Recorded: AP {percent(one['AP'])}, mean OKS {percent(one['mean_oks'])} on its {one['conditions']['persons']} "
         f"persons after {one['step']} steps. `posestill train lsp-photos` trains on {other['trained_on']:,} persons "
-        f"with their own 14 keypoints: {reached} on {other['conditions']['persons']} others after {other['step']} short "
-        "steps at 64x48, from random weights (ground-truth boxes)."
+        f"with their own 14 keypoints: {reached} on {other['conditions']['persons']} others after {other['step']} "
+        "short steps at 64x48, from random weights (ground-truth boxes)."
     )
 
 
