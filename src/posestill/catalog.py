@@ -9,6 +9,7 @@ from posestill.codecs.heatmap import HeatmapConfig
 from posestill.data.coco import CocoConfig
 from posestill.data.source import SourceConfig
 from posestill.data.synthetic import SyntheticConfig
+from posestill.data.yolo import YoloConfig
 from posestill.methods.base import MethodConfig
 from posestill.methods.pseudo_label import PseudoLabelConfig
 from posestill.methods.supervised import SupervisedConfig
@@ -26,6 +27,7 @@ CODECS: dict[str, type[CodecConfig]] = {
 SOURCES: dict[str, type[SourceConfig]] = {
     "coco": CocoConfig,
     "synthetic": SyntheticConfig,
+    "yolo": YoloConfig,
 }
 BACKBONES: dict[str, type[BackboneConfig]] = {
     "timm": TimmConfig,
