@@ -232,7 +232,7 @@ def entry_faults(
     has_box = box is not None and len(box) == 4 and box[2] > 0 and box[3] > 0
     if not has_box:
         found.append(("bbox-missing", f": {box}"))
-    elif size is not None and off_image(box, size):
+    elif box is not None and size is not None and off_image(box, size):
         found.append(("bbox-off-image", f": {box} in {size[1]} x {size[0]}"))
     if area is None:
         found.append(("area-missing", ""))
