@@ -99,6 +99,8 @@ def read_metainfo(path: Path, names: Sequence[str] = ()) -> dict[str, Any]:
     if not isinstance(content, Mapping):
         raise UserError(f"{path} holds no mapping: a metainfo file has keys such as names, flip_pairs, sigmas")
     content = content.get("dataset_info", content)
+    if not isinstance(content, Mapping):
+        raise UserError(f"{path}: dataset_info holds no mapping")
     if "keypoint_info" in content:
         return _from_dataset_info(content, path)
     if "names" in content:
@@ -165,10 +167,8 @@ def _literal(node: ast.expr, path: Path) -> Any:
         if len(keywords) == len(node.keywords) and (name == "dict" or not keywords):
             try:
                 value = _LITERAL_CALLS[name](*arguments, **keywords)
-                if name != "dict" and len(value) <= _LONGEST_RANGE:
-                    return list(value)
-                if name == "dict":
-                    return value
+                if len(value) <= _LONGEST_RANGE:
+                    return value if name == "dict" else list(value)
             except (TypeError, ValueError, OverflowError):
                 pass
     raise UserError(

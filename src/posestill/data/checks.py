@@ -24,7 +24,7 @@ EDGE_TOLERANCE = 1.0
 FAR_FROM_BBOX = 0.6
 """a keypoint further from its bbox than this share of the bbox's longer side belongs to something else"""
 FEWEST_PEOPLE = 5
-FEWEST_FACING = 8
+FEWEST_FACING = 6
 """people who face the camera, needed to judge whether left and right are exchanged"""
 
 
@@ -236,7 +236,7 @@ def entry_faults(
         found.append(("bbox-off-image", f": {box} in {size[1]} x {size[0]}"))
     if area is None:
         found.append(("area-missing", ""))
-    elif area <= 0 or (has_box and box is not None and area > 1.01 * box[2] * box[3] + 1):
+    elif has_box and box is not None and (area <= 0 or area > 1.01 * box[2] * box[3] + 1):
         found.append(("area-wrong", f": {area:g}"))
     count = len((category or {}).get("keypoints") or ())
     if flat is None or not count:

@@ -60,7 +60,7 @@ KINDS: dict[str, Words] = {
     "yolo-line": ("error", "a line of a label file cannot be read", "correct the line; --fix leaves it out"),
     "yolo-shape": ("error", "kpt_shape does not fit the label files", "correct kpt_shape in data.yaml"),
     "yolo-class": ("error", "a class is not among the names of data.yaml", "correct the line; --fix leaves it out"),
-    "yolo-range": ("error", "a value lies outside 0..1: it is a share of the image", "divide by width or height; --fix cuts it at the border"),
+    "yolo-range": ("error", "a value lies outside 0..1: it is a share of the image", "divide by width or height; --fix cuts small excesses, leaves other lines out"),
     "yolo-flip": ("error", "flip_idx is wrong", "correct data.yaml; --fix goes by the names"),
     "yolo-names": ("error", "kpt_names are wrong", "correct data.yaml"),
     "yolo-sigmas": ("error", "kpt_oks_sigmas are wrong", "correct data.yaml"),

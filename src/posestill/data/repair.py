@@ -152,7 +152,13 @@ def _repair_entry(
         changes["annotations left out: neither bbox nor keypoints in the image"] += 1
         return None
     area = mended.get("area")
-    if area is None or not is_finite(area) or area <= 0 or area > 1.01 * box[2] * box[3] + 1 or "bbox-missing" in faults:
+    if (
+        area is None
+        or not is_finite(area)
+        or area <= 0
+        or area > 1.01 * box[2] * box[3] + 1
+        or "bbox-missing" in faults
+    ):
         mended["area"] = AREA_OF_BBOX * box[2] * box[3]
         changes["areas filled with 0.53 of the bbox"] += 1
     return {**mended, "bbox": box}

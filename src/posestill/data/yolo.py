@@ -28,6 +28,8 @@ Report = Callable[[str, str, str], None]
 _BOX_VALUES = 5
 _TOLERANCE = 1e-3
 """how far outside 0..1 a value may lie (rounding): a share of the image"""
+_EXCESS = 0.1
+"""a line with a value further outside means something else (px, it may be) and is left out"""
 
 
 class YoloConfig(SourceConfig):
@@ -157,7 +159,7 @@ class YoloLabels:
 
 
 def read_split(dataset: YoloDataset, split: str, report: Report) -> YoloLabels:
-    """The labels of one split; faulty lines are reported and left out, values outside the image drawn to its border."""
+    """The labels of one split; faulty lines are reported and left out, slight excesses put on the border."""
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     paths: dict[int, Path] = {}
@@ -226,6 +228,8 @@ def _read_line(dataset: YoloDataset, line: str, report: Report, *, where: str) -
     outside = used[(used < -_TOLERANCE) | (used > 1 + _TOLERANCE)]
     if len(outside):
         report("yolo-range", where, f"{len(outside)} values such as {outside[0]:g} lie outside 0..1")
+        if outside.min() < -_EXCESS or outside.max() > 1 + _EXCESS:
+            return None
     keypoints = np.concatenate([keypoints[:, :2].clip(0, 1), keypoints[:, 2:]], axis=1)
     return _Line(int(values[0]), values[1:_BOX_VALUES].clip(0, 1), np.where(keypoints[:, 2:] != 0, keypoints, 0))
 
@@ -313,7 +317,7 @@ def _keypoint_names(given: Any, count: int, report: Report, *, where: str) -> tu
     names = tuple(str(name) for name in given)
     if len(names) != count or len(set(names)) != count:
         report(
-            "yolo-names", where, f"kpt_names are {len(set(names))} different names; kpt_shape says {count} keypoints"
+            "yolo-names", where, f"kpt_names has {len(set(names))} different names; kpt_shape says {count} keypoints"
         )
         return None
     return names
