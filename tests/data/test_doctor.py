@@ -350,6 +350,24 @@ def test_what_is_no_dataset_is_refused(tmp_path):
         open_dataset(tmp_path / "a.json")
 
 
+@pytest.mark.parametrize(
+    ("kind", "key", "value", "message"),
+    [
+        ("annotations", "bbox", 5, "entry 0 of annotations: bbox is 5"),
+        ("annotations", "id", [1], r"entry 0 of annotations: id is \[1\]"),
+        ("images", "file_name", 5, "entry 0 of images: file_name is 5"),
+        ("categories", "id", None, "category 'person' has no id"),
+        ("categories", "skeleton", [1, 2], "skeleton edge 1 is not a pair"),
+    ],
+)
+def test_values_of_another_type_are_named(coco_sample, tmp_path, kind, key, value, message):
+    def change(content, root):
+        content[kind][0][key] = value
+
+    with pytest.raises(UserError, match=message):
+        open_dataset(plant(change, coco_sample, tmp_path / "copy"))
+
+
 def test_edges_that_start_at_zero_are_recognised():
     assert counts_from_zero([[0, 1], [1, 2]], 3)
     assert not counts_from_zero([[1, 2], [2, 3]], 3)

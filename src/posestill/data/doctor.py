@@ -163,10 +163,47 @@ def _is_coco(content: Any) -> bool:
     )
 
 
-def _coco_part(path: Path, folder: Path, metainfo: Path | None) -> Part:
+_FORMS: dict[str, dict[str, type | tuple[type, ...]]] = {
+    "images": {"id": (int, str), "file_name": str},
+    "annotations": {
+        "id": (int, str),
+        "image_id": (int, str),
+        "category_id": (int, str),
+        "bbox": list,
+        "keypoints": list,
+    },
+    "categories": {"id": (int, str), "keypoints": list, "skeleton": list},
+}
+
+
+def _refuse_other_forms(content: Any, path: Path) -> None:
+    """A `UserError` for the first value of another type than COCO's: no check could read on from there."""
+    for kind, forms in _FORMS.items():
+        for number, entry in enumerate(content[kind]):
+            where = f"{path}: entry {number} of {kind}"
+            if not isinstance(entry, dict):
+                raise UserError(f"{where} is {entry!r:.40}; a mapping is wanted")
+            for key, form in forms.items():
+                if entry.get(key) is not None and not isinstance(entry[key], form):
+                    raise UserError(f"{where}: {key} is {entry[key]!r:.40}, which is of another type than COCO's")
+    for category in content["categories"]:
+        if category.get("id") is None:
+            raise UserError(f"{path}: category '{category.get('name')}' has no id")
+        for edge in category.get("skeleton") or ():
+            if not isinstance(edge, list) or any(type(end) is not int for end in edge):
+                raise UserError(f"{path}: skeleton edge {edge!r:.40} is not a pair of keypoint numbers")
+
+
+def _read_coco(path: Path) -> dict[str, Any]:
     content = read_json(path, what="annotation file")
     if not _is_coco(content):
         raise UserError(f"{path} is not a COCO file: it needs lists of images, annotations and categories")
+    _refuse_other_forms(content, path)
+    return dict(content)
+
+
+def _coco_part(path: Path, folder: Path, metainfo: Path | None) -> Part:
+    content = _read_coco(path)
     part = Part(path.stem, content, folder)
     names = (part.category or {}).get("keypoints", ())
     if metainfo is not None:
@@ -187,9 +224,7 @@ def _image_folder(annotations: Path, root: Path, given: Path | None) -> Path:
         if not given.is_dir():
             raise UserError(f"no folder of images {given}: correct --images")
         return given
-    content = read_json(annotations, what="annotation file")
-    if not _is_coco(content):
-        return annotations.parent
+    content = _read_coco(annotations)
     stem = annotations.stem
     split = stem.removeprefix("person_keypoints_")
     places = [root / "images" / stem, root / "images" / split, root / split, root / "images"]

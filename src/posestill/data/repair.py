@@ -43,8 +43,9 @@ def repair_part(part: Part, out: Path, *, several: bool) -> list[str]:
         used.add(mended["id"])
         annotations.append(mended)
     filled = {entry["category_id"] for entry in annotations}
-    changes["empty categories taken out"] += sum(each["id"] not in filled for each in categories)
-    categories = [each for each in categories if each["id"] in filled]
+    used_categories = [each for each in categories if each["id"] in filled] or categories
+    changes["empty categories taken out"] += len(categories) - len(used_categories)
+    categories = used_categories
     folder = out / "images" / part.name if several else out / "images"
     for image in images:
         source = part.folder / image["file_name"]
