@@ -3,6 +3,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import yaml
 
 import posestill
 from posestill.schema import UserError, validate
@@ -153,3 +154,88 @@ def test_a_skeleton_saved_before_there_were_parts_still_loads():
 def test_a_part_beyond_the_keypoints_is_refused(bounds):
     with pytest.raises(ValueError, match="part 'hand' is .* no range of 3 keypoints"):
         Skeleton(names=("a", "b", "c"), swap=(0, 1, 2), oks_sigmas=(0.1, 0.1, 0.1), parts={"hand": bounds})
+
+
+DATASET_INFO = {
+    "dataset_name": "three",
+    "keypoint_info": {
+        0: {"name": "tail", "id": 0, "color": [0, 255, 0], "type": "lower", "swap": ""},
+        1: {"name": "paw_a", "id": 1, "color": [0, 255, 0], "type": "upper", "swap": "paw_b"},
+        2: {"name": "paw_b", "id": 2, "color": [0, 255, 0], "type": "upper", "swap": "paw_a"},
+    },
+    "skeleton_info": {0: {"link": ["tail", "paw_a"], "id": 0}, 1: {"link": ["paw_a", "paw_b"], "id": 1}},
+    "joint_weights": [1.0, 1.0, 1.0],
+    "sigmas": [0.1, 0.05, 0.05],
+}
+AS_PYTHON = """
+# as mmpose writes it
+dataset_info = dict(
+    dataset_name='three',
+    keypoint_info={
+        0: dict(name='tail', id=0, color=[0, 255, 0], type='lower', swap=''),
+        1: dict(name='paw_a', id=1, color=list((0, 255, 0)), type='upper', swap='paw_b'),
+        2: dict(name='paw_b', id=2, color=[0, 255, 0], type='upper', swap='paw_a')
+    },
+    skeleton_info={
+        0: dict(link=('tail', 'paw_a'), id=0),
+        1: dict(link=('paw_a', 'paw_b'), id=1)
+    },
+    joint_weights=[1., 1., 1.],
+    sigmas=[0.1, 0.05, 0.05])
+"""
+
+
+@pytest.mark.parametrize("suffix", ["json", "yaml", "py"])
+def test_mmpose_dataset_info_is_metainfo_in_three_forms(tmp_path, suffix):
+    path = tmp_path / f"three.{suffix}"
+    texts = {"json": json.dumps({"dataset_info": DATASET_INFO}), "yaml": yaml.safe_dump(DATASET_INFO), "py": AS_PYTHON}
+    path.write_text(texts[suffix])
+    skeleton = from_category(category("tail", "paw_a", "paw_b"), read_metainfo(path))
+    assert skeleton == Skeleton(
+        names=("tail", "paw_a", "paw_b"),
+        swap=(0, 2, 1),
+        edges=((0, 1), (1, 2)),
+        oks_sigmas=(0.1, 0.05, 0.05),
+        upper=(1, 2),
+    )
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "dict(sigmas=open('x').read())",
+        "dict(sigmas=__import__('os').listdir())",
+        "dict(sigmas=[s for s in range(3)])",
+        "dict(**other)",
+        "{**other}",
+        "dict(sigmas=[0.1] * 3)",
+        "list(range(100000000))",
+        "other",
+    ],
+)
+def test_code_in_a_dataset_info_is_refused_and_not_run(tmp_path, value):
+    path = tmp_path / "code.py"
+    path.write_text(f"other = dict()\ndataset_info = {value}\n")
+    with pytest.raises(UserError, match=r"code\.py, line 2: .* is not a literal"):
+        read_metainfo(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("x = 1\n", "has no line `dataset_info"),
+        ("dataset_info = (", "is not valid Python"),
+        ("dataset_info = dict(keypoint_info={0: dict(name='a', swap='b')})", "'b' is missing, or names a keypoint"),
+        ("dataset_info = dict(keypoint_info=[1])", "is not mmpose's form"),
+        (
+            "dataset_info = dict(keypoint_info={0: dict(name='a', swap='b'), 1: dict(name='b', swap='')})",
+            "names another partner",
+        ),
+        ("dataset_info = [1]", "holds no mapping"),
+    ],
+)
+def test_a_broken_dataset_info_is_answered_with_what_is_wrong(tmp_path, content, message):
+    path = tmp_path / "info.py"
+    path.write_text(content)
+    with pytest.raises(UserError, match=message):
+        read_metainfo(path)

@@ -11,6 +11,7 @@ from posestill.codecs.simcc import SimccConfig
 from posestill.data.coco import CocoConfig
 from posestill.data.source import SourceConfig
 from posestill.data.synthetic import SyntheticConfig
+from posestill.data.yolo import YoloConfig
 from posestill.methods.base import MethodConfig
 from posestill.methods.ocd import OcdConfig
 from posestill.methods.pseudo_label import PseudoLabelConfig
@@ -31,6 +32,7 @@ CODECS: dict[str, type[CodecConfig]] = {
 SOURCES: dict[str, type[SourceConfig]] = {
     "coco": CocoConfig,
     "synthetic": SyntheticConfig,
+    "yolo": YoloConfig,
 }
 BACKBONES: dict[str, type[BackboneConfig]] = {
     "timm": TimmConfig,

@@ -22,6 +22,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+data = typer.Typer(help="Look after data.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(data, name="data")
+
 Recipe = Annotated[str, typer.Argument(help="A recipe's name (see `posestill list`) or its path.")]
 Changes = Annotated[
     Optional[list[str]], typer.Option("--set", help="Change a setting: --set train.steps=500. Repeatable.")
@@ -162,6 +165,23 @@ def quickstart(
     from posestill.quickstart import run_quickstart
 
     run_quickstart(out, steps=steps, seed=seed)
+
+
+@data.command("check")
+def check_data(
+    dataset: Annotated[Path, typer.Argument(help="COCO annotations, a folder of them, or a YOLO-pose data.yaml.")],
+    images: Annotated[Optional[Path], typer.Option(help="The folder of images, where it is not beside.")] = None,
+    metainfo: Annotated[Optional[Path], typer.Option(help="Sigmas and flip pairs of the skeleton.")] = None,
+    fix: Annotated[Optional[Path], typer.Option(help="Write a repaired COCO copy to this new folder.")] = None,
+    sheet: Annotated[Path, typer.Option(help="Where the contact sheet goes.")] = Path("data-check.png"),
+) -> None:
+    """Say in plain words what is wrong with a dataset; exit status 1 when something is."""
+    from posestill.data.doctor import check
+
+    text, is_sound = check(dataset, images=images, metainfo=metainfo, fix=fix, sheet=sheet)
+    typer.echo(text)
+    if not is_sound:
+        raise typer.Exit(1)
 
 
 def main() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from pydantic import Field, model_validator
 
 from posestill.schema import Config, UserError, did_you_mean
@@ -92,22 +94,120 @@ def from_category(category: Mapping[str, Any], metainfo: Mapping[str, Any] | Non
 
 
 def read_metainfo(path: Path, names: Sequence[str] = ()) -> dict[str, Any]:
-    """A metainfo JSON: names, skeleton (0-based), flip_pairs, sigmas, upper_body, pck_norm; or several by name.
+    """What a metainfo file says: names, skeleton (0-based), flip_pairs, sigmas, upper_body, pck_norm.
 
-    When the file holds several skeletons the one whose names equal `names` is returned.
+    The file is JSON or YAML, with one skeleton or several by name (the one whose names equal `names` is returned), or
+    mmpose's `dataset_info` (keypoint_info, skeleton_info, sigmas), also as the `.py` that mmpose ships: that is read
+    as literals, nothing in it is executed.
     """
-    try:
-        content = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise UserError(f"no metainfo file {path}: correct data.metainfo or leave it out") from None
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path} is not valid JSON ({error})") from None
+    content = _read_content(Path(path))
+    if not isinstance(content, Mapping):
+        raise UserError(f"{path} holds no mapping: a metainfo file has keys such as names, flip_pairs, sigmas")
+    content = content.get("dataset_info", content)
+    if not isinstance(content, Mapping):
+        raise UserError(f"{path}: dataset_info holds no mapping")
+    if "keypoint_info" in content:
+        return _from_dataset_info(content, path)
     if "names" in content:
         return dict(content)
     for entry in content.values():
         if isinstance(entry, dict) and tuple(entry.get("names", ())) == tuple(names):
             return dict(entry)
     raise UserError(f"{path} holds no skeleton with the dataset's {len(names)} keypoint names")
+
+
+def _read_content(path: Path) -> Any:
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        raise UserError(f"no metainfo file {path}: correct data.metainfo or leave it out") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is not a text file: metainfo is JSON, YAML or mmpose's .py") from None
+    if path.suffix == ".py":
+        return _read_literal(text, path)
+    if path.suffix in (".yaml", ".yml"):
+        try:
+            return yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise UserError(f"{path} is not valid YAML ({error})") from None
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path} is not valid JSON ({error})") from None
+
+
+def _read_literal(text: str, path: Path) -> Any:
+    """The value of `dataset_info = ...`: literals and calls of dict, list, tuple and range with literal arguments."""
+    try:
+        body = ast.parse(text).body
+    except SyntaxError as error:
+        raise UserError(f"{path} is not valid Python (line {error.lineno}: {error.msg})") from None
+    for statement in body:
+        targets = statement.targets if isinstance(statement, ast.Assign) else []
+        if any(isinstance(target, ast.Name) and target.id == "dataset_info" for target in targets):
+            assert isinstance(statement, ast.Assign)
+            return _literal(statement.value, path)
+    raise UserError(f"{path} has no line `dataset_info = dict(...)`")
+
+
+_LITERAL_CALLS: dict[str, Any] = {"dict": dict, "list": list, "tuple": tuple, "range": range}
+_LONGEST_RANGE = 10_000
+
+
+def _literal(node: ast.expr, path: Path) -> Any:
+    if isinstance(node, ast.Constant):
+        return node.value
+    if isinstance(node, ast.List | ast.Tuple):
+        return [_literal(each, path) for each in node.elts]
+    if isinstance(node, ast.Dict):
+        if all(key is not None for key in node.keys):
+            pairs = zip(node.keys, node.values, strict=True)
+            return {_literal(key, path): _literal(value, path) for key, value in pairs if key is not None}
+    elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) and isinstance(node.operand, ast.Constant):
+        if isinstance(node.operand.value, int | float):
+            return -node.operand.value
+    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _LITERAL_CALLS:
+        name, keywords = node.func.id, {word.arg: _literal(word.value, path) for word in node.keywords if word.arg}
+        arguments = [_literal(each, path) for each in node.args]
+        if len(keywords) == len(node.keywords) and (name == "dict" or not keywords):
+            try:
+                value = _LITERAL_CALLS[name](*arguments, **keywords)
+                if len(value) <= _LONGEST_RANGE:
+                    return value if name == "dict" else list(value)
+            except (TypeError, ValueError, OverflowError):
+                pass
+    raise UserError(
+        f"{path}, line {node.lineno}: `{ast.unparse(node)[:60]}` is not a literal; dataset_info is read, never "
+        "executed: write the value out"
+    )
+
+
+def _from_dataset_info(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """From mmpose's keypoint_info {id: {name, swap, type}}, skeleton_info {id: {link}} and sigmas: our metainfo."""
+    try:
+        numbered = {int(key): value for key, value in content["keypoint_info"].items()}
+        points = [numbered[index] for index in sorted(numbered)]
+        names = [str(point["name"]) for point in points]
+        place = {name: index for index, name in enumerate(names)}
+        swaps = [place[point.get("swap") or name] for name, point in zip(names, points, strict=True)]
+        links = [link["link"] for link in (content.get("skeleton_info") or {}).values()]
+        edges = [[place[start], place[end]] for start, end in links]
+    except KeyError as error:
+        raise UserError(f"{path}: {error} is missing, or names a keypoint that keypoint_info does not have") from None
+    except (TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{path}: keypoint_info or skeleton_info is not mmpose's form ({error})") from None
+    if any(swaps[swaps[index]] != index for index in range(len(names))):
+        raise UserError(f"{path}: a keypoint's swap partner names another partner; correct keypoint_info")
+    info: dict[str, Any] = {
+        "names": names,
+        "skeleton": edges,
+        "flip_pairs": [[index, partner] for index, partner in enumerate(swaps) if index < partner],
+    }
+    if any(point.get("type") for point in points):
+        info["upper_body"] = [index for index, point in enumerate(points) if point.get("type") == "upper"]
+    if content.get("sigmas"):
+        info["sigmas"] = list(content["sigmas"])
+    return info
 
 
 def _swap_of_pairs(pairs: Sequence[Sequence[int]], count: int) -> tuple[int, ...]:
