@@ -221,7 +221,8 @@ def test_a_wholebody_results_file_gets_a_table_of_its_parts(posestill, tmp_path)
     status, out, _ = posestill("evaluate", *files, "--wholebody", "--json", tmp_path / "f.json")
     assert status == 0
     rows = [line.split() for line in out.splitlines()]
-    assert rows[rows.index(["part", "AP", "AR"]) + 1 :] == [
+    first = rows.index(["part", "AP", "AR"]) + 1
+    assert rows[first : first + 7] == [
         ["wholebody", "100.0", "100.0"], ["body", "100.0", "100.0"], ["foot", "100.0", "100.0"],
         ["face", "100.0", "100.0"], ["lefthand", "100.0", "100.0"], ["righthand", "-1", "-1"],
         ["hand", "100.0", "100.0"],
@@ -245,3 +246,87 @@ def test_an_unwritable_place_is_a_message_not_a_traceback(posestill, recipe, tmp
     status, _, err = posestill("train", recipe, "--out", tmp_path / "file" / "run")
     assert status == 2
     assert "Not a directory" in err or "exists" in err
+
+
+def test_an_interrupted_run_says_how_to_go_on(posestill, recipe, tmp_path, monkeypatch):
+    def interrupt(*arguments, **more):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("posestill.engine.fit.fit", interrupt)
+    status, _, err = posestill("train", recipe, "--out", tmp_path / "run")
+    assert (status, "--resume goes on" in err) == (130, True)
+
+
+def test_a_loaders_mistake_is_told_without_its_traceback(posestill, tmp_path, coco_sample):
+    import shutil
+
+    shutil.copytree(coco_sample / "images", tmp_path / "images")
+    for path in (tmp_path / "images").iterdir():
+        path.write_bytes(b"broken")
+    source = f"{{name: coco, annotations: {coco_sample / 'annotations' / 'val.json'}, images: {tmp_path / 'images'}}}"
+    status, _, err = posestill(
+        "train", "coco-sample", "--out", tmp_path / "run",
+        "--set", f"data.train={source}", "--set", f"data.val={source}",
+        "--set", "train.workers=1", "--set", "model.backbone=small_resnet", "--set", "model.size=[64, 64]",
+        "--set", "model.head={name: deconv, channels: [8]}", "--set", "model.codec={name: heatmap, stride: 16}",
+    )  # fmt: skip
+    assert status == 2
+    last = [line for line in err.splitlines() if line.startswith("posestill: ")]
+    assert len(last) == 1
+    assert "cannot be decoded" in last[0]
+    assert "Traceback" not in err
+
+
+def test_a_plugins_head_can_be_evaluated_and_used(posestill, recipe, tmp_path):
+    plugin = tmp_path / "mine.py"
+    plugin.write_text(
+        "from posestill.catalog import HEADS\n"
+        "from posestill.models.heads import FlatFcConfig\n"
+        "class MineConfig(FlatFcConfig):\n    '''Mine.'''\n"
+        "HEADS['mine'] = MineConfig\n"
+    )
+    from posestill import catalog
+
+    try:
+        run = tmp_path / "run"
+        assert posestill("train", recipe, "--plugin", plugin, "--set", "model.head=mine", "--out", run)[0] == 0
+        catalog.HEADS.pop("mine")
+        assert "no 'mine' among the heads" in posestill("evaluate", run / "best", "--recipe", recipe)[2]
+        assert posestill("evaluate", run / "best", "--recipe", recipe, "--plugin", plugin)[0] == 0
+    finally:
+        catalog.HEADS.pop("mine", None)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"categories": [{"name": "p", "keypoints": ["a"]}]}, "'id' is missing"),
+        ({"images": [{"file_name": "x.png"}]}, "'id' is missing"),
+        ({"annotations": None}, "malformed"),
+        ({"annotations": [3]}, "malformed"),
+        ({"categories": [{"id": 1, "keypoints": ["a", "b"], "skeleton": [[0, 1]]}]}, "skeleton is 1-based"),
+        ({"categories": [{"id": 1, "keypoints": ["a", "a"]}]}, "share a name"),
+        ({"annotations": [{"id": 1, "image_id": 1, "bbox": [0, 0, 1, 1], "keypoints": "text"}]}, "keypoint numbers"),
+        ({"annotations": [{"id": 1, "image_id": 1, "bbox": [0, 0, 1, 1], "area": "big"}]}, "malformed"),
+    ],
+)
+def test_a_malformed_annotation_file_is_named(posestill, tmp_path, change, message):
+    content = {
+        "images": [{"id": 1, "file_name": "x.png"}],
+        "categories": [{"id": 1, "name": "p", "keypoints": ["a", "b"]}],
+        "annotations": [],
+        **change,
+    }
+    (tmp_path / "bad.json").write_text(json.dumps(content))
+    (tmp_path / "r.json").write_text("[]")
+    status, _, err = posestill("evaluate", "--annotations", tmp_path / "bad.json", "--results", tmp_path / "r.json")
+    assert (status, message in err, "Traceback" in err) == (2, True, False), err
+
+
+def test_images_of_one_name_are_refused(posestill, tmp_path):
+    small_model().save(tmp_path / "model")
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        write_image(tmp_path / folder / "a.png", np.zeros((9, 9, 3), dtype=np.uint8))
+    status, _, err = posestill("predict", tmp_path / "model", tmp_path / "one", tmp_path / "two")
+    assert (status, "several images are called a" in err) == (2, True)

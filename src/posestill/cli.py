@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
@@ -53,7 +55,7 @@ def distil(
     teacher: Annotated[Optional[str], typer.Option(help="A model folder, or `bundled`.")] = None,
 ) -> None:  # fmt: skip
     """Train a student with a teacher."""
-    more = [*(changes or []), *([f"teacher={teacher}"] if teacher else [])]
+    more = [*(changes or []), *([f"teacher.name={json.dumps(teacher)}"] if teacher else [])]
     _run(recipe, more, out, plugin, resume, dry_run, wants_teacher=True)
 
 
@@ -74,17 +76,19 @@ def evaluate(
         Optional[str], typer.Option(help="Take the validation data of this recipe or run folder.")
     ] = None,
     changes: Changes = None,
+    plugin: Plugin = None,
     boxes: Annotated[Optional[Path], typer.Option(help="A COCO detections file; else the annotated boxes.")] = None,
     box_threshold: Annotated[float, typer.Option(help="Detections scored below are left out.")] = 0.0,
     oks_nms: Annotated[float, typer.Option(help="With detections: OKS beyond which one of two poses goes.")] = 0.9,
     flip_test: FlipTest = True,
-    batch_size: Annotated[int, typer.Option(help="Crops at a time.")] = 64,
-    workers: Annotated[int, typer.Option(help="Processes that cut crops; 0: this one.")] = 0,
+    batch_size: Annotated[int, typer.Option(min=1, help="Crops at a time.")] = 64,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that cut crops; 0: this one.")] = 0,
     device: Device = "auto",
     json_out: Annotated[Optional[Path], typer.Option("--json", help="Write the figures to this file.")] = None,
     save_results: Annotated[Optional[Path], typer.Option(help="Write the predictions as a COCO results file.")] = None,
 ) -> None:
     """OKS AP and AR, mean OKS, PCK: of a model, or of any COCO results file."""
+    _load_plugins(plugin)
     if results is not None:
         if annotations is None:
             raise UserError("evaluate --results needs --annotations, the truth to score against")
@@ -126,10 +130,12 @@ def predict(
     threshold: Annotated[float, typer.Option(help="Keypoints scored below are not drawn.")] = 0.2,
     device: Device = "auto",
     draw: Annotated[bool, typer.Option(help="Write drawn images.")] = True,
+    plugin: Plugin = None,
 ) -> None:  # fmt: skip
     """Poses of the persons in images: drawn, and as a COCO results file."""
     from posestill.predict import Predictor, find_images, predict_files
 
+    _load_plugins(plugin)
     predictor = Predictor(model, flip_test=flip_test, device=device)
     wanted = find_images(paths, boxes)
     people = predict_files(predictor, wanted, out=out, threshold=threshold, draw=draw)
@@ -158,7 +164,7 @@ def list_parts(plugin: Plugin = None) -> None:
 @app.command()
 def quickstart(
     out: Annotated[Path, typer.Option(help="Where the runs and report.html go.")] = Path("runs/quickstart"),
-    steps: Annotated[Optional[int], typer.Option(help="Steps of every arm; the recipe's by default.")] = None,
+    steps: Annotated[Optional[int], typer.Option(min=1, help="Steps of every arm; the recipe's by default.")] = None,
     seed: Annotated[int, typer.Option(help="Of initial weights, order and augmentation.")] = 0,
 ) -> None:
     """See distillation happen: no data, no arguments, a few minutes on a CPU."""
@@ -189,16 +195,24 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        print(f"posestill: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("posestill: interrupted; the run goes on from its last saved step with --resume", file=sys.stderr)
-        sys.exit(130)
+        # A loader's process hands its mistake over inside a traceback; only its last words are for the user.
+        _fail(str(error).rsplit("UserError: ", 1)[-1].strip(), 2)
+    except _Interrupted as error:
+        _fail(str(error), 130)
     except OSError as error:
         if error.filename is None:
             raise
-        print(f"posestill: {error.filename}: {error.strerror}", file=sys.stderr)
-        sys.exit(2)
+        _fail(f"{error.filename}: {error.strerror}", 2)
+
+
+class _Interrupted(Exception):
+    pass
+
+
+def _fail(message: str, status: int) -> None:
+    if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
+        print(f"posestill: {message}", file=sys.stderr)
+    sys.exit(status)
 
 
 def _run(
@@ -223,7 +237,10 @@ def _run(
     from posestill.engine.fit import fit
     from posestill.report import write_run_report
 
-    result = fit(settings, folder, resume=resume)
+    try:
+        result = fit(settings, folder, resume=resume)
+    except KeyboardInterrupt:
+        raise _Interrupted(f"interrupted; --resume goes on from the last step saved in {folder / 'last'}") from None
     if result.is_main_process:
         report = write_run_report(result, settings)
         typer.echo(f"model: {folder / 'best'}\nfigures: {folder / 'eval.json'}\nreport: {report}")
@@ -237,9 +254,11 @@ def _load(recipe: str, changes: list[str], plugin: list[Path] | None) -> Any:
 
 
 def _load_plugins(plugin: list[Path] | None) -> None:
+    if not plugin:
+        return
     from posestill.config import load_plugin
 
-    for path in plugin or []:
+    for path in plugin:
         load_plugin(path)
 
 

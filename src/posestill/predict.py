@@ -20,7 +20,7 @@ from posestill.engine.evaluate import EvaluateConfig, Worker, as_coco_results, e
 from posestill.engine.log import RunLog
 from posestill.geometry import affine_to_input, crop_of_bbox, invert_affine, transform_points
 from posestill.models.pose_model import PoseModel
-from posestill.schema import UserError
+from posestill.schema import UserError, reading
 from posestill.skeletons import Skeleton
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
@@ -105,6 +105,9 @@ def find_images(paths: Sequence[Path], boxes: Path | None = None) -> list[Wanted
     of {file name: [[x, y, w, h], ...]}.
     """
     files = list(_image_files(paths))
+    stems = [path.stem for path in files]
+    if doubles := {stem for stem in stems if stems.count(stem) > 1}:
+        raise UserError(f"several images are called {min(doubles)}: their results would overwrite each other")
     if boxes is None:
         return [Wanted(path, number) for number, path in enumerate(files, start=1)]
     content = read_json(boxes, what="file of boxes")
@@ -122,11 +125,14 @@ def find_images(paths: Sequence[Path], boxes: Path | None = None) -> list[Wanted
         known = {Path(name).name: (number, each) for number, (name, each) in enumerate(content.items(), start=1)}
     else:
         raise UserError(f"{boxes} is neither a COCO annotation file nor {{file name: [[x, y, w, h], ...]}}")
-    wanted = [
-        Wanted(path, known[path.name][0], np.array(known[path.name][1], dtype=float).reshape(-1, 4), category_id)
-        for path in files
-        if path.name in known
-    ]
+    with reading(f"the boxes in {boxes}"):
+        wanted = [
+            Wanted(path, known[path.name][0], np.array(known[path.name][1], dtype=float).reshape(-1, 4), category_id)
+            for path in files
+            if path.name in known
+        ]
+    if any(each.boxes is not None and not np.isfinite(each.boxes).all() for each in wanted):
+        raise UserError(f"{boxes} has boxes that are not finite numbers")
     if not wanted:
         raise UserError(f"{boxes} names none of the {len(files)} images (the first image: {files[0].name})")
     return wanted

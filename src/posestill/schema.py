@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -19,6 +20,16 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A suggestion to append to a message, `; did you mean 'x'?`, or an empty text when nothing is close."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f"; did you mean '{close[0]}'?" if close else ""
+
+
+@contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Whatever a malformed file makes go wrong inside becomes a `UserError` that names `what`."""
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        detail = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise UserError(f"{what} is malformed ({detail}): `posestill data check` says what is wrong with it") from None
 
 
 class Config(BaseModel):

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from pydantic import Field, model_validator
 
-from posestill.schema import Config, UserError, did_you_mean
+from posestill.schema import Config, UserError, did_you_mean, validate
 
 
 class Skeleton(Config):
@@ -78,19 +78,20 @@ def from_category(category: Mapping[str, Any], metainfo: Mapping[str, Any] | Non
     swap = _swap_of_names(names) if pairs is None else _swap_of_pairs(pairs, len(names))
     edges = metainfo.get("skeleton")
     if edges is None:
-        edges = [[start - 1, end - 1] for start, end in category.get("skeleton", [])]
+        edges = [[start - 1, end - 1] for start, end in category.get("skeleton") or []]
     upper = metainfo.get("upper_body")
     if upper is None:
         upper = [index for index, name in enumerate(names) if _is_upper(name)]
     pair = metainfo.get("pck_norm")
-    return Skeleton(
-        names=names,
-        swap=swap,
-        edges=tuple((int(start), int(end)) for start, end in edges),
-        oks_sigmas=tuple(metainfo.get("sigmas") or [_known_sigma(name) for name in names]),
-        upper=tuple(upper),
-        pck_pair=(names.index(pair[0]), names.index(pair[1])) if pair else None,
-    )
+    settings = {
+        "names": names,
+        "swap": swap,
+        "edges": tuple((int(start), int(end)) for start, end in edges),
+        "oks_sigmas": tuple(metainfo.get("sigmas") or [_known_sigma(name) for name in names]),
+        "upper": tuple(upper),
+        "pck_pair": (names.index(pair[0]), names.index(pair[1])) if pair else None,
+    }
+    return validate(Skeleton, settings, where=f"category '{category.get('name')}' (a category's skeleton is 1-based)")
 
 
 def read_metainfo(path: Path, names: Sequence[str] = ()) -> dict[str, Any]:

@@ -369,8 +369,13 @@ EXACT = [[10, 10], [50, 20], [0, 0]]
 FAR = [[80, 10], [50, 90], [0, 0]]
 
 
-def test_explain_is_silent_when_ap_is_above_zero():
-    assert explained(people([THREE_POINTS]), predicted([EXACT])) == []
+def test_explain_says_only_which_sizes_nobody_has_when_ap_is_above_zero():
+    truth = people([THREE_POINTS] * 2, image_id=(1, 2))
+    both = replace(truth, area=np.array([50.0**2, 100.0**2]))
+    found = predicted([EXACT] * 2, image_id=(1, 2))
+    assert explained(both, found) == []
+    large = replace(truth, area=np.array([200.0**2, 100.0**2]))
+    assert explained(large, found) == ["APm is -1: no labelled person is of medium area."]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import model_validator
 
 from posestill.data.source import SourceConfig
-from posestill.schema import UserError
+from posestill.schema import UserError, reading
 from posestill.skeletons import COCO_WHOLEBODY, Skeleton, from_category, read_metainfo
 from posestill.types import Person
 
@@ -75,19 +75,19 @@ class CocoSource:
         content = read_json(annotations, what="annotation file")
         if not isinstance(content, dict) or not {"images", "annotations", "categories"} <= set(content):
             raise UserError(f"{annotations} is not a COCO file: it needs images, annotations and categories")
-        category = _keypoint_category(content["categories"], annotations)
-        info = read_metainfo(metainfo, category["keypoints"]) if metainfo else None
-        self.skeleton: Skeleton = COCO_WHOLEBODY if wholebody else from_category(category, info)
-        self.wholebody = wholebody
-        self.category_id: int = category["id"]
-        self.people: Sequence[Person] = [
-            _person(
-                entry, self.numbers_of(entry, where=f"{annotations}: annotation {entry.get('id', '?')}"), annotations
-            )
-            for entry in content["annotations"]
-            if entry.get("category_id", self.category_id) == self.category_id
-        ]
-        self.file_names: dict[int, str] = {image["id"]: image["file_name"] for image in content["images"]}
+        with reading(str(annotations)):
+            category = _keypoint_category(content["categories"], annotations)
+            info = read_metainfo(metainfo, category["keypoints"]) if metainfo else None
+            self.skeleton: Skeleton = COCO_WHOLEBODY if wholebody else from_category(category, info)
+            self.wholebody = wholebody
+            self.category_id: int = category["id"]
+            people = []
+            for entry in content["annotations"]:
+                if entry.get("category_id", self.category_id) == self.category_id:
+                    where = f"{annotations}: annotation {entry.get('id', '?')}"
+                    people.append(_person(entry, self.numbers_of(entry, where=where), where))
+            self.people: Sequence[Person] = people
+            self.file_names: dict[int, str] = {image["id"]: image["file_name"] for image in content["images"]}
         self.folder = images
         self.path = annotations
         self._check_images()
@@ -194,14 +194,14 @@ def _wholebody_list(entry: Mapping[str, Any], *, where: str) -> Sequence[float] 
     return [number for name in WHOLEBODY_LISTS for number in given[name]]
 
 
-def _person(entry: Mapping[str, Any], keypoints: np.ndarray | None, path: Path) -> Person:
+def _person(entry: Mapping[str, Any], keypoints: np.ndarray | None, where: str) -> Person:
     try:
         identity, bbox = int(entry["id"]), np.asarray(entry["bbox"], dtype=np.float64)
         image_id = int(entry["image_id"])
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: annotation {entry.get('id', '?')} lacks a proper {error}") from None
+        raise UserError(f"{where} lacks a proper {error}") from None
     if bbox.shape != (4,):
-        raise UserError(f"{path}: annotation {identity} has a bbox of {bbox.size} numbers; x y w h are wanted")
+        raise UserError(f"{where} has a bbox of {bbox.size} numbers; x y w h are wanted")
     if keypoints is not None and not keypoints[:, 2].any():
         keypoints = None
     area = float(entry["area"]) if entry.get("area") is not None else AREA_OF_BBOX * float(bbox[2] * bbox[3])

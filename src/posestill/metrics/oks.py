@@ -227,8 +227,10 @@ def explain(
 
     `metrics` is what `average_precision` returned for the same people, predictions and `oks_sigmas`.
     """
+    empty = [f"{name} is -1: no labelled person is of {size} area." for name, size in
+             (("APm", "medium"), ("APl", "large")) if metrics[name] == -1]  # fmt: skip
     if metrics["AP"] > 0:
-        return []
+        return empty
     has_labels, crowd = truth.labelled.any(axis=1), truth.crowd.astype(bool)
     evaluated = np.flatnonzero(has_labels & ~crowd)
     if len(evaluated) == 0:
