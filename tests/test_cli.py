@@ -102,6 +102,7 @@ def test_a_dry_run_writes_nothing(posestill, recipe, tmp_path):
 def test_list_shows_every_table(posestill):
     status, out, _ = posestill("list")
     assert status == 0
+    assert "Needs data/coco, timm's weights of resnet18, a teacher in runs/coco-teacher/best." in out
     for word in ("tcd", "reconstructed", "heatmap", "deconv", "small_resnet", "synthetic", "coco-sample", "bundled"):
         assert word in out
 

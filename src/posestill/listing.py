@@ -7,9 +7,12 @@ import typing
 from collections.abc import Mapping
 
 from posestill import catalog
-from posestill.config import find_recipe, recipe_names
+from posestill.config import find_recipe, load_run, recipe_names
+from posestill.data.coco import CocoConfig
 from posestill.methods.base import Distiller, MethodConfig
+from posestill.models.backbone import TimmConfig
 from posestill.schema import Config
+from posestill.teachers.checkpoint import CheckpointConfig
 
 
 def describe_parts() -> str:
@@ -24,11 +27,12 @@ def describe_parts() -> str:
         ("heads (model.head:)", _first_lines(catalog.HEADS)),
         ("teachers (teacher:), besides any model folder by its path", _first_lines(catalog.TEACHERS, but="checkpoint")),
         ("sources (data.train:, data.val:)", _first_lines(catalog.SOURCES)),
-        ("recipes", {name: _first_comment(name) for name in recipe_names()}),
+        ("recipes", {name: _describe_recipe(name) for name in recipe_names()}),
     ]
     lines = []
     for title, entries in sections:
-        lines += [title, *(f"  {name:<18} {text}" for name, text in entries.items()), ""]
+        width = max(map(len, entries))
+        lines += [title, *(f"  {name:<{width}}  {text}" for name, text in entries.items()), ""]
     return "\n".join(lines).rstrip()
 
 
@@ -43,6 +47,15 @@ def _first_lines(table: Mapping[str, type[Config]], but: str | None = None) -> d
     return {name: (entry.__doc__ or "").strip().splitlines()[0] for name, entry in table.items() if name != but}
 
 
-def _first_comment(recipe: str) -> str:
-    first = find_recipe(recipe).read_text().splitlines()[0]
-    return first.lstrip("# ") if first.startswith("#") else ""
+def _describe_recipe(recipe: str) -> str:
+    """The recipe's own first line, and what must be there before it runs."""
+    run = load_run(recipe)
+    needs = []
+    if isinstance(run.data.train, CocoConfig):
+        needs.append(str(run.data.train.root or run.data.train.images))
+    if isinstance(run.model.backbone, TimmConfig) and run.model.backbone.pretrained:
+        needs.append(f"timm's weights of {run.model.backbone.model}")
+    if isinstance(run.teacher, CheckpointConfig):
+        needs.append(f"a teacher in {run.teacher.path}")
+    first = find_recipe(recipe).read_text().splitlines()[0].lstrip("# ")
+    return f"{first} Needs {', '.join(needs) or 'nothing'}."
