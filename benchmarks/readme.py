@@ -52,7 +52,7 @@ def sample() -> str:
                         (("mean OKS", "mean_oks"), ("AP", "AP"), ("PCK", "PCK")))  # fmt: skip
     return (
         f"Recorded: AP {percent(one['AP'])}, mean OKS {percent(one['mean_oks'])} on its {one['conditions']['persons']} "
-        f"persons after {one['step']} steps. `posestill train lsp-photos` trains on {other['trained_on']:,} persons "
+        f"persons after {one['step']} steps. `posestill train lsp-photos` trains on photographs of athletes "
         f"with their own 14 keypoints: {reached} on {other['conditions']['persons']} others after {other['step']} "
         "short steps at 64x48, from random weights (ground-truth boxes)."
     )

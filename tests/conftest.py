@@ -54,6 +54,10 @@ class DotSource:
             people[-1].__dict__["places"] = places
         self.people = people
 
+    @property
+    def image_ids(self) -> range:
+        return range(1, len(self.people) + 1)
+
     def image(self, image_id: int) -> np.ndarray:
         import cv2
 

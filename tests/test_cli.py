@@ -331,3 +331,24 @@ def test_images_of_one_name_are_refused(posestill, tmp_path):
         write_image(tmp_path / folder / "a.png", np.zeros((9, 9, 3), dtype=np.uint8))
     status, _, err = posestill("predict", tmp_path / "model", tmp_path / "one", tmp_path / "two")
     assert (status, "several images are called a" in err) == (2, True)
+
+
+def test_evaluate_starts_from_the_recipes_settings_and_takes_the_given_ones(posestill, recipe, tmp_path):
+    posestill("train", recipe, "--out", tmp_path / "run")
+    best, data = tmp_path / "run" / "best", ("--recipe", recipe, "--set", "evaluate.flip_test=false")
+    assert "flip test: False" in posestill("evaluate", best, *data)[1]
+    assert "flip test: True" in posestill("evaluate", best, *data, "--flip-test")[1]
+    assert "person score: mean" in posestill("evaluate", best, *data, "--rescoring", "mean")[1]
+    assert "rescoring: Input should be" in posestill("evaluate", best, *data, "--rescoring", "other")[2]
+
+
+@pytest.mark.parametrize(
+    "content", ["names: person\nkpt_shape: [2, 3]\ntrain: .\n", "path: 3\nkpt_shape: [2, 3]\ntrain: .\n"]
+)
+def test_a_malformed_yolo_file_is_named(posestill, tmp_path, content):
+    (tmp_path / "data.yaml").write_text(content)
+    status, _, err = posestill("data", "check", tmp_path / "data.yaml", "--sheet", tmp_path / "s.png")
+    assert status == 2
+    assert "data.yaml" in err
+    assert "Traceback" not in err
+    assert posestill("data", "check", tmp_path, "--sheet", tmp_path / "s.xyz")[0] == 2

@@ -78,10 +78,13 @@ def evaluate(
     changes: Changes = None,
     plugin: Plugin = None,
     boxes: Annotated[Optional[Path], typer.Option(help="A COCO detections file; else the annotated boxes.")] = None,
-    box_threshold: Annotated[float, typer.Option(help="Detections scored below are left out.")] = 0.0,
-    oks_nms: Annotated[float, typer.Option(help="With detections: OKS beyond which one of two poses goes.")] = 0.9,
-    flip_test: FlipTest = True,
-    batch_size: Annotated[int, typer.Option(min=1, help="Crops at a time.")] = 64,
+    box_threshold: Annotated[Optional[float], typer.Option(help="Detections scored below are left out.")] = None,
+    rescoring: Annotated[Optional[str], typer.Option(help="A person's score: published, mean, sum or box.")] = None,
+    oks_nms: Annotated[
+        Optional[float], typer.Option(help="OKS beyond which one of two detected poses goes; 0: none.")
+    ] = None,
+    flip_test: Annotated[Optional[bool], typer.Option(help="Average with the mirrored crop's prediction.")] = None,
+    batch_size: Annotated[Optional[int], typer.Option(min=1, help="Crops at a time.")] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes that cut crops; 0: this one.")] = 0,
     device: Device = "auto",
     json_out: Annotated[Optional[Path], typer.Option("--json", help="Write the figures to this file.")] = None,
@@ -96,18 +99,19 @@ def evaluate(
 
         figures = score_results(annotations, results, metainfo=metainfo, wholebody=wholebody)
     elif model is not None:
-        from posestill.engine.evaluate import EvaluateConfig
-        from posestill.predict import evaluate_folder
+        from posestill.predict import evaluate_folder, evaluation_settings
 
         source = _open_truth(
             annotations, images, metainfo=metainfo, wholebody=wholebody, recipe=recipe, changes=list(changes or [])
         )
-        settings = EvaluateConfig(
+        settings = evaluation_settings(
+            None if recipe is None else _load(recipe, list(changes or []), None).evaluate,
             flip_test=flip_test,
             batch_size=batch_size,
             boxes=boxes,
             box_threshold=box_threshold,
-            oks_nms=oks_nms if oks_nms > 0 else None,
+            oks_nms=oks_nms,
+            rescoring=rescoring,
         )
         figures = evaluate_folder(model, source, settings, workers=workers, device=device, save_results=save_results)
     else:
@@ -210,8 +214,8 @@ class _Interrupted(Exception):
 
 
 def _fail(message: str, status: int) -> None:
-    if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
-        print(f"posestill: {message}", file=sys.stderr)
+    rank = os.environ.get("RANK", "0")
+    print(f"posestill{'' if rank == '0' else f' [rank {rank}]'}: {message}", file=sys.stderr)
     sys.exit(status)
 
 

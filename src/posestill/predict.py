@@ -20,7 +20,7 @@ from posestill.engine.evaluate import EvaluateConfig, Worker, as_coco_results, e
 from posestill.engine.log import RunLog
 from posestill.geometry import affine_to_input, crop_of_bbox, invert_affine, transform_points
 from posestill.models.pose_model import PoseModel
-from posestill.schema import UserError, reading
+from posestill.schema import UserError, reading, validate
 from posestill.skeletons import Skeleton
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
@@ -178,6 +178,31 @@ def predict_files(
             bar.advance()
     (out / "predictions.json").write_text(json.dumps(entries))
     return len(entries)
+
+
+def evaluation_settings(
+    recipe: EvaluateConfig | None,
+    *,
+    flip_test: bool | None = None,
+    batch_size: int | None = None,
+    boxes: Path | None = None,
+    box_threshold: float | None = None,
+    oks_nms: float | None = None,
+    rescoring: str | None = None,
+) -> EvaluateConfig:
+    """A recipe's settings of evaluation (or the defaults), replaced by those that are given; `oks_nms` 0: none."""
+    settings = (recipe or EvaluateConfig()).model_dump()
+    given = {
+        "flip_test": flip_test,
+        "batch_size": batch_size,
+        "boxes": boxes,
+        "box_threshold": box_threshold,
+        "rescoring": rescoring,
+        "oks_nms": oks_nms,
+    }
+    settings.update({name: value for name, value in given.items() if value is not None})
+    settings["oks_nms"] = settings["oks_nms"] or None
+    return validate(EvaluateConfig, settings, where="evaluate")
 
 
 def evaluate_folder(

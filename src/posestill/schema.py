@@ -27,9 +27,9 @@ def reading(what: str) -> Iterator[None]:
     """Whatever a malformed file makes go wrong inside becomes a `UserError` that names `what`."""
     try:
         yield
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, RecursionError) as error:
         detail = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-        raise UserError(f"{what} is malformed ({detail}): `posestill data check` says what is wrong with it") from None
+        raise UserError(f"{what} is malformed: {detail}") from None
 
 
 class Config(BaseModel):

@@ -68,3 +68,12 @@ def test_a_simcc_head_gives_bins_and_refuses_other_codecs():
     assert (found.x.shape, found.y.shape) == ((1, 5, 384), (1, 5, 512))
     with pytest.raises(UserError, match="simcc gives bins, which only the simcc codec reads"):
         SimccHeadConfig().build(SHAPE, 5, COORDS)
+
+
+def test_coordinates_keep_their_precision_under_mixed_precision():
+    torch.manual_seed(0)
+    head, features = GapFcConfig().build((64, 4, 3), 17, RLE), (torch.randn(4, 64, 4, 3),)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = head(features)
+    torch.testing.assert_close(inside.xy, head(features).xy)
+    torch.testing.assert_close(inside.scale, head(features).scale)

@@ -23,8 +23,8 @@ DEFAULT_SPREAD = 0.02
 def convert(prediction: Prediction, given: Codec, wanted: Codec) -> Prediction:
     """What `wanted` would read as the same places, spreads and confidences; both codecs have one input size.
 
-    Confidences survive but into SimCC logits, and into coordinates without a score. Spreads survive between coordinates
-    and heatmaps; elsewhere they become the wanted codec's own sigma.
+    Confidences survive between heatmaps and coordinates; SimCC has its own, and RLE's is its spread. Spreads survive
+    between coordinates and heatmaps; elsewhere they become the wanted codec's own sigma.
     """
     return from_coords(to_coords(prediction, given), wanted)
 

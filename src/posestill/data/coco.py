@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +91,11 @@ class CocoSource:
         self.folder = images
         self.path = annotations
         self._check_images()
+
+    @property
+    def image_ids(self) -> Collection[int]:
+        """Of every image, also of those without people."""
+        return self.file_names.keys()
 
     def numbers_of(self, entry: Mapping[str, Any], *, where: str) -> np.ndarray | None:
         """(K, 3) the keypoint numbers of an annotation or of an entry of a results file; None where it has none.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,9 @@ from posestill.schema import UserError
 from posestill.skeletons import Skeleton
 from posestill.types import Person
 
+SMALLEST_SIDE = 1e-3
+"""px: boxes thinner than this are left out"""
+
 
 class DetectedPeople:
     """The persons of a COCO detection-results file on the images of another source; they carry no labels."""
@@ -22,7 +25,7 @@ class DetectedPeople:
         content = read_json(path, what="file of detections")
         if not isinstance(content, list):
             raise UserError(f"{path} is not a list of detections: image_id, category_id, bbox, score each")
-        wanted = {person.image_id for person in source.people} | set(getattr(source, "file_names", {}))
+        wanted = set(source.image_ids)
         people: list[Person] = []
         for position, entry in enumerate(content):
             try:
@@ -33,7 +36,9 @@ class DetectedPeople:
                 raise UserError(f"{path}: entry {position} lacks a proper {error}") from None
             if bbox.shape != (4,):
                 raise UserError(f"{path}: entry {position} has a bbox of {bbox.size} numbers; x y w h are wanted")
-            if score >= threshold and bbox[2] > 0 and bbox[3] > 0:
+            if not (np.isfinite(bbox).all() and np.isfinite(score) and np.abs(bbox).max() < 1e6):
+                raise UserError(f"{path}: entry {position} has a bbox or a score that is no sensible number")
+            if score >= threshold and min(bbox[2:]) >= SMALLEST_SIDE:
                 area = AREA_OF_BBOX * float(bbox[2] * bbox[3])
                 people.append(Person(len(people), int(entry["image_id"]), bbox, None, area, score=score))
         if not people:
@@ -41,6 +46,11 @@ class DetectedPeople:
         self.people: Sequence[Person] = people
         self.path = path
         self._source = source
+
+    @property
+    def image_ids(self) -> Collection[int]:
+        """Those of the source."""
+        return self._source.image_ids
 
     @property
     def skeleton(self) -> Skeleton:

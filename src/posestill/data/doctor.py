@@ -19,7 +19,7 @@ from posestill.data.findings import KINDS, Finding
 from posestill.data.image_files import IMAGE_SUFFIXES
 from posestill.data.repair import repair_part
 from posestill.data.sheet import draw_sheet
-from posestill.schema import UserError
+from posestill.schema import UserError, reading
 from posestill.skeletons import read_metainfo
 
 _ORDER = ("error", "warning", "note")
@@ -55,7 +55,8 @@ def examine(dataset: Dataset) -> list[Finding]:
     """Everything that is wrong, errors first; nothing but notes means that the dataset is sound."""
     found = [finding for part in dataset.parts for finding in examine_part(part)]
     for one, other in combinations(dataset.parts, 2):
-        if {_split(one.name), _split(other.name)} == {"train", "val"}:
+        splits = {_split(one.name), _split(other.name)}
+        if len(splits) == 2 and None not in splits:
             found += examine_overlap(one, other)
     return sorted(found, key=lambda finding: _ORDER.index(finding.severity))
 
@@ -100,8 +101,11 @@ def is_sound(findings: Sequence[Finding]) -> bool:
 
 def check(path: Path, *, images: Path | None, metainfo: Path | None, fix: Path | None, sheet: Path) -> tuple[str, bool]:
     """The text that `data check` prints, and whether the dataset is sound; writes the contact sheet and the copy."""
-    dataset = open_dataset(path, images=images, metainfo=metainfo)
-    findings = examine(dataset)
+    if sheet.suffix.lower() not in IMAGE_SUFFIXES or sheet.is_dir():
+        raise UserError(f"--sheet {sheet}: give an image file, such as data-check.png")
+    with reading(str(path)):
+        dataset = open_dataset(path, images=images, metainfo=metainfo)
+        findings = examine(dataset)
     lines = [describe(dataset, findings)]
     if draw_sheet(dataset.parts, sheet):
         lines.append(f"contact sheet: {sheet}")
@@ -130,8 +134,8 @@ def _of_part(part: Part, files: dict[str, Any]) -> dict[str, Any]:
 
 
 def _split(name: str) -> str | None:
-    """`train` or `val` where a file's or split's name says so."""
-    return next((split for split in ("train", "val") if split in name.lower()), None)
+    """`train`, `val` or `test` where a file's or split's name says so."""
+    return next((split for split in ("train", "val", "test") if split in name.lower()), None)
 
 
 def _find_yaml(folder: Path) -> Path | None:
@@ -141,7 +145,7 @@ def _find_yaml(folder: Path) -> Path | None:
         *sorted(folder.glob("*.yaml")),
         *sorted(folder.glob("*.yml")),
     ]
-    return next((path for path in named if path.is_file() and "kpt_shape" in path.read_text()), None)
+    return next((path for path in named if path.is_file() and "kpt_shape" in path.read_text(errors="replace")), None)
 
 
 def _find_annotations(folder: Path) -> list[Path]:

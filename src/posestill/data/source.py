@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -23,6 +23,11 @@ class PoseSource(Protocol):
     @property
     def people(self) -> Sequence[Person]:
         """All of them, in a fixed order."""
+        ...
+
+    @property
+    def image_ids(self) -> Collection[int]:
+        """Of every image, also of those without people."""
         ...
 
     def image(self, image_id: int) -> np.ndarray:

@@ -5,7 +5,7 @@ Nothing here is a photograph. They let a machine without data show what distilla
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import cached_property
 from itertools import pairwise
@@ -86,6 +86,11 @@ class SyntheticSource:
     def people(self) -> Sequence[Person]:
         """One labelled person an image; every keypoint inside the image is labelled."""
         return [self._person(index) for index in range(self.config.people)]
+
+    @property
+    def image_ids(self) -> Collection[int]:
+        """One image a person."""
+        return range(self.config.people)
 
     def image(self, image_id: int) -> np.ndarray:
         """(H, W, 3) uint8 RGB."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
@@ -19,7 +19,7 @@ import yaml
 from posestill.data.coco import AREA_OF_BBOX, read_image
 from posestill.data.image_files import IMAGE_SUFFIXES, image_size
 from posestill.data.source import SourceConfig
-from posestill.schema import UserError
+from posestill.schema import UserError, reading
 from posestill.skeletons import COCO_17, from_category
 from posestill.types import Person
 
@@ -42,7 +42,8 @@ class YoloConfig(SourceConfig):
 
     def build(self) -> YoloSource:
         """The source; fails with a message that names file and line where something is broken."""
-        return YoloSource(self)
+        with reading(str(self.data)):
+            return YoloSource(self)
 
 
 class YoloSource:
@@ -67,6 +68,11 @@ class YoloSource:
             )
             for entry in labels.annotations
         ]
+
+    @property
+    def image_ids(self) -> Collection[int]:
+        """Of every image, also of those without people."""
+        return self.paths.keys()
 
     def image(self, image_id: int) -> np.ndarray:
         """(H, W, 3) uint8 RGB."""
@@ -224,6 +230,9 @@ def _read_line(dataset: YoloDataset, line: str, report: Report, *, where: str) -
     keypoints = values[_BOX_VALUES:].reshape(count, dataset.values)
     if dataset.values == 2:
         keypoints = np.concatenate([keypoints, 2.0 * keypoints.any(axis=1, keepdims=True)], axis=1)
+    if odd := set(keypoints[:, 2]) - {0.0, 1.0, 2.0}:
+        report("visibility", where, f"visibility {min(odd):g}; 0, 1 and 2 are known")
+        return None
     used = np.concatenate([values[1:_BOX_VALUES], keypoints[keypoints[:, 2] > 0, :2].ravel()])
     outside = used[(used < -_TOLERANCE) | (used > 1 + _TOLERANCE)]
     if len(outside):

@@ -20,13 +20,14 @@ from posestill.data.coco import coco_lists
 from posestill.data.detections import DetectedPeople
 from posestill.data.source import PoseSource
 from posestill.data.topdown import Labels, TopDownDataset
-from posestill.geometry import PADDING, transform_batch
+from posestill.geometry import crop_of_bbox, transform_batch
 from posestill.metrics import oks
 from posestill.metrics.nms import oks_nms
 from posestill.metrics.wholebody import WHOLE, wholebody_precision
 from posestill.models.pose_model import PoseModel
 from posestill.schema import Config
 from posestill.skeletons import Skeleton
+from posestill.types import Size
 
 KEYPOINT_SCORE_COUNTS = 0.2
 """Keypoint scores above this enter a person's score (the field's vis_thr)."""
@@ -46,7 +47,7 @@ class EvaluateConfig(Config):
     """detections scored below are left out"""
     oks_nms: float | None = 0.9
     """with detections: of two poses whose OKS exceeds this the worse one goes; None: both stay"""
-    rescoring: Literal["published"] | Rescoring = "published"
+    rescoring: Literal["published", "mean", "sum", "box"] = "published"
     """a person's score: as published for the representation, or one way for all, to compare them fairly"""
     best_by: Literal["mean_oks", "AP", "PCK"] = "mean_oks"
     """which figure picks `best/`"""
@@ -122,7 +123,7 @@ def evaluate_model(
         boxes = DetectedPeople(source, settings.boxes, category_id=category_id, threshold=settings.box_threshold)
         poses = predict_poses(model, boxes, np.arange(len(boxes.people)), settings, worker)
         if settings.oks_nms is not None:
-            poses = poses.only(_best_of_the_alike(poses, boxes, settings.oks_nms))
+            poses = poses.only(_best_of_the_alike(poses, boxes, settings.oks_nms, size=model.config.size))
     conditions = {
         "boxes": "ground truth" if settings.boxes is None else str(settings.boxes),
         **({} if settings.boxes is None else {"oks_nms": settings.oks_nms, "box_threshold": settings.box_threshold}),
@@ -226,9 +227,9 @@ def score_poses(
     )
 
 
-def _best_of_the_alike(poses: PredictedPoses, boxes: PoseSource, threshold: float) -> np.ndarray:
-    """(N,) bool: OKS-NMS, image by image, at the area of the padded boxes."""
-    area = np.array([boxes.people[position].bbox[2:].prod() for position in poses.person]) * PADDING**2
+def _best_of_the_alike(poses: PredictedPoses, boxes: PoseSource, threshold: float, *, size: Size) -> np.ndarray:
+    """(N,) bool: OKS-NMS, image by image, at the area of each pose's crop for inputs of `size`."""
+    area = np.array([crop_of_bbox(boxes.people[position].bbox, size).extent.prod() for position in poses.person])
     kept = np.zeros(len(poses.person), dtype=bool)
     order = np.argsort(poses.image_id, kind="stable")
     for rows in np.split(order, np.flatnonzero(np.diff(poses.image_id[order])) + 1):

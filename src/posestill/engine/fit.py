@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import math
 import os
 import time
 from dataclasses import dataclass
@@ -217,7 +218,7 @@ class _Run:
                 "settings_hash": run_hash(self.config),
                 "surroundings": surroundings(),
             }
-            if self.best is None or not figure <= self.best:
+            if self.best is None or math.isnan(self.best) or figure > self.best:
                 self.best = figure
                 shipped = self.shipped()
                 shipped.lineage.update(self._lineage(step))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
@@ -103,9 +104,11 @@ class CoordsHead(Head):
 
     def forward(self, features: tuple[Tensor, ...]) -> Coords:
         """Coordinates (B, K, 2)."""
-        flat: Tensor = self.coordinates(self.flatten(features[-1]))
+        flat: Tensor = self.flatten(features[-1])
+        with torch.autocast(flat.device.type, enabled=False):
+            flat = self.coordinates(flat.to(self.coordinates.weight.dtype))
         # Coordinates keep full precision whatever the mixed precision around them: bf16 has 8 bits for 192 pixels.
-        values = flat.unflatten(1, (self.num_keypoints, -1)).float()  # (B, K, 2 or 4)
+        values = flat.unflatten(1, (self.num_keypoints, -1))  # (B, K, 2 or 4)
         return Coords(xy=values[..., :2], scale=values[..., 2:].sigmoid() if values.shape[-1] == 4 else None)
 
 
