@@ -187,6 +187,17 @@ def test_workers_cut_the_same_crops(tmp_path):
     assert equal(one, other)
 
 
+@pytest.mark.slow
+def test_a_compiled_student_trains_as_an_eager_one_does(tmp_path):
+    logged = []
+    for compiled in (False, True):
+        train = {"steps": 2, "batch_size": 8, "log_every": 2, "compile": compiled, "ema": 0.5}
+        fit(small_run("coords", train=train), tmp_path / str(compiled), sources=sources(), quiet=True)
+        logged.append(read_metrics(tmp_path / str(compiled) / "metrics.jsonl")[0]["task"])
+        PoseModel.load(tmp_path / str(compiled) / "best")
+    assert logged[1] == pytest.approx(logged[0], rel=1e-4)
+
+
 RECIPE = """
 data:
   train: {name: synthetic, people: 64, size: [64, 48]}

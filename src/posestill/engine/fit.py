@@ -117,11 +117,11 @@ class _Run:
     def __init__(self, config: RunConfig, folder: Path, parts: Parts, accelerator: Accelerator, log: RunLog) -> None:
         self.config, self.folder, self.parts, self.accelerator, self.log = config, folder, parts, accelerator, log
         self.distiller = parts.distiller
-        if config.train.compile:
-            _compile(self.distiller.student, log)
         self.averaged: Distiller | None = None
         if config.train.ema is not None:
             self.averaged = copy.deepcopy(self.distiller).eval().requires_grad_(False).to(accelerator.device)
+        if config.train.compile:
+            _compile(self.distiller.student, log)
         optimiser = build_optimiser(config.train.optimiser, self.distiller, self.distiller.parameter_groups())
         self.wrapped, self.optimiser = accelerator.prepare(self.distiller, optimiser)
         self.sums: dict[str, Tensor] = {}
