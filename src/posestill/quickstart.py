@@ -24,7 +24,7 @@ from posestill.engine.log import RunLog
 from posestill.engine.setup import open_sources
 from posestill.engine.surroundings import run_hash, surroundings
 from posestill.files import write_json
-from posestill.metrics.stats import Difference, paired_difference
+from posestill.metrics.stats import Difference, difference
 from posestill.models.pose_model import PoseModel
 from posestill.page import curves, heading, page, paragraph, pictures, table
 from posestill.report import loss_curves, percent, read_metrics, side_by_side
@@ -128,9 +128,9 @@ def _make_room(out: Path) -> None:
 
 def summarise(rows: Mapping[str, Row], *, seed: int) -> str:
     """One honest sentence: what distillation gave here, how much of it pseudo-labels give, what is not known."""
-    gain = paired_difference(rows["distilled"].similarity, rows["alone"].similarity)
-    control = paired_difference(rows["pseudo_label"].similarity, rows["alone"].similarity)
-    beyond = paired_difference(rows["distilled"].similarity, rows["pseudo_label"].similarity)
+    gain = difference(rows["distilled"].similarity[None], rows["alone"].similarity[None])
+    control = difference(rows["pseudo_label"].similarity[None], rows["alone"].similarity[None])
+    beyond = difference(rows["distilled"].similarity[None], rows["pseudo_label"].similarity[None])
     verdict = "more than" if beyond.low > 0 else "less than" if beyond.high < 0 else "not distinguishable from"
     return (
         f"In this run distillation changed the student's mean OKS by {_signed(gain)} over training alone on the same "
@@ -139,8 +139,8 @@ def summarise(rows: Mapping[str, Row], *, seed: int) -> str:
     )
 
 
-def _signed(difference: Difference) -> str:
-    return f"{100 * difference.mean:+.1f} [{100 * difference.low:+.1f}, {100 * difference.high:+.1f}]"
+def _signed(found: Difference) -> str:
+    return f"{100 * found.mean:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
 
 
 def _train_all(runs: Mapping[Arm, RunConfig], out: Path, log: RunLog) -> dict[str, Row]:
