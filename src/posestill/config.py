@@ -88,6 +88,14 @@ def load_run(recipe: str, changes: Sequence[str] = ()) -> RunConfig:
     return validate(RunConfig, content, where=str(path))
 
 
+def change_run(config: RunConfig, changes: Sequence[str]) -> RunConfig:
+    """The run with `a.b=c` changes."""
+    content = config.model_dump(mode="json")
+    for change in changes:
+        _apply(content, change)
+    return validate(RunConfig, content, where="; ".join(changes))
+
+
 def dump_run(config: RunConfig) -> str:
     """The resolved run as YAML; it loads back."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)

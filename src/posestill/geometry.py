@@ -22,54 +22,54 @@ PADDING = 1.25
 
 @dataclass(frozen=True)
 class Crop:
-    """Which part of an image a crop shows, and how it is turned."""
+    """Which part of an image a crop shows, and how it is turned. Of many crops, each field has leading axes (...)."""
 
     centre: np.ndarray
-    """(2,) x y, image px"""
+    """(..., 2) x y, image px"""
     extent: np.ndarray
-    """(2,) width and height, image px, at the input's aspect"""
-    rotation: float = 0.0
-    """degrees, clockwise as seen"""
-    mirrored: bool = False
+    """(..., 2) width and height, image px, at the input's aspect"""
+    rotation: np.ndarray | float = 0.0
+    """(...) degrees, clockwise as seen"""
+    mirrored: np.ndarray | bool = False
+    """(...)"""
 
 
 def fit_aspect(extent: np.ndarray, size: Size) -> np.ndarray:
-    """(2,) the smallest width and height at the aspect of `size` that cover `extent`."""
+    """(..., 2) the smallest width and height at the aspect of `size` that cover `extent` (..., 2)."""
     height, width = size
-    scale = max(extent[0] / width, extent[1] / height)
-    return np.array([scale * width, scale * height])
+    scale = np.maximum(extent[..., 0] / width, extent[..., 1] / height)
+    return np.stack([scale * width, scale * height], axis=-1)
 
 
 def crop_of_bbox(bbox: np.ndarray, size: Size, *, padding: float = PADDING) -> Crop:
-    """The upright crop of a bbox (4,) x y w h: padded, at the aspect of the input `size`."""
-    centre = bbox[:2] + bbox[2:] / 2
-    return Crop(centre=centre, extent=fit_aspect(np.maximum(bbox[2:], 1.0), size) * padding)
+    """The upright crop of each bbox (..., 4) x y w h: padded, at the aspect of the input `size`."""
+    centre = bbox[..., :2] + bbox[..., 2:] / 2
+    return Crop(centre=centre, extent=fit_aspect(np.maximum(bbox[..., 2:], 1.0), size) * padding)
 
 
 def affine_to_input(crop: Crop, size: Size) -> np.ndarray:
-    """(2, 3) image px -> input px of a crop: move, turn, scale and, last, mirror (x -> W - 1 - x)."""
+    """(..., 2, 3) image px -> input px of a crop: move, turn, scale and, last, mirror (x -> W - 1 - x)."""
     height, width = size
     angle = np.deg2rad(crop.rotation)
-    cosine, sine = np.cos(angle), np.sin(angle)
-    scale = width / crop.extent[0]
-    linear = scale * np.array([[cosine, sine], [-sine, cosine]])  # (2, 2)
-    offset = np.array([width, height]) / 2 - linear @ crop.centre
-    affine = np.concatenate([linear, offset[:, None]], axis=1)
-    if crop.mirrored:
-        affine[0] *= -1
-        affine[0, 2] += width - 1
-    return affine
+    scale = width / crop.extent[..., 0]
+    cosine, sine = scale * np.cos(angle), scale * np.sin(angle)
+    x, y = crop.centre[..., 0], crop.centre[..., 1]
+    sign = np.where(crop.mirrored, -1.0, 1.0)
+    across = np.stack([cosine, sine, width / 2 - cosine * x - sine * y], axis=-1) * sign[..., None]
+    across[..., 2] += (width - 1) * (sign < 0)
+    down = np.stack([-sine, cosine, height / 2 + sine * x - cosine * y], axis=-1)
+    return np.stack([across, down], axis=-2)
 
 
 def invert_affine(affine: np.ndarray) -> np.ndarray:
-    """(2, 3) the affine that undoes a (2, 3) affine."""
-    inverse = np.linalg.inv(affine[:, :2])
-    return np.concatenate([inverse, -(inverse @ affine[:, 2:])], axis=1)
+    """(..., 2, 3) the affines that undo (..., 2, 3) affines."""
+    inverse = np.linalg.inv(affine[..., :2])
+    return np.concatenate([inverse, -(inverse @ affine[..., 2:])], axis=-1)
 
 
 def transform_points(points: np.ndarray, affine: np.ndarray) -> np.ndarray:
-    """(..., 2) points under a (2, 3) affine."""
-    return points @ affine[:, :2].T + affine[:, 2]
+    """(..., N, 2) points under each (..., 2, 3) affine."""
+    return points @ np.swapaxes(affine[..., :2], -1, -2) + affine[..., None, :, 2]
 
 
 def transform_batch(xy: Tensor, affine: Tensor) -> Tensor:

@@ -66,7 +66,8 @@ class Choice:
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
         """Validate by looking the name up; dump as `{name: ..., settings}`, which loads back."""
         return core_schema.no_info_plain_validator_function(
-            self._validate, serialization=core_schema.plain_serializer_function_ser_schema(self._serialise)
+            self._validate,
+            serialization=core_schema.plain_serializer_function_ser_schema(self._serialise, info_arg=True),
         )
 
     def _validate(self, given: Any) -> Config:
@@ -95,8 +96,8 @@ class Choice:
             "unknown_name", f"no '{name}' among the {self.table}{hint} (known: {', '.join(sorted(table))})"
         )
 
-    def _serialise(self, value: Config) -> dict[str, Any]:
-        settings = value.model_dump(mode="json")
+    def _serialise(self, value: Config, info: Any) -> dict[str, Any]:
+        settings = value.model_dump(mode="json", exclude_defaults=info.exclude_defaults)
         name = next(key for key, entry in TABLES[self.table].items() if entry is type(value))
         if self.otherwise is not None and name == self.otherwise[0]:
             name = settings.pop(self.otherwise[1])

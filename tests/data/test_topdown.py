@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from posestill.data.topdown import NO_AUGMENT, AugmentConfig, Labels, TopDownDataset, draw_colour, draw_crop
-from posestill.geometry import crop_of_bbox, transform_batch
-from posestill.types import Person
+from posestill.data.augment import NO_AUGMENT, AugmentConfig
+from posestill.data.topdown import Labels, TopDownDataset
+from posestill.geometry import transform_batch
 from tests.conftest import DOTS, DotSource
 
 SIZE = (64, 48)
@@ -95,43 +95,3 @@ def test_each_augmentation_is_switched_on_alone(dots, part):
     assert torch.equal(plain.to_image, changed.to_image) == (part == "colour")
     none = TopDownDataset(dots, size=SIZE).__getitems__(wanted)
     assert torch.equal(plain.image, none.image)
-
-
-def test_draws_stay_within_the_published_ranges():
-    augment, crop = AugmentConfig(half_body=0), crop_of_bbox(np.array([0.0, 0.0, 48.0, 64.0]), SIZE)
-    person = Person(1, 1, np.array([0.0, 0.0, 48.0, 64.0]), None, 1.0)
-    drawn = [draw_crop(crop, person, SIZE, augment, DOTS, np.random.default_rng(i)) for i in range(2000)]
-    scales = np.array([each.extent[0] / crop.extent[0] for each in drawn])
-    assert 0.5 <= scales.min() < 0.55
-    assert 1.45 < scales.max() <= 1.5
-    turns = np.array([each.rotation for each in drawn])
-    assert 75 < np.abs(turns).max() <= 80
-    assert 0.36 < (turns == 0).mean() < 0.44  # rotated with probability 0.6
-    shifts = np.array([each.centre - crop.centre for each in drawn]) / crop.extent
-    assert 0.14 < np.abs(shifts).max() <= 0.16
-    assert 0.66 < (shifts[:, 0] == 0).mean() < 0.74
-    assert 0.45 < np.mean([each.mirrored for each in drawn]) < 0.55
-
-
-def test_half_body_shows_one_half_and_needs_enough_labels():
-    places = np.array([[10.0, 10, 2], [14, 12, 2], [6, 12, 2], [10, 60, 2], [12, 64, 2], [8, 66, 2]])
-    skeleton = DOTS.model_copy(
-        update={"names": tuple("abcdef"), "swap": (0, 2, 1, 3, 4, 5), "oks_sigmas": (0.1,) * 6, "upper": (0, 1, 2)}
-    )
-    person = Person(1, 1, np.array([0.0, 0.0, 20.0, 70.0]), places, 1.0)
-    crop = crop_of_bbox(person.bbox, SIZE)
-    augment = NO_AUGMENT.model_copy(update={"half_body": 1.0, "half_body_above": 5})
-    rng = np.random.default_rng(0)
-    centres = np.array([draw_crop(crop, person, SIZE, augment, skeleton, rng).centre[1] for _ in range(400)])
-    assert set(np.round(centres, 2)) == {round(34 / 3, 2), round(190 / 3, 2)}
-    assert 0.63 < (centres < 30).mean() < 0.77  # the upper half with probability 0.7
-    few = augment.model_copy(update={"half_body_above": 6})
-    assert draw_crop(crop, person, SIZE, few, skeleton, rng).centre.tolist() == crop.centre.tolist()
-
-
-def test_colour_changes_keep_the_range_and_do_nothing_at_zero():
-    image = np.random.default_rng(0).integers(0, 255, (8, 8, 3), dtype=np.uint8)
-    changed = draw_colour(0.5, np.random.default_rng(1))(image)
-    assert changed.dtype == np.uint8
-    assert not np.array_equal(changed, image)
-    assert np.abs(draw_colour(0.0, np.random.default_rng(1))(image).astype(int) - image).max() <= 1

@@ -1,9 +1,12 @@
 import copy
 
+import numpy as np
 import pytest
 import torch
 
-from posestill.data.topdown import AugmentConfig, TopDownDataset
+from posestill.data.augment import AugmentConfig
+from posestill.data.topdown import TopDownDataset, View
+from posestill.geometry import transform_points
 from posestill.schema import UserError
 from posestill.skeletons import COCO_17
 from posestill.teachers.base import ModelTeacher, Teacher
@@ -78,23 +81,15 @@ def test_points_move_between_inputs_of_any_size_and_aspect(given):
     pairs = [(0, index) for index in range(16)]
     batch = student.__getitems__(pairs)
     assert batch.mirrored().any()
-    # find the teacher's own label places from its affine: the crop of the same draw at its size
-    from dataclasses import replace
-
-    import numpy as np
-
-    from posestill.data import topdown
-    from posestill.geometry import affine_to_input, crop_of_bbox, fit_aspect, transform_points
-
-    places = []
-    for epoch, index in pairs:
-        person = source.people[index]
-        rng = np.random.default_rng((1, epoch, index))
-        crop = topdown.draw_crop(crop_of_bbox(person.bbox, wanted), person, wanted, augment, DOTS, rng)
-        crop = replace(crop, extent=fit_aspect(crop.extent, given))
-        labelled = person.keypoints[list(DOTS.swap)] if crop.mirrored else person.keypoints
-        places.append(transform_points(labelled[:, :2], affine_to_input(crop, given)))
-    moved = between_inputs(torch.tensor(np.stack(places)).float(), given, wanted, batch.mirrored())
+    # find the teacher's own label places: the labels under the affine that its crops were cut with
+    asked: list[View] = []
+    student.pixels = lambda index, views, factors: [asked.append(view) or batch.image for view in views]
+    student.__getitems__(pairs)
+    labels = np.stack([source.people[index].keypoints for _, index in pairs])
+    swapped = labels[:, list(DOTS.swap)]
+    labels = np.where(batch.mirrored().numpy()[:, None, None], swapped, labels)
+    places = transform_points(labels[..., :2], asked[1].affine)
+    moved = between_inputs(torch.from_numpy(places).float(), given, wanted, batch.mirrored())
     labelled = batch.weight > 0
     torch.testing.assert_close(moved[labelled], batch.keypoints[labelled], atol=1e-3, rtol=0)
 

@@ -9,8 +9,10 @@ from typing import Annotated
 import numpy as np
 from pydantic import NonNegativeInt, PositiveInt
 
+from posestill.data.augment import AugmentConfig
+from posestill.data.crops import CropsConfig
 from posestill.data.source import PoseSource, SourceConfig
-from posestill.data.topdown import AugmentConfig, Labels
+from posestill.data.topdown import Labels
 from posestill.schema import Choice, Config, UserError
 
 
@@ -28,6 +30,8 @@ class DataConfig(Config):
     """draw this many labelled persons for each batch and fill it up with unlabelled ones; None: draw from all alike"""
     unlabelled_people: bool = False
     """take in persons that carry no labels in the source, too"""
+    crops: CropsConfig | None = None
+    """keep crops in memory and augment them in batch on the device; None: cut them from the images every time"""
     split_seed: NonNegativeInt = 0
     """which persons are chosen"""
 

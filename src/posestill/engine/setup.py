@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, field
 
 import torch
 
 from posestill.config import RunConfig
 from posestill.data.batches import BatchPlan, choose_people
+from posestill.data.crops import CropsInMemory
 from posestill.data.source import PoseSource
 from posestill.data.topdown import Labels, TopDownDataset
 from posestill.engine.log import RunLog
@@ -16,6 +18,7 @@ from posestill.models.pose_model import build_model
 from posestill.schema import UserError
 from posestill.teachers.base import Teacher
 from posestill.teachers.cache import CachedTeacher
+from posestill.types import Size
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,8 @@ class Sources:
 
     train: PoseSource
     val: PoseSource
+    asked: dict[str, Teacher] = field(default_factory=dict)
+    """teachers with `cache: true` that were asked already about these persons: runs that share sources share them"""
 
 
 @dataclass(frozen=True)
@@ -80,19 +85,29 @@ def set_up(config: RunConfig, sources: Sources, *, device: torch.device, world: 
     return Parts(
         sources=sources,
         labels=labels,
-        dataset=TopDownDataset(
-            sources.train,
-            size=config.model.size,
-            labels=labels,
-            augment=config.data.augment,
-            seed=config.seed,
-            teacher_size=None if teacher is None else teacher.input_size,
-        ),
+        dataset=_open_dataset(config, sources, labels, None if teacher is None else teacher.input_size, device, log),
         batches=batches,
         distiller=config.method.build(student, teacher),
         total_steps=config.train.steps or max(1, round((config.train.epochs or 0) * unit)),
         unit=unit,
     )
+
+
+def _open_dataset(
+    config: RunConfig, sources: Sources, labels: Labels, teacher_size: Size | None, device: torch.device, log: RunLog
+) -> TopDownDataset:
+    size, augment, seed = config.model.size, config.data.augment, config.seed
+    if config.data.crops is None:
+        return TopDownDataset(
+            sources.train, size=size, labels=labels, augment=augment, seed=seed, teacher_size=teacher_size
+        )
+    if config.train.workers:
+        raise UserError("data.crops: crops in memory are cut by the training process itself: set train.workers=0")
+    with log.bar("keeping crops", len(labels.persons)) as bar:
+        return CropsInMemory(
+            sources.train, size=size, labels=labels, augment=augment, seed=seed, teacher_size=teacher_size,
+            config=config.data.crops, device=device, progress=bar.advance,
+        )  # fmt: skip
 
 
 def try_one_batch(config: RunConfig, sources: Sources, *, log: RunLog) -> dict[str, float]:
@@ -107,6 +122,13 @@ def try_one_batch(config: RunConfig, sources: Sources, *, log: RunLog) -> dict[s
 def _ask_once(
     teacher: Teacher, config: RunConfig, sources: Sources, labels: Labels, device: torch.device, log: RunLog
 ) -> Teacher:
-    upright = TopDownDataset(sources.train, size=config.model.size, labels=labels, teacher_size=teacher.input_size)
-    with log.bar("asking the teacher once", len(upright)) as bar:
-        return CachedTeacher(teacher, upright, size=config.model.size, device=device, progress=bar.advance)
+    assert config.teacher is not None
+    persons = hashlib.sha256(labels.persons.tobytes()).hexdigest()
+    key = f"{config.teacher.model_dump_json()} {config.model.size} {persons}"
+    if key not in sources.asked:
+        upright = TopDownDataset(sources.train, size=config.model.size, labels=labels, teacher_size=teacher.input_size)
+        with log.bar("asking the teacher once", len(upright)) as bar:
+            sources.asked[key] = CachedTeacher(
+                teacher, upright, size=config.model.size, device=device, progress=bar.advance
+            )
+    return sources.asked[key]

@@ -29,8 +29,8 @@ def surroundings() -> dict[str, Any]:
 
 
 def run_hash(config: RunConfig) -> str:
-    """Twelve hexadecimal digits that change with any setting of a run."""
-    text = json.dumps(config.model_dump(mode="json"), sort_keys=True)
+    """Twelve hexadecimal digits of every setting that is not its default: a new setting leaves old runs their digits."""
+    text = json.dumps(config.model_dump(mode="json", exclude_defaults=True), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

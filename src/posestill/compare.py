@@ -1,0 +1,215 @@
+"""Running a plan: what is finished is skipped, what is not is trained by several one-thread processes.
+
+One JSON a run, written when the run ends: a plan that was stopped goes on where it was, a plan that grew runs what is
+new, and tables are made from the files alone.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from posestill.comparison import pack_similarity, read_rows
+from posestill.config import RunConfig, load_run
+from posestill.engine.fit import fit
+from posestill.engine.log import Bar, RunLog
+from posestill.engine.setup import Sources, open_sources
+from posestill.engine.surroundings import surroundings
+from posestill.files import write_json
+from posestill.plan import Job, Plan, chosen_rates, confirming_jobs, screening_jobs, tuning_jobs
+from posestill.schema import UserError
+
+Stage = Literal["tune", "screen", "confirm"]
+STAGES: tuple[Stage, ...] = ("tune", "screen", "confirm")
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """Where a plan's runs happen and what they may use."""
+
+    results: Path
+    """one JSON a run: what is committed"""
+    work: Path
+    """run folders and crops: what can be thrown away"""
+    workers: int | None = None
+    """processes; None: one a core on a CPU, one on a GPU"""
+    keep_runs: bool = False
+    """leave the run folders, with their models, in `work`"""
+
+
+def run_plan(plan: Plan, shop: Workshop, log: RunLog, *, stages: Sequence[Stage] = STAGES) -> list[dict[str, Any]]:
+    """Run what the stages ask for and is not finished; returns the rows of every finished run of the plan."""
+    folders = prepare(plan, shop, log)
+    for stage in stages:
+        if stage == "tune" and len(plan.learning_rates) == 1:
+            continue
+        if stage == "tune":
+            jobs = tuning_jobs(plan, folders)
+        else:
+            rates = chosen_rates(plan, read_rows(shop.results))
+            ask = screening_jobs if stage == "screen" else confirming_jobs
+            jobs = ask(plan, folders, rates)
+        run_jobs(stage, jobs, shop, log, protocol=plan.protocol_hash())
+    return read_rows(shop.results)
+
+
+def prepare(plan: Plan, shop: Workshop, log: RunLog) -> dict[str, Path]:
+    """The model folders that a plan's runs start from or learn from, trained where they are not there yet."""
+    folders: dict[str, Path] = {}
+    for name, wanted in plan.prepare.items():
+        folder = shop.work / "prepared" / name
+        folders[name] = folder / "best"
+        changes = list(wanted.set)
+        for other, place in folders.items():
+            changes = [change.replace(f"<{other}>", str(place)) for change in changes]
+        config = load_run(wanted.recipe, changes)
+        figures = shop.results / "prepared" / f"{name}.json"
+        if not figures.is_file() or not folders[name].is_dir():
+            log.say(f"preparing {name} ({wanted.recipe}) ...")
+            result = fit(config, folder, resume=(folder / "config.yaml").is_file())
+            write_json(figures, json.loads((result.folder / "eval.json").read_text()))
+    return folders
+
+
+def run_jobs(what: str, jobs: Sequence[Job], shop: Workshop, log: RunLog, *, protocol: str = "") -> None:
+    """Train the jobs that have no result yet and write one JSON each."""
+    waiting = [job for job in _once(jobs) if not _is_finished(job, shop.results)]
+    log.say(f"{what}: {len(jobs)} runs, {len(jobs) - len(waiting)} finished already")
+    if not waiting:
+        return
+    workers = min(shop.workers or (1 if torch.cuda.is_available() else os.cpu_count() or 1), len(waiting))
+    clock = _Clock(waiting, workers, read_rows(shop.results))
+    # Spawned, not forked: a fork would inherit this process's threads half-way through whatever they do.
+    with (
+        ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool,
+        log.bar(what, len(waiting)) as bar,
+    ):
+        running: dict[Future[dict[str, Any]], Job] = {}
+        queue = iter(waiting)
+        try:
+            while _top_up(running, queue, workers, pool, shop):
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    job = running.pop(future)
+                    row = _outcome(future, job)
+                    write_json(shop.results / f"{job.name}.json", {**row, "protocol": protocol})
+                    _tell(bar, clock, job, row)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def train_job(job: Job, work: Path, threads: int, keep: bool) -> dict[str, Any]:
+    """Train one job in this process and return its row."""
+    torch.set_num_threads(threads)
+    folder = work / "runs" / job.name
+    described = folder / "config.yaml"
+    if described.is_file() and load_run(str(described)) != job.config:
+        shutil.rmtree(folder)
+    began = time.monotonic()
+    result = fit(job.config, folder, resume=described.is_file(), sources=_sources(job.config), quiet=True)
+    evaluation = result.evaluation
+    row = {
+        "split": job.split,
+        "regime": job.regime,
+        "arm": job.arm,
+        "learning_rate": job.learning_rate,
+        "seed": job.seed,
+        "metrics": evaluation.metrics,
+        "per_keypoint": evaluation.per_keypoint,
+        "similarity": pack_similarity(evaluation.similarity),
+        "conditions": evaluation.conditions,
+        "steps": job.config.train.steps,
+        "training_seconds": result.seconds,
+        "seconds": time.monotonic() - began,
+        "settings_hash": job.settings_hash,
+        "surroundings": surroundings(),
+    }
+    if not keep:
+        shutil.rmtree(folder)
+    return row
+
+
+class _Clock:
+    """How long the rest will take, by what the same arms took so far."""
+
+    def __init__(self, jobs: Sequence[Job], workers: int, rows: Sequence[Mapping[str, Any]]) -> None:
+        self.left, self.workers = list(jobs), workers
+        self.taken = [((row["regime"], row["arm"]), row["seconds"]) for row in rows]
+
+    def finished(self, job: Job, seconds: float) -> float:
+        """Seconds that are left after this job."""
+        self.left.remove(job)
+        self.taken.append(((job.regime, job.arm), seconds))
+        return sum(self._expected(each) for each in self.left) / self.workers
+
+    def _expected(self, job: Job) -> float:
+        for alike in ((job.regime, job.arm), (job.regime, None), (None, job.arm), (None, None)):
+            same = [
+                seconds
+                for (regime, arm), seconds in self.taken
+                if alike[0] in (None, regime) and alike[1] in (None, arm)
+            ]
+            if same:
+                return sum(same) / len(same)
+        return 0.0
+
+
+def _tell(bar: Bar, clock: _Clock, job: Job, row: Mapping[str, Any]) -> None:
+    left = clock.finished(job, row["seconds"])
+    bar.advance(1, f"{job.name}: mean OKS {100 * row['metrics']['mean_oks']:.1f} · about {left / 60:.0f} min left")
+
+
+def _once(jobs: Sequence[Job]) -> list[Job]:
+    return list({job.name: job for job in jobs}.values())
+
+
+def _is_finished(job: Job, results: Path) -> bool:
+    path = results / f"{job.name}.json"
+    if not path.is_file():
+        return False
+    if (found := json.loads(path.read_text())["settings_hash"]) != job.settings_hash:
+        raise UserError(
+            f"{path} was measured with other settings ({found}, now {job.settings_hash}): a changed plan gets its own "
+            "results folder, or remove that file to measure again"
+        )
+    return True
+
+
+def _top_up(
+    running: dict[Future[dict[str, Any]], Job], queue: Iterator[Job], workers: int, pool: ProcessPoolExecutor,
+    shop: Workshop,
+) -> bool:  # fmt: skip
+    """Hand out as many jobs as there are idle workers; False when nothing runs any more."""
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    while len(running) < workers and (job := next(queue, None)) is not None:
+        running[pool.submit(train_job, job, shop.work, threads, shop.keep_runs)] = job
+    return bool(running)
+
+
+def _outcome(future: Future[dict[str, Any]], job: Job) -> dict[str, Any]:
+    try:
+        return future.result()
+    except UserError as error:
+        raise UserError(f"{job.name}: {error}") from None
+
+
+_OPEN: dict[str, Sources] = {}
+
+
+def _sources(config: RunConfig) -> Sources:
+    """Open sources are kept for the next run of this process: synthetic people are rendered once."""
+    key = json.dumps([config.data.train.model_dump(mode="json"), config.data.val.model_dump(mode="json")])
+    if key not in _OPEN:
+        _OPEN.clear()
+        _OPEN[key] = open_sources(config)
+    return _OPEN[key]

@@ -1,0 +1,118 @@
+"""What the runs of a plan say: gains with intervals over seeds and persons, from the result files alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from posestill.metrics.stats import Difference, difference, holm
+
+if TYPE_CHECKING:
+    from posestill.plan import Plan
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One arm in one regime: its figures over seeds, and what it gained."""
+
+    regime: str
+    arm: str
+    learning_rate: float
+    seeds: tuple[int, ...]
+    mean_oks: float
+    """over seeds and persons"""
+    spread: float | None
+    """standard deviation of mean OKS over seeds; None for one seed"""
+    average_precision: float
+    training_seconds: float
+    """median over seeds"""
+    gains: Mapping[str, Difference]
+    """of mean OKS, by the arm that it is measured from, over the seeds that both have"""
+    adjusted: Mapping[str, float]
+    """p-values of the gains by Holm's method, over the arms of the regime that are measured from the same arm"""
+    per_keypoint: Mapping[str, float]
+    """PCK, mean over seeds"""
+
+
+def read_rows(results: Path) -> list[dict[str, Any]]:
+    """Every finished run below a results folder, in the order of their names."""
+    return [
+        json.loads(path.read_text()) for split in ("tune", "test") for path in sorted((results / split).rglob("*.json"))
+    ]
+
+
+def compare_rows(plan: Plan, rows: Sequence[Row], split: str, rates: Mapping[tuple[str, str], float]) -> list[Cell]:
+    """The cells of one split, in the plan's order: runs at the chosen learning rates only."""
+    cells = []
+    for regime in plan.regimes:
+        arms = {arm: _runs(rows, split, regime, arm, rates.get((regime, arm))) for arm in plan.arms_of(regime)}
+        arms = {arm: runs for arm, runs in arms.items() if runs}
+        gains: dict[str, dict[str, Difference]] = {arm: {} for arm in arms}
+        adjusted: dict[str, dict[str, float]] = {arm: {} for arm in arms}
+        for reference in (plan.baseline, *plan.controls):
+            found = {
+                arm: gain_over(runs, arms[reference])
+                for arm, runs in arms.items()
+                if arm != reference and reference in arms and set(runs) & set(arms[reference])
+            }
+            for arm, value in holm({arm: gain.p for arm, gain in found.items()}).items():
+                gains[arm][reference], adjusted[arm][reference] = found[arm], value
+        cells += [_cell(regime, arm, runs, gains[arm], adjusted[arm]) for arm, runs in arms.items()]
+    return cells
+
+
+def gain_over(runs: Mapping[int, Row], others: Mapping[int, Row]) -> Difference:
+    """The difference in mean OKS of two arms' runs by seed, over the seeds that both have."""
+    shared = sorted(set(runs) & set(others))
+    after, before = (
+        np.stack([unpack_similarity(each[seed]["similarity"]) for seed in shared]) for each in (runs, others)
+    )
+    return difference(after, before)
+
+
+def pack_similarity(similarity: np.ndarray) -> str:
+    """OKS of N persons as one line of ten-thousandths; `-` where there is none."""
+    return " ".join("-" if np.isnan(each) else str(round(10000 * each)) for each in similarity.tolist())
+
+
+def unpack_similarity(text: str) -> np.ndarray:
+    """(N,) OKS, to a ten-thousandth."""
+    return np.array([np.nan if each == "-" else int(each) / 10000 for each in text.split()])
+
+
+def _runs(rows: Sequence[Row], split: str, regime: str, arm: str, rate: float | None) -> dict[int, Row]:
+    return {
+        row["seed"]: row
+        for row in rows
+        if (row["split"], row["regime"], row["arm"]) == (split, regime, arm) and rate in (None, row["learning_rate"])
+    }
+
+
+def _cell(
+    regime: str, arm: str, runs: Mapping[int, Row], gains: Mapping[str, Difference], adjusted: Mapping[str, float]
+) -> Cell:
+    every = list(runs.values())
+    means = [row["metrics"]["mean_oks"] for row in every]
+    return Cell(
+        regime=regime,
+        arm=arm,
+        learning_rate=every[0]["learning_rate"],
+        seeds=tuple(sorted(runs)),
+        mean_oks=float(np.mean(means)),
+        spread=float(np.std(means, ddof=1)) if len(means) > 1 else None,
+        average_precision=float(np.mean([row["metrics"]["AP"] for row in every])),
+        training_seconds=float(np.median([row["training_seconds"] for row in every])),
+        gains=gains,
+        adjusted=adjusted,
+        per_keypoint={
+            name: float(np.mean([row["per_keypoint"][name]["PCK"] for row in every]))
+            for name in every[0]["per_keypoint"]
+        },
+    )

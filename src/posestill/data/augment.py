@@ -1,0 +1,137 @@
+"""What is drawn for each crop: flip, half body, shift, scale, rotation and colour, for a whole batch at once.
+
+Published parameters: Simple Baselines (ECCV 2018) and mmpose 1.x's body recipes. Every draw is a function of (seed,
+epoch, index) alone, so that no worker, process or resume changes it, and crops cut from files and crops cut from
+memory show the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated
+
+import numpy as np
+import torch
+from pydantic import Field, PositiveFloat
+
+from posestill.geometry import Crop, fit_aspect
+from posestill.schema import Config
+from posestill.skeletons import Skeleton
+from posestill.types import Size
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+class AugmentConfig(Config):
+    """What is drawn for each crop. Each part is switched off by 0."""
+
+    flip: Probability = 0.5
+    """probability of a mirrored crop"""
+    half_body: Probability = 0.3
+    """probability of showing one half of a person, where more than `half_body_above` keypoints are labelled"""
+    half_body_above: int = 8
+    half_body_upper: Probability = 0.7
+    """probability of the upper half"""
+    half_body_padding: PositiveFloat = 1.5
+    scale: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """the extent is multiplied by 1 + scale * draw"""
+    rotation: Annotated[float, Field(ge=0, le=180)] = 80.0
+    """degrees: the crop is turned by rotation * draw"""
+    rotation_probability: Probability = 0.6
+    shift: Annotated[float, Field(ge=0, le=1)] = 0.16
+    """the centre moves by shift * draw of the padded box, on each axis"""
+    shift_probability: Probability = 0.3
+    colour: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """brightness, contrast and saturation are each multiplied by 1 + colour * draw, draw uniform in [-1, 1]; the
+    published recipes use none"""
+
+
+NO_AUGMENT = AugmentConfig(flip=0, half_body=0, scale=0, rotation=0, shift=0, colour=0)
+
+_FLIP, _HALF, _UPPER, _SHIFTED, _SHIFT, _SCALE, _TURNED, _TURN, _COLOUR, COUNT = 0, 1, 2, 3, slice(4, 6), 6, 7, 8, 9, 12
+"""Which column of the uniform draws decides what."""
+
+
+def uniform_draws(seed: int, epoch: np.ndarray, index: np.ndarray, *, count: int = COUNT) -> np.ndarray:
+    """(B, count) uniform draws in [0, 1) for epoch (B,) and index (B,): splitmix64 (OOPSLA 2014) as a hash of each."""
+    key = _mixed(np.full(len(index), seed, dtype=np.uint64))
+    key = _mixed(key + epoch.astype(np.uint64))
+    key = _mixed(key + index.astype(np.uint64))
+    steps = np.arange(1, count + 1, dtype=np.uint64) * _GOLDEN
+    return (_mixed(key[:, None] + steps) >> np.uint64(11)) * 2.0**-53
+
+
+def draw_crops(
+    crop: Crop, keypoints: np.ndarray, draws: np.ndarray, *, size: Size, augment: AugmentConfig, skeleton: Skeleton
+) -> Crop:
+    """Augmented crops: half body, shift, scale, rotation and mirror, in the published order of effect.
+
+    `crop` holds B upright crops, `keypoints` (B, K, 3) their labels in image px (v = 0 where there are none), `draws`
+    (B, COUNT) uniform numbers.
+    """
+    if augment.half_body and skeleton.upper:
+        half, there = _half_body(keypoints, draws[:, _UPPER], size=size, augment=augment, skeleton=skeleton)
+        there &= draws[:, _HALF] < augment.half_body
+        crop = replace(
+            crop,
+            centre=np.where(there[:, None], half.centre, crop.centre),
+            extent=np.where(there[:, None], half.extent, crop.extent),
+        )
+    shifted = draws[:, _SHIFTED] < augment.shift_probability
+    shift = augment.shift * truncated_normal(draws[:, _SHIFT]) * shifted[:, None]
+    turned = draws[:, _TURNED] < augment.rotation_probability
+    return Crop(
+        centre=crop.centre + shift * crop.extent,
+        extent=crop.extent * (1 + augment.scale * truncated_normal(draws[:, _SCALE]))[:, None],
+        rotation=augment.rotation * truncated_normal(draws[:, _TURN]) * turned,
+        mirrored=draws[:, _FLIP] < augment.flip,
+    )
+
+
+def colour_factors(draws: np.ndarray, strength: float) -> np.ndarray:
+    """(B, 3) by which brightness, contrast and saturation are multiplied, from draws (B, COUNT)."""
+    return 1 + strength * (2 * draws[:, _COLOUR:] - 1)
+
+
+def change_colour(image: np.ndarray, factors: np.ndarray) -> np.ndarray:
+    """An (H, W, 3) uint8 image with brightness, contrast and saturation multiplied by `factors` (3,)."""
+    brightness, contrast, saturation = factors.astype(np.float32)
+    values = image.astype(np.float32) * brightness
+    grey = values @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
+    values = grey[..., None] + saturation * (values - grey[..., None])
+    return np.clip(grey.mean() + contrast * (values - grey.mean()), 0, 255).astype(np.uint8)
+
+
+def truncated_normal(uniform: np.ndarray) -> np.ndarray:
+    """Standard normal draws kept to [-1, 1] (mmpose 1.x's rule), from uniform ones of the same shape."""
+    low, high = 0.15865525393145707, 0.8413447460685429  # the normal distribution at -1 and 1
+    return torch.special.ndtri(torch.from_numpy(low + (high - low) * uniform)).numpy()
+
+
+def _half_body(
+    keypoints: np.ndarray, draw: np.ndarray, *, size: Size, augment: AugmentConfig, skeleton: Skeleton
+) -> tuple[Crop, np.ndarray]:
+    """The crops of the upper or lower labelled keypoints, and (B,) where enough of them are labelled."""
+    labelled = keypoints[..., 2] > 0  # (B, K)
+    is_upper = np.isin(np.arange(len(skeleton)), skeleton.upper)  # (K,)
+    upper, lower = labelled & is_upper, labelled & ~is_upper
+    wants_upper = draw < augment.half_body_upper
+    wants_upper = np.where(upper.sum(1) < 2, False, np.where(lower.sum(1) < 3, True, wants_upper))
+    chosen = np.where(wants_upper[:, None], upper, lower)  # (B, K)
+    there = (labelled.sum(1) > augment.half_body_above) & (chosen.sum(1) >= 2)
+    points, inside = keypoints[..., :2], chosen[..., None]
+    low = np.where(inside, points, np.inf).min(axis=1, initial=np.inf)
+    high = np.where(inside, points, -np.inf).max(axis=1, initial=-np.inf)
+    spread = np.where(there[:, None], high - low, 1.0)
+    extent = fit_aspect(np.maximum(spread, 1.0), size) * augment.half_body_padding
+    centre = (points * inside).sum(1) / np.maximum(chosen.sum(1), 1)[:, None]
+    return Crop(centre=centre, extent=extent), there
+
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
+def _mixed(bits: np.ndarray) -> np.ndarray:
+    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return bits ^ (bits >> np.uint64(31))

@@ -1,0 +1,191 @@
+"""Crops in memory: every person once as uint8, augmented in batch: on a GPU by one grid-sample, on a CPU by OpenCV.
+
+A kept crop is upright and wide enough for every augmentation of its run; it is the image's own pixels where the image
+is no finer than needed, so that sampling it is what warping the file would have been. Draws, affines and keypoints are
+those of the path from files: only the pixels take another way.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pydantic import PositiveFloat
+from torch import Tensor
+
+from posestill.data.augment import AugmentConfig
+from posestill.data.source import PoseSource
+from posestill.data.topdown import Labels, TopDownDataset, View, warp
+from posestill.geometry import crop_of_bbox, fit_aspect
+from posestill.schema import Config
+from posestill.types import Size
+
+
+class CropsConfig(Config):
+    """Keep every person's crop in memory: for small data, many runs or a big GPU."""
+
+    density: PositiveFloat = 1.25
+    """kept px per px of the input, at most: more keeps detail that augmentation zooms in on, and costs memory"""
+    folder: Path | None = None
+    """keep them in this folder, too: later runs start at once, and runs at the same time share the memory"""
+
+
+class CropsInMemory(TopDownDataset):
+    """The dataset of TopDownDataset, its pixels sampled from kept crops."""
+
+    def __init__(
+        self,
+        source: PoseSource,
+        *,
+        size: Size,
+        labels: Labels | None = None,
+        augment: AugmentConfig | None = None,
+        seed: int = 0,
+        teacher_size: Size | None = None,
+        config: CropsConfig | None = None,
+        device: torch.device | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> None:
+        super().__init__(source, size=size, labels=labels, augment=augment, seed=seed, teacher_size=teacher_size)
+        config = config or CropsConfig()
+        side = _side(self, config.density)
+        self.to_kept = np.stack([_affine_to_kept(self, each, side, config.density) for each in range(len(self))])
+        """(N, 2, 3) image px -> px of the kept crop"""
+        kept = _kept(self, side, config.folder, progress or (lambda count: None))
+        self.device = device or torch.device("cpu")
+        free = torch.cuda.mem_get_info(self.device)[0] if self.device.type == "cuda" else 0
+        self.kept = torch.from_numpy(kept)
+        """(N, side, side, 3) uint8, on the device where it takes less than half of the free memory"""
+        if self.kept.nbytes < free / 2:
+            self.kept = self.kept.to(self.device)
+
+    def pixels(self, index: np.ndarray, views: Sequence[View], factors: np.ndarray | None) -> list[Tensor]:
+        """Of each view (B, 3, H, W) float 0..1: sampled bilinearly, black outside, in changed colours."""
+        cut = self._warp if self.device.type == "cpu" else self._sample
+        sampled = cut(index, [View(_compose(self.to_kept[index], view.affine), view.size) for view in views])
+        if factors is None:
+            return [image / 255 for image in sampled]
+        return [change_colours(image, torch.from_numpy(factors).to(image)) for image in sampled]
+
+    def _sample(self, index: np.ndarray, views: Sequence[View]) -> list[Tensor]:
+        """(B, 3, H, W) float 0..255 of each view, whose affine is output px -> kept px."""
+        rows = torch.from_numpy(index).to(self.kept.device)
+        kept = self.kept[rows].to(self.device).permute(0, 3, 1, 2).float()  # (B, 3, side, side)
+        return [sample(kept, torch.from_numpy(view.affine).to(self.device), view.size) for view in views]
+
+    def _warp(self, index: np.ndarray, views: Sequence[View]) -> list[Tensor]:
+        """The same on a CPU, where OpenCV warps uint8 several times faster than grid_sample samples floats."""
+        kept, sampled = self.kept.numpy(), []
+        for view in views:
+            cut = np.empty((len(index), *view.size, 3), dtype=np.uint8)
+            for row, each in enumerate(index):
+                flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+                cv2.warpAffine(kept[each], view.affine[row], view.size[::-1], dst=cut[row], flags=flags)
+            sampled.append(torch.from_numpy(cut).permute(0, 3, 1, 2).float().contiguous())
+        return sampled
+
+
+def sample(kept: Tensor, to_kept: Tensor, size: Size) -> Tensor:
+    """(B, C, *size): crops kept (B, C, h, w) read at each output px under to_kept (B, 2, 3) output px -> kept px."""
+    height, width = size
+    # grid_sample speaks of -1..1 from the first pixel's centre to the last's, at both ends.
+    given = to_kept.new_tensor([[(width - 1) / 2, 0, (width - 1) / 2], [0, (height - 1) / 2, (height - 1) / 2]])
+    half = to_kept.new_tensor([(kept.shape[3] - 1) / 2, (kept.shape[2] - 1) / 2])[:, None]  # (2, 1)
+    theta = to_kept[:, :, :2] @ given  # (B, 2, 3)
+    theta[:, :, 2] += to_kept[:, :, 2]
+    theta = theta / half
+    theta[:, :, 2] -= 1
+    grid = F.affine_grid(theta.to(kept.dtype), [len(kept), kept.shape[1], height, width], align_corners=True)
+    return F.grid_sample(kept, grid, mode="bilinear", padding_mode="zeros", align_corners=True)
+
+
+def change_colours(image: Tensor, factors: Tensor) -> Tensor:
+    """Images (B, 3, H, W) 0..255 as 0..1, with brightness, contrast and saturation multiplied by `factors` (B, 3)."""
+    brightness, contrast, saturation = factors[:, :, None, None].unbind(1)  # (B, 1, 1) each
+    grey = image.new_tensor([0.299, 0.587, 0.114]).expand(3, 3)  # each row makes a grey of R, G, B
+    # All three are linear in a pixel's colour: one matrix an image, and an offset by its mean grey.
+    matrix = contrast * brightness * (saturation * torch.eye(3, device=image.device) + (1 - saturation) * grey)
+    mean = image.mean(dim=(2, 3))[:, :, None]  # (B, 3, 1)
+    offset = (1 - contrast) * brightness * (grey @ mean)  # (B, 3, 1)
+    changed = torch.baddbmm(offset / 255, matrix / 255, image.flatten(2))
+    return changed.clamp_(0, 1).view(image.shape)
+
+
+def _side(dataset: TopDownDataset, density: float) -> int:
+    """Px that a square kept crop measures, so that the widest augmentation of the widest view stays inside."""
+    sizes = [dataset.size, *([] if dataset.teacher_size is None else [dataset.teacher_size])]
+    augment = dataset.augment
+    reach = 0.0
+    for size in sizes:
+        # in input px of the student, whose width spans what `fit_aspect` makes of it at the other's aspect
+        width, height = fit_aspect(np.array([dataset.size[1], dataset.size[0]], dtype=float), size)
+        turns = augment is not None and augment.rotation > 0
+        half = math.hypot(width, height) / 2 if turns else max(width, height) / 2
+        if augment is not None:
+            half = half * (1 + augment.scale) + augment.shift * max(width, height)
+        reach = max(reach, half)
+    return 2 * math.ceil(reach * density) + 2
+
+
+def _affine_to_kept(dataset: TopDownDataset, index: int, side: int, density: float) -> np.ndarray:
+    """(2, 3) image px -> px of a person's kept crop: whole px where the image is no finer than `density` asks."""
+    crop = crop_of_bbox(dataset.person(index).bbox, dataset.size)
+    scale = min(1.0, density * dataset.size[1] / crop.extent[0])
+    offset = side / 2 - scale * crop.centre
+    return np.array([[scale, 0, offset[0]], [0, scale, offset[1]]]) if scale < 1 else _shifted(np.round(offset))
+
+
+def _shifted(offset: np.ndarray) -> np.ndarray:
+    return np.array([[1.0, 0, offset[0]], [0, 1.0, offset[1]]])
+
+
+def _kept(dataset: CropsInMemory, side: int, folder: Path | None, progress: Callable[[int], None]) -> np.ndarray:
+    """(N, side, side, 3) uint8: from `folder` where an earlier run left them, else cut now."""
+    shape = (len(dataset), side, side, 3)
+    if folder is None:
+        kept = np.empty(shape, dtype=np.uint8)
+        _fill(kept, dataset, progress)
+        return kept
+    path = folder / f"crops-{_fingerprint(dataset, side)}.npy"
+    if not path.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        draft = folder / f".{path.name}.{os.getpid()}"  # another process may be making the same
+        drawn = np.lib.format.open_memmap(draft, mode="w+", dtype=np.uint8, shape=shape)
+        _fill(drawn, dataset, progress)
+        drawn.flush()
+        draft.replace(path)
+    else:
+        progress(len(dataset))
+    return np.load(path, mmap_mode="c")  # copy on write: nobody writes, and torch asks for a writable array
+
+
+def _fill(kept: np.ndarray, dataset: CropsInMemory, progress: Callable[[int], None]) -> None:
+    side = kept.shape[1]
+    for index in range(len(kept)):
+        image = dataset.source.image(dataset.person(index).image_id)
+        kept[index] = warp(image, dataset.to_kept[index], (side, side))
+        progress(1)
+
+
+def _fingerprint(dataset: CropsInMemory, side: int) -> str:
+    """Sixteen digits that change with the persons, their boxes, the geometry and (by samples) the pixels."""
+    digest = hashlib.sha256(f"{side} {dataset.size}".encode())
+    digest.update(dataset.to_kept.tobytes())
+    for index in np.linspace(0, len(dataset) - 1, min(8, len(dataset))).astype(int):
+        person = dataset.person(index)
+        digest.update(f"{person.image_id} {person.id}".encode())
+        digest.update(np.ascontiguousarray(dataset.source.image(person.image_id)).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _compose(to_kept: np.ndarray, to_input: np.ndarray) -> np.ndarray:
+    """(B, 2, 3) input px -> px of the kept crop, from image px -> kept px and image px -> input px."""
+    linear = to_kept[:, :, :2] @ np.linalg.inv(to_input[:, :, :2])
+    return np.concatenate([linear, to_kept[:, :, 2:] - linear @ to_input[:, :, 2:]], axis=2)

@@ -1,0 +1,91 @@
+import numpy as np
+import pytest
+
+from posestill.data.augment import (
+    COUNT,
+    NO_AUGMENT,
+    AugmentConfig,
+    change_colour,
+    colour_factors,
+    draw_crops,
+    truncated_normal,
+    uniform_draws,
+)
+from posestill.geometry import Crop, crop_of_bbox
+from tests.conftest import DOTS
+
+SIZE = (64, 48)
+BBOX = np.array([0.0, 0.0, 48.0, 64.0])
+
+
+def crops(count: int, augment: AugmentConfig, *, skeleton=DOTS, keypoints=None, bbox=BBOX) -> Crop:
+    draws = uniform_draws(0, np.zeros(count, dtype=int), np.arange(count))
+    if keypoints is None:
+        keypoints = np.zeros((len(skeleton), 3))
+    upright = crop_of_bbox(np.broadcast_to(bbox, (count, 4)), SIZE)
+    labels = np.broadcast_to(keypoints, (count, *keypoints.shape))
+    return draw_crops(upright, labels, draws, size=SIZE, augment=augment, skeleton=skeleton)
+
+
+def test_uniform_draws_are_uniform_and_follow_from_seed_epoch_and_index_alone():
+    draws = uniform_draws(3, np.repeat(np.arange(20), 500), np.tile(np.arange(500), 20))
+    assert draws.shape == (10000, COUNT)
+    assert draws.min() >= 0
+    assert draws.max() < 1
+    shares = np.stack([np.histogram(column, bins=10, range=(0, 1))[0] for column in draws.T]) / 10000
+    assert np.abs(shares - 0.1).max() < 0.015  # five standard errors
+    assert np.abs(np.corrcoef(draws.T) - np.eye(COUNT)).max() < 0.05
+    assert np.array_equal(uniform_draws(3, np.array([7]), np.array([12]))[0], draws[7 * 500 + 12])
+    for other in ((4, 7, 12), (3, 8, 12), (3, 7, 13), (3, 12, 7)):
+        assert not np.isclose(uniform_draws(other[0], np.array([other[1]]), np.array([other[2]])), draws[3512]).any()
+
+
+def test_truncated_normal_draws_have_the_moments_of_a_normal_kept_to_one():
+    values = truncated_normal((np.arange(100000) + 0.5) / 100000)
+    assert np.abs(values).max() <= 1
+    assert values.mean() == pytest.approx(0, abs=1e-6)
+    assert values.std() == pytest.approx(0.5396, abs=1e-3)  # sqrt(1 - 2 phi(1) / (2 Phi(1) - 1))
+
+
+def test_draws_stay_within_the_published_ranges():
+    plain, drawn = crop_of_bbox(BBOX, SIZE), crops(2000, AugmentConfig(half_body=0))
+    scales = drawn.extent[:, 0] / plain.extent[0]
+    assert 0.5 <= scales.min() < 0.55
+    assert 1.45 < scales.max() <= 1.5
+    assert 75 < np.abs(drawn.rotation).max() <= 80
+    assert 0.36 < (drawn.rotation == 0).mean() < 0.44  # rotated with probability 0.6
+    shifts = (drawn.centre - plain.centre) / plain.extent
+    assert 0.14 < np.abs(shifts).max() <= 0.16
+    assert 0.66 < (shifts[:, 0] == 0).mean() < 0.74
+    assert 0.45 < drawn.mirrored.mean() < 0.55
+
+
+def test_half_body_shows_one_half_and_needs_enough_labels():
+    places = np.array([[10.0, 10, 2], [14, 12, 2], [6, 12, 2], [10, 60, 2], [12, 64, 2], [8, 66, 2]])
+    skeleton = DOTS.model_copy(
+        update={"names": tuple("abcdef"), "swap": (0, 2, 1, 3, 4, 5), "oks_sigmas": (0.1,) * 6, "upper": (0, 1, 2)}
+    )
+    bbox = np.array([0.0, 0.0, 20.0, 70.0])
+    augment = NO_AUGMENT.model_copy(update={"half_body": 1.0, "half_body_above": 5})
+    drawn = crops(400, augment, skeleton=skeleton, keypoints=places, bbox=bbox)
+    assert set(np.round(drawn.centre[:, 1], 2)) == {round(34 / 3, 2), round(190 / 3, 2)}
+    assert 0.63 < (drawn.centre[:, 1] < 30).mean() < 0.77  # the upper half with probability 0.7
+    # the upper half spans 8 x 2 px: at 3:4 that asks for 8 x 10.67, times 1.5
+    np.testing.assert_allclose(drawn.extent[drawn.centre[:, 1] < 30][0], [12, 16])
+    few = augment.model_copy(update={"half_body_above": 6})
+    upright = crop_of_bbox(bbox, SIZE)
+    np.testing.assert_array_equal(
+        crops(5, few, skeleton=skeleton, keypoints=places, bbox=bbox).centre, np.tile(upright.centre, (5, 1))
+    )
+
+
+def test_colour_changes_keep_the_range_and_do_nothing_at_zero():
+    image = np.random.default_rng(0).integers(0, 255, (8, 8, 3), dtype=np.uint8)
+    draws = uniform_draws(1, np.array([0]), np.array([0]))
+    changed = change_colour(image, colour_factors(draws, 0.5)[0])
+    assert changed.dtype == np.uint8
+    assert not np.array_equal(changed, image)
+    assert np.abs(change_colour(image, colour_factors(draws, 0.0)[0]).astype(int) - image).max() <= 1
+    many = colour_factors(uniform_draws(1, np.zeros(2000, dtype=int), np.arange(2000)), 0.3)
+    assert 0.7 <= many.min() < 0.71
+    assert 1.29 < many.max() <= 1.3
