@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 
 from posestill.bench import measure
+from posestill.charts import curves
 from posestill.draw import LEFT, RIGHT, draw_poses
 from posestill.files import finite, write_json
-from posestill.page import curves, page, paragraph, pictures, table
+from posestill.page import page, paragraph, pictures, table
 from posestill.report import loss_curves, percent, side_by_side
 from tests.conftest import DOTS, DotSource, small_model
 

@@ -177,6 +177,33 @@ def quickstart(
     run_quickstart(out, steps=steps, seed=seed)
 
 
+@app.command()
+def compare(
+    plan: Annotated[Path, typer.Argument(help="A YAML of arms, regimes, seeds and learning rates.")],
+    results: Annotated[Optional[Path], typer.Option(help="One JSON a run, tables, pictures; results/PLAN.")] = None,
+    work: Annotated[Optional[Path], typer.Option(help="Run folders and models made on the way; runs/PLAN.")] = None,
+    stage: Annotated[Optional[list[str]], typer.Option(help="tune, screen, confirm, or none: tables only.")] = None,
+    workers: Annotated[Optional[int], typer.Option(min=1, help="Runs at a time; one a core, one on a GPU.")] = None,
+    keep_runs: Annotated[bool, typer.Option("--keep-runs", help="Keep the run folders with their models.")] = False,
+    plugin: Plugin = None,
+) -> None:
+    """Compare ways of training under one protocol: controls, seeds, intervals. Run it again to go on."""
+    from posestill.compare import STAGES, Workshop, run_and_write
+
+    _load_plugins(plugin)
+    shop = Workshop(
+        results=results or Path("results") / plan.stem,
+        work=work or Path("runs") / plan.stem,
+        workers=workers,
+        keep_runs=keep_runs,
+    )
+    try:
+        report = run_and_write(plan, shop, stages=STAGES if stage is None else stage)
+    except KeyboardInterrupt:
+        raise _Interrupted("interrupted; the same command goes on with what is not finished") from None
+    typer.echo(f"table: {report.parent / 'table.md'}\nreport: {report}")
+
+
 @data.command("check")
 def check_data(
     dataset: Annotated[Path, typer.Argument(help="COCO annotations, a folder of them, or a YOLO-pose data.yaml.")],

@@ -20,13 +20,14 @@ from typing import Any, Literal
 import torch
 
 from posestill.comparison import pack_similarity, read_rows
+from posestill.comparison_page import write_comparison
 from posestill.config import RunConfig, load_run
 from posestill.engine.fit import fit
 from posestill.engine.log import Bar, RunLog
 from posestill.engine.setup import Sources, open_sources
 from posestill.engine.surroundings import surroundings
 from posestill.files import write_json
-from posestill.plan import Job, Plan, chosen_rates, confirming_jobs, screening_jobs, tuning_jobs
+from posestill.plan import Job, Plan, chosen_rates, confirming_jobs, load_plan, screening_jobs, tuning_jobs
 from posestill.schema import UserError
 
 Stage = Literal["tune", "screen", "confirm"]
@@ -47,9 +48,23 @@ class Workshop:
     """leave the run folders, with their models, in `work`"""
 
 
+def run_and_write(path: Path, shop: Workshop, *, stages: Sequence[str] = STAGES) -> Path:
+    """Run the plan in a file as far as `stages` go, and write its tables and pictures; returns the path of the page."""
+    unknown = set(stages) - {*STAGES, "none"}
+    if unknown:
+        raise UserError(f"no stage '{unknown.pop()}': tune, screen, confirm, or none for tables of what is finished")
+    plan, log = load_plan(path), RunLog(None)
+    rows = run_plan(plan, shop, log, stages=[stage for stage in STAGES if stage in stages])
+    if not rows:
+        raise UserError(f"nothing is finished in {shop.results}: run the plan first")
+    report = write_comparison(plan, rows, chosen_rates(plan, rows), shop.results, name=path.name)
+    log.say((shop.results / "table.md").read_text())
+    return report
+
+
 def run_plan(plan: Plan, shop: Workshop, log: RunLog, *, stages: Sequence[Stage] = STAGES) -> list[dict[str, Any]]:
     """Run what the stages ask for and is not finished; returns the rows of every finished run of the plan."""
-    folders = prepare(plan, shop, log)
+    folders = prepare(plan, shop, log) if stages else {}
     for stage in stages:
         if stage == "tune" and len(plan.learning_rates) == 1:
             continue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from string import Template
 
@@ -13,7 +13,6 @@ import numpy as np
 from posestill.draw import encode_image
 
 _TEMPLATE = Path(__file__).parent / "assets" / "page.html"
-_COLOURS = ("#c2410c", "#1d4ed8", "#15803d", "#7e22ce", "#a16207", "#0e7490")
 
 
 def page(title: str, parts: Sequence[str]) -> str:
@@ -49,40 +48,6 @@ def pictures(rows: Sequence[Sequence[np.ndarray]], captions: Sequence[str]) -> s
     head = "".join(f"<th>{html.escape(each)}</th>" for each in captions)
     body = "".join("<tr>" + "".join(f"<td>{_image(each)}</td>" for each in row) + "</tr>" for row in rows)
     return f'<table class="pictures"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
-
-
-def curves(series: Mapping[str, Sequence[tuple[float, float]]], *, across: str, up: str) -> str:
-    """Lines of (x, y) points by name, as an inline SVG; `across` and `up` name the axes."""
-    drawn = {name: points for name, points in series.items() if points}
-    if not drawn:
-        return ""
-    xs = [x for points in drawn.values() for x, _ in points]
-    ys = [y for points in drawn.values() for _, y in points]
-    left, right, low, high = min(xs), max(xs), min(ys), max(ys)
-    width, height, margin = 640, 260, 44
-
-    def place(x: float, y: float) -> str:
-        across_px = margin + (width - 2 * margin) * ((x - left) / ((right - left) or 1))
-        down_px = height - margin - (height - 2 * margin) * ((y - low) / ((high - low) or 1))
-        return f"{across_px:.1f},{down_px:.1f}"
-
-    lines = []
-    for number, (name, points) in enumerate(drawn.items()):
-        colour = _COLOURS[number % len(_COLOURS)]
-        path = " ".join(place(x, y) for x, y in points)
-        lines.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        x, y = margin + 8 + 150 * (number % 4), 14 + 14 * (number // 4)
-        lines.append(f'<text x="{x}" y="{y}" fill="{colour}">{html.escape(name)}</text>')
-    axis = (
-        f'<path d="M{margin},{margin - 8}V{height - margin}H{width - margin}" fill="none" stroke="#888"/>'
-        f'<text x="{margin}" y="{height - margin + 16}">{left:g}</text>'
-        f'<text x="{width - margin}" y="{height - margin + 16}" text-anchor="end">'
-        f"{right:g} {html.escape(across)}</text>"
-        f'<text x="{margin - 4}" y="{height - margin}" text-anchor="end">{low:.3g}</text>'
-        f'<text x="{margin - 4}" y="{margin}" text-anchor="end">{high:.3g}</text>'
-        f'<text x="4" y="{margin - 14}">{html.escape(up)}</text>'
-    )
-    return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{html.escape(up)}">{axis}{"".join(lines)}</svg>'
 
 
 def _image(pixels: np.ndarray) -> str:

@@ -45,7 +45,7 @@ class Regime(Config):
     """further changes that put the test persons in place of those for choosing"""
     tuned_in: str | None = None
     """the regime whose tuning serves here, too; None: this one has its own"""
-    dose: dict[str, float] = {}
+    dose: Mapping[str, float] = Field(default_factory=dict)
     """what the regime has more or less of than others, such as {labels: 400}: the axis of a curve"""
     arms: tuple[str, ...] | None = None
     """those that make sense here; all by default"""
@@ -93,7 +93,7 @@ class Confirmation(Config):
 class Plan(Config):
     """A protocol."""
 
-    prepare: dict[str, PreparedRun] = {}
+    prepare: dict[str, PreparedRun] = Field(default_factory=dict)
     """by name; `<name>` in a change stands for the prepared model's folder"""
     regimes: Annotated[dict[str, Regime], Field(min_length=1)]
     arms: Annotated[dict[str, Arm], Field(min_length=1)]

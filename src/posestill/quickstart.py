@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from posestill.bench import Cost, measure
+from posestill.charts import curves
 from posestill.config import RunConfig, load_run
 from posestill.data.source import PoseSource
 from posestill.engine.evaluate import Evaluation, Worker, evaluate_model
@@ -26,7 +27,7 @@ from posestill.engine.surroundings import run_hash, surroundings
 from posestill.files import write_json
 from posestill.metrics.stats import Difference, difference
 from posestill.models.pose_model import PoseModel
-from posestill.page import curves, heading, page, paragraph, pictures, table
+from posestill.page import heading, page, paragraph, pictures, table
 from posestill.report import loss_curves, percent, read_metrics, side_by_side
 from posestill.schema import UserError
 from posestill.teachers.checkpoint import BUNDLED

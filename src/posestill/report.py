@@ -10,13 +10,14 @@ from typing import Any
 import cv2
 import numpy as np
 
+from posestill.charts import curves
 from posestill.config import RunConfig, dump_run
 from posestill.data.source import PoseSource
 from posestill.draw import draw_poses
 from posestill.engine.evaluate import EvaluateConfig, labelled_people, predict_poses
 from posestill.engine.fit import FitResult
 from posestill.models.pose_model import PoseModel
-from posestill.page import code, curves, heading, page, paragraph, pictures, table
+from posestill.page import code, heading, page, paragraph, pictures, table
 
 PICTURE_HEIGHT = 224
 

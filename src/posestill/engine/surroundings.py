@@ -29,7 +29,7 @@ def surroundings() -> dict[str, Any]:
 
 
 def run_hash(config: RunConfig) -> str:
-    """Twelve hexadecimal digits of every setting that is not its default: a new setting leaves old runs their digits."""
+    """Twelve hexadecimal digits of all settings that are not defaults: a new kind of setting changes no old digits."""
     text = json.dumps(config.model_dump(mode="json", exclude_defaults=True), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 

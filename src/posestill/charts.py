@@ -1,0 +1,158 @@
+"""Pictures of figures as SVG text, without a plotting library: curves with intervals, gains, keypoints side by side."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+COLOURS = ("#c2410c", "#1d4ed8", "#15803d", "#7e22ce", "#a16207", "#0e7490")
+_WIDTH, _MARGIN = 640, 44
+
+
+@dataclass(frozen=True)
+class Point:
+    """A figure and, where it is known, its interval."""
+
+    x: float
+    y: float
+    low: float | None = None
+    high: float | None = None
+    filled: bool = True
+    """False: drawn hollow, as a figure of less weight (one seed)"""
+
+
+def curves(
+    series: Mapping[str, Sequence[Point | tuple[float, float]]], *, across: str, up: str, marks: bool = False
+) -> str:
+    """Lines of points by name; `across` and `up` name the axes; `marks` draws each point, with its interval."""
+    drawn = {name: [_point(each) for each in points] for name, points in series.items() if points}
+    if not drawn:
+        return ""
+    points = [point for line in drawn.values() for point in line]
+    spread_out = marks and min(point.x for point in points) > 0 and _ratio(points) >= 8
+    to_axis: Callable[[float], float] = math.log if spread_out else float
+    left, right = (to_axis(pick(point.x for point in points)) for pick in (min, max))
+    low = min(point.y if point.low is None else point.low for point in points)
+    high = max(point.y if point.high is None else point.high for point in points)
+    height = 260
+
+    def across_px(x: float) -> float:
+        return _MARGIN + (_WIDTH - 2 * _MARGIN) * ((to_axis(x) - left) / ((right - left) or 1))
+
+    def down_px(y: float) -> float:
+        return height - _MARGIN - (height - 2 * _MARGIN) * ((y - low) / ((high - low) or 1))
+
+    parts = []
+    for number, (name, line) in enumerate(drawn.items()):
+        colour = COLOURS[number % len(COLOURS)]
+        aside = 3.0 * (number - (len(drawn) - 1) / 2) if marks else 0.0  # arms at one dose stand side by side
+        places = [(across_px(each.x) + aside, down_px(each.y)) for each in line]
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+        parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        if marks:
+            for point, (x, y) in zip(line, places, strict=True):
+                if point.low is not None and point.high is not None:
+                    parts.append(
+                        f'<path d="M{x:.1f},{down_px(point.low):.1f}V{down_px(point.high):.1f}" stroke="{colour}"/>'
+                    )
+                parts.append(_dot(x, y, colour, point.filled))
+        x, y = _MARGIN + 8 + 150 * (number % 4), 14 + 14 * (number // 4)
+        parts.append(_text(x, y, name, colour=colour))
+    parts.append(
+        f'<path d="M{_MARGIN},{_MARGIN - 8}V{height - _MARGIN}H{_WIDTH - _MARGIN}" fill="none" stroke="#888"/>'
+    )
+    ticks = sorted({point.x for point in points}) if marks else [min(p.x for p in points), max(p.x for p in points)]
+    parts += [_text(across_px(tick), height - _MARGIN + 16, f"{tick:g}", anchor="middle") for tick in ticks]
+    parts.append(_text(_WIDTH - _MARGIN, height - _MARGIN + 32, across, anchor="end"))
+    parts += [
+        _text(_MARGIN - 4, y, f"{value:.3g}", anchor="end") for y, value in ((height - _MARGIN, low), (_MARGIN, high))
+    ]
+    parts.append(_text(4, _MARGIN - 14, up))
+    return _svg(parts, height, up)
+
+
+def gains(rows: Sequence[tuple[str, float, float, float]], *, across: str) -> str:
+    """Differences (name, mean, low, high) under one another, with their intervals and a line at nothing."""
+    if not rows:
+        return ""
+    low = min(0.0, *(row[2] for row in rows))
+    high = max(0.0, *(row[3] for row in rows))
+    names, height = 230, 22 * len(rows) + 44
+
+    def across_px(value: float) -> float:
+        return names + (_WIDTH - names - 70) * ((value - low) / ((high - low) or 1))
+
+    parts = [f'<path d="M{across_px(0):.1f},6V{height - 34}" stroke="#888" stroke-dasharray="3 3"/>']
+    for number, (name, mean, least, most) in enumerate(rows):
+        y = 18 + 22 * number
+        colour = COLOURS[2] if least > 0 else COLOURS[0] if most < 0 else "#777"
+        parts += [
+            _text(4, y + 4, name),
+            f'<path d="M{across_px(least):.1f},{y}H{across_px(most):.1f}" stroke="{colour}" stroke-width="2"/>',
+            _dot(across_px(mean), y, colour, True),
+            _text(_WIDTH - 4, y + 4, f"{mean:+.1f}", anchor="end", colour=colour),
+        ]
+    parts += [
+        _text(across_px(0), height - 20, "0", anchor="middle"),
+        _text(_WIDTH - 4, height - 4, across, anchor="end"),
+    ]
+    return _svg(parts, height, across)
+
+
+def dots(figures: Mapping[str, Mapping[str, float]], *, across: str) -> str:
+    """One row a keypoint, one dot a series: figures by series and keypoint."""
+    if not figures:
+        return ""
+    keypoints = list(next(iter(figures.values())))
+    values = [value for series in figures.values() for value in series.values() if value == value]
+    if not values:
+        return ""
+    low, high = min(values), max(values)
+    names, height = 130, 16 * len(keypoints) + 56
+
+    def across_px(value: float) -> float:
+        return names + (_WIDTH - names - 30) * ((value - low) / ((high - low) or 1))
+
+    parts = []
+    for number, series in enumerate(figures):
+        parts.append(_text(names + 130 * (number % 4), 12, series, colour=COLOURS[number % len(COLOURS)]))
+    for row, keypoint in enumerate(keypoints):
+        y = 32 + 16 * row
+        parts.append(f'<path d="M{names},{y}H{_WIDTH - 30}" stroke="#8883"/>')
+        parts.append(_text(4, y + 4, keypoint.replace("_", " ")))
+        for number, found in enumerate(figures.values()):
+            if found[keypoint] == found[keypoint]:
+                parts.append(_dot(across_px(found[keypoint]), y, COLOURS[number % len(COLOURS)], True))
+    parts += [_text(across_px(value), height - 8, f"{value:.3g}", anchor="middle") for value in (low, high)]
+    parts.append(_text((_WIDTH + names) / 2, height - 8, across, anchor="middle"))
+    return _svg(parts, height, across)
+
+
+def standalone(svg: str) -> str:
+    """The same picture as a file of its own, on white, as a README shows it."""
+    opening, rest = svg.split(">", 1)
+    style = 'xmlns="http://www.w3.org/2000/svg" font-family="system-ui, sans-serif" font-size="11"'
+    return f'{opening} {style}><rect width="100%" height="100%" fill="white"/>{rest}\n'
+
+
+def _point(given: Point | tuple[float, float]) -> Point:
+    return given if isinstance(given, Point) else Point(*given)
+
+
+def _ratio(points: Sequence[Point]) -> float:
+    return max(point.x for point in points) / min(point.x for point in points)
+
+
+def _dot(x: float, y: float, colour: str, filled: bool) -> str:
+    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colour if filled else "white"}" stroke="{colour}"/>'
+
+
+def _text(x: float, y: float, text: str, *, anchor: str = "start", colour: str | None = None) -> str:
+    fill = "" if colour is None else f' fill="{colour}"'
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{fill}>{html.escape(text)}</text>'
+
+
+def _svg(parts: Sequence[str], height: int, label: str) -> str:
+    return f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{html.escape(label)}">{"".join(parts)}</svg>'

@@ -1,0 +1,189 @@
+"""A plan's results for readers: table.md, summary.json, pictures, and report.html with all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from posestill.charts import Point, curves, dots, gains, standalone
+from posestill.comparison import Cell, Row, compare_rows
+from posestill.files import write_json, write_whole
+from posestill.metrics.stats import Difference
+from posestill.page import heading, page, paragraph, table
+from posestill.plan import Plan
+
+ALPHA = 0.05
+_WORDS = {
+    "test": "Confirmed on test: 95 % intervals over seeds and persons",
+    "tune": "Screened on tune: with one seed the intervals are over persons only, and another seed may differ by more",
+}
+
+
+def write_comparison(
+    plan: Plan, rows: Sequence[Row], rates: Mapping[tuple[str, str], float], results: Path, *, name: str
+) -> Path:
+    """Write everything into the results folder and return the path of report.html."""
+    splits = {split: compare_rows(plan, rows, split, rates) for split in ("test", "tune")}
+    splits = {split: cells for split, cells in splits.items() if cells}
+    foot = _foot(plan, rows)
+    pictures = [draw(plan, splits) for draw in (dose_curves, _gain_chart, _keypoints, _cost)]
+    parts, text = [paragraph(foot)], [f"# {name}", "", foot]
+    for split, cells in splits.items():
+        headers, lines = table_of(plan, cells)
+        parts += [heading(_WORDS[split]), table(headers, lines)]
+        text += ["", f"## {_WORDS[split]}", "", *_markdown(headers, lines)]
+    for label, svg in [labelled for drawn in pictures for labelled in drawn.items()]:
+        parts += [heading(label), svg]
+        (results / f"{label.lower().replace(' ', '-')}.svg").write_text(standalone(svg))
+    write_whole(results / "table.md", lambda draft: draft.write_text("\n".join(text) + "\n"))
+    write_json(
+        results / "summary.json",
+        {
+            "name": name,
+            "command": f"posestill compare {name}",
+            "protocol": plan.protocol_hash(),
+            "runs": len(rows),
+            "surroundings": _surroundings(rows),
+            "training_hours": sum(row["seconds"] for row in rows) / 3600,
+            "cells": {split: [_cell_json(cell) for cell in cells] for split, cells in splits.items()},
+        },
+    )
+    report = results / "report.html"
+    write_whole(report, lambda draft: draft.write_text(page(name, parts)))
+    return report
+
+
+def table_of(plan: Plan, cells: Sequence[Cell]) -> tuple[list[str], list[list[str]]]:
+    """Headers and lines of text; a star where Holm's p-value over the regime's arms is below 0.05."""
+    references = [plan.baseline, *plan.controls]
+    headers = ["regime", "arm", "learning rate", "seeds", "mean OKS", *(f"over {each}" for each in references), "AP",
+               "training s"]  # fmt: skip
+    lines = []
+    for cell in cells:
+        spread = "" if cell.spread is None else f" ± {100 * cell.spread:.1f}"
+        lines.append(
+            [
+                cell.regime,
+                plan.arms[cell.arm].title,
+                f"{cell.learning_rate:g}",
+                str(len(cell.seeds)),
+                f"{100 * cell.mean_oks:.1f}{spread}",
+                *(_gain(cell, reference) for reference in references),
+                f"{100 * cell.average_precision:.1f}",
+                f"{cell.training_seconds:.0f}",
+            ]
+        )
+    return headers, lines
+
+
+def signed(gain: Difference) -> str:
+    """A difference in points with its interval: +1.2 [+0.8, +1.6]."""
+    return f"{100 * gain.mean:+.1f} [{100 * gain.low:+.1f}, {100 * gain.high:+.1f}]"
+
+
+def dose_curves(plan: Plan, splits: Mapping[str, Sequence[Cell]]) -> dict[str, str]:
+    """Gain over the baseline against each dose: confirmed points filled, screened ones hollow."""
+    drawn = {}
+    for factor in dict.fromkeys(name for regime in plan.regimes.values() for name in regime.dose):
+        series: dict[str, dict[float, Point]] = {}
+        for split in ("tune", "test"):  # what is confirmed takes the place of what was screened
+            for cell in splits.get(split, ()):
+                dose, gain = plan.regimes[cell.regime].dose.get(factor), cell.gains.get(plan.baseline)
+                if dose is not None and gain is not None:
+                    point = Point(dose, 100 * gain.mean, 100 * gain.low, 100 * gain.high, filled=len(cell.seeds) > 1)
+                    series.setdefault(plan.arms[cell.arm].title, {})[dose] = point
+        lines = {arm: [points[dose] for dose in sorted(points)] for arm, points in series.items()}
+        if lines and any(len(line) > 1 for line in lines.values()):
+            up = (
+                f"mean OKS over {plan.arms[plan.baseline].title} (filled: {len(plan.seeds.confirm)} seeds, hollow: one)"
+            )
+            drawn[f"Gain by {factor}"] = curves(lines, across=factor, up=up, marks=True)
+    return drawn
+
+
+def _gain_chart(plan: Plan, splits: Mapping[str, Sequence[Cell]]) -> dict[str, str]:
+    drawn = {}
+    for reference in (plan.baseline, *plan.controls):
+        rows = [
+            (f"{cell.regime}: {plan.arms[cell.arm].title}", 100 * gain.mean, 100 * gain.low, 100 * gain.high)
+            for cell in splits.get("test", ())
+            if (gain := cell.gains.get(reference)) is not None
+        ]
+        if rows:
+            title = plan.arms[reference].title
+            drawn[f"Gain over {title}"] = gains(rows, across=f"mean OKS over {title}, 95 % interval")
+    return drawn
+
+
+def _keypoints(plan: Plan, splits: Mapping[str, Sequence[Cell]]) -> dict[str, str]:
+    cells = splits.get("test") or splits.get("tune", ())
+    drawn = {}
+    for regime in dict.fromkeys(cell.regime for cell in cells):
+        found = {
+            plan.arms[cell.arm].title: {
+                name: 100 * value for name, value in cell.per_keypoint.items() if value == value
+            }
+            for cell in cells
+            if cell.regime == regime
+        }
+        if len(found) > 1:
+            drawn[f"PCK by keypoint in {regime}"] = dots(found, across="PCK x 100")
+    return drawn
+
+
+def _cost(plan: Plan, splits: Mapping[str, Sequence[Cell]]) -> dict[str, str]:
+    cells = splits.get("test") or splits.get("tune", ())
+    drawn = {}
+    for regime in dict.fromkeys(cell.regime for cell in cells):
+        points = {
+            plan.arms[cell.arm].title: [Point(cell.training_seconds, 100 * cell.mean_oks)]
+            for cell in cells
+            if cell.regime == regime
+        }
+        if len(points) > 1:
+            drawn[f"Accuracy against training time in {regime}"] = curves(
+                points, across="training seconds, median", up="mean OKS", marks=True
+            )
+    return drawn
+
+
+def _gain(cell: Cell, reference: str) -> str:
+    if (gain := cell.gains.get(reference)) is None:
+        return "–"
+    return signed(gain) + (" *" if len(cell.seeds) > 1 and cell.adjusted[reference] < ALPHA else "")
+
+
+def _cell_json(cell: Cell) -> dict[str, Any]:
+    return {
+        **asdict(cell),
+        "gains": {
+            reference: {**asdict(gain), "p_holm": cell.adjusted[reference]} for reference, gain in cell.gains.items()
+        },
+        "adjusted": None,
+    }
+
+
+def _surroundings(rows: Sequence[Row]) -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = {}
+    for row in rows:
+        for key, value in row["surroundings"].items():
+            if value not in found.setdefault(key, []):
+                found[key].append(value)
+    return found
+
+
+def _foot(plan: Plan, rows: Sequence[Row]) -> str:
+    around = _surroundings(rows)
+    rates = ", ".join(f"{each:g}" for each in plan.learning_rates)
+    return (
+        f"Protocol {plan.protocol_hash()}, {len(rows)} runs; mean OKS, AP x 100; ground-truth boxes, flip test. A star: "
+        f"Holm's p-value over the regime's arms below {ALPHA:g}. Learning rates tried for every arm on tune: {rates}. "
+        f"{', '.join(map(str, around['processor']))}; torch {', '.join(map(str, around['torch']))}."
+    )
+
+
+def _markdown(headers: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
+    rule = "|---|---|" + "--:|" * (len(headers) - 2)
+    return [f"| {' | '.join(headers)} |", rule, *(f"| {' | '.join(line)} |" for line in lines)]
