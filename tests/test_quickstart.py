@@ -29,7 +29,7 @@ def rows(**levels):
 def test_the_sentence_credits_the_method_only_with_what_pseudo_labels_do_not_give(levels, verdict):
     sentence = summarise(rows(**levels), seed=4)
     assert verdict in sentence
-    gain = re.search(r"by ([+-][\d.]+) \[([+-][\d.]+), ([+-][\d.]+)\]", sentence)
+    gain = re.search(r"gave ([+-][\d.]+) \[([+-][\d.]+), ([+-][\d.]+)\]", sentence)
     wanted = 100 * (levels["distilled"] - levels["alone"])
     assert float(gain[2]) <= float(gain[1]) <= float(gain[3])
     assert float(gain[1]) == pytest.approx(wanted, abs=0.3)

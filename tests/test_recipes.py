@@ -16,7 +16,7 @@ from posestill.skeletons import COCO_17
 from tests.conftest import shared_folder
 
 
-@pytest.mark.parametrize("name", [name for name in recipe_names() if "/" in name])
+@pytest.mark.parametrize("name", [name for name in recipe_names() if name.startswith(("coco/", "wholebody/"))])
 def test_a_recipe_for_the_whole_of_coco_fits_together(name, tmp_path):
     """Its parts are built and one small batch goes through; only weights and data are replaced."""
     run = load_run(name, ["model.backbone.pretrained=false", "train.batch_size=2"])

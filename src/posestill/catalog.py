@@ -9,6 +9,7 @@ from posestill.codecs.heatmap import HeatmapConfig
 from posestill.codecs.rle import RleConfig
 from posestill.codecs.simcc import SimccConfig
 from posestill.data.coco import CocoConfig
+from posestill.data.packed import PackedConfig
 from posestill.data.source import SourceConfig
 from posestill.data.synthetic import SyntheticConfig
 from posestill.data.yolo import YoloConfig
@@ -33,6 +34,7 @@ SOURCES: dict[str, type[SourceConfig]] = {
     "coco": CocoConfig,
     "synthetic": SyntheticConfig,
     "yolo": YoloConfig,
+    "packed": PackedConfig,
 }
 BACKBONES: dict[str, type[BackboneConfig]] = {
     "timm": TimmConfig,

@@ -39,24 +39,29 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 FlipTest = Annotated[bool, typer.Option(help="Average with the mirrored crop's prediction.")]
 
 
+Control = Annotated[bool, typer.Option(
+    "--control", help="Train the student alone and on pseudo-labels, too, and say what was gained.")]  # fmt: skip
+Seeds = Annotated[int, typer.Option(min=1, help="With --control: of each way of training.")]
+
+
 @app.command()
 def train(
     recipe: Recipe, changes: Changes = None, out: Out = None, plugin: Plugin = None, resume: Resume = False,
-    dry_run: DryRun = False,
+    dry_run: DryRun = False, control: Control = False, seeds: Seeds = 1,
 ) -> None:  # fmt: skip
     """Train what a recipe describes, with or without a teacher."""
-    _run(recipe, list(changes or []), out, plugin, resume, dry_run)
+    _run(recipe, list(changes or []), out, plugin, resume, dry_run, seeds if control else 0)
 
 
 @app.command()
 def distil(
     recipe: Recipe, changes: Changes = None, out: Out = None, plugin: Plugin = None, resume: Resume = False,
-    dry_run: DryRun = False,
+    dry_run: DryRun = False, control: Control = False, seeds: Seeds = 1,
     teacher: Annotated[Optional[str], typer.Option(help="A model folder, or `bundled`.")] = None,
 ) -> None:  # fmt: skip
     """Train a student with a teacher."""
     more = [*(changes or []), *([f"teacher.name={json.dumps(teacher)}"] if teacher else [])]
-    _run(recipe, more, out, plugin, resume, dry_run, wants_teacher=True)
+    _run(recipe, more, out, plugin, resume, dry_run, seeds if control else 0, wants_teacher=True)
 
 
 app.command("distill", hidden=True)(distil)
@@ -221,6 +226,29 @@ def check_data(
         raise typer.Exit(1)
 
 
+@data.command("pack")
+def pack_data(
+    recipe: Recipe,
+    out: Annotated[Path, typer.Option(help="The file to write.")],
+    part: Annotated[str, typer.Option(help="train or val: which of the recipe's sources.")] = "train",
+    people: Annotated[Optional[int], typer.Option(min=1, help="Only the first so many labelled people.")] = None,
+    long_side: Annotated[Optional[int], typer.Option(min=16, help="Shrink larger images to it, px.")] = None,
+    changes: Changes = None,
+    plugin: Plugin = None,
+) -> None:
+    """Write the people and images of a recipe into one small file, to move them to another machine at once."""
+    from posestill.data.packed import PackedSource, pack
+
+    if part not in ("train", "val"):
+        raise UserError(f"--part {part}: train or val")
+    if out.exists():
+        raise UserError(f"{out} is there already: choose another --out")
+    source = getattr(_load(recipe, list(changes or []), plugin).data, part).build()
+    count = pack(source, out, people=people, long_side=long_side)
+    images, megabytes = len(PackedSource(out).image_ids), out.stat().st_size / 1e6
+    typer.echo(f"{count} people, {images} images, {megabytes:.1f} MB\ndata.{part}: {{name: packed, file: {out}}}")
+
+
 def main() -> None:
     """The console script: a user's mistake becomes a short message and exit status 2."""
     try:
@@ -248,7 +276,7 @@ def _fail(message: str, status: int) -> None:
 
 def _run(
     recipe: str, changes: list[str], out: Path | None, plugin: list[Path] | None, resume: bool, dry_run: bool,
-    wants_teacher: bool = False,
+    control_seeds: int = 0, wants_teacher: bool = False,
 ) -> None:  # fmt: skip
     settings = _load(recipe, changes, plugin)
     if wants_teacher and settings.teacher is None:
@@ -268,12 +296,19 @@ def _run(
     from posestill.engine.fit import fit
     from posestill.report import write_run_report
 
+    counterfactual = None
     try:
-        result = fit(settings, folder, resume=resume)
+        if control_seeds:
+            from posestill.control import train_with_controls
+
+            counterfactual = train_with_controls(settings, folder, seeds=control_seeds, resume=resume)
+            result = counterfactual.result
+        else:
+            result = fit(settings, folder, resume=resume)
     except KeyboardInterrupt:
         raise _Interrupted(f"interrupted; --resume goes on from the last step saved in {folder / 'last'}") from None
     if result.is_main_process:
-        report = write_run_report(result, settings)
+        report = write_run_report(result, settings, counterfactual)
         typer.echo(f"model: {folder / 'best'}\nfigures: {folder / 'eval.json'}\nreport: {report}")
 
 

@@ -10,6 +10,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -106,7 +107,7 @@ def run_jobs(what: str, jobs: Sequence[Job], shop: Workshop, log: RunLog, *, pro
     clock = _Clock(waiting, workers, read_rows(shop.results))
     # Spawned, not forked: a fork would inherit this process's threads half-way through whatever they do.
     with (
-        ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool,
+        ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _end_with_parent) as pool,
         log.bar(what, len(waiting)) as bar,
     ):
         running: dict[Future[dict[str, Any]], Job] = {}
@@ -209,6 +210,18 @@ def _top_up(
     while len(running) < workers and (job := next(queue, None)) is not None:
         running[pool.submit(train_job, job, shop.work, threads, shop.keep_runs)] = job
     return bool(running)
+
+
+def _end_with_parent() -> None:
+    """A plan that is killed leaves no process behind that would go on writing into the folders of the next one."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _outcome(future: Future[dict[str, Any]], job: Job) -> dict[str, Any]:

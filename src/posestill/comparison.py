@@ -77,6 +77,11 @@ def gain_over(runs: Mapping[int, Row], others: Mapping[int, Row]) -> Difference:
     return difference(after, before)
 
 
+def signed(gain: Difference) -> str:
+    """A difference in points with its interval: +1.2 [+0.8, +1.6]."""
+    return f"{100 * gain.mean:+.1f} [{100 * gain.low:+.1f}, {100 * gain.high:+.1f}]"
+
+
 def pack_similarity(similarity: np.ndarray) -> str:
     """OKS of N persons as one line of ten-thousandths; `-` where there is none."""
     return " ".join("-" if np.isnan(each) else str(round(10000 * each)) for each in similarity.tolist())

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from posestill.charts import Point, curves, dots, gains, standalone
-from posestill.comparison import Cell, Row, compare_rows
+from posestill.comparison import Cell, Row, compare_rows, signed
 from posestill.files import write_json, write_whole
-from posestill.metrics.stats import Difference
 from posestill.page import heading, page, paragraph, table
 from posestill.plan import Plan
 
@@ -76,11 +75,6 @@ def table_of(plan: Plan, cells: Sequence[Cell]) -> tuple[list[str], list[list[st
             ]
         )
     return headers, lines
-
-
-def signed(gain: Difference) -> str:
-    """A difference in points with its interval: +1.2 [+0.8, +1.6]."""
-    return f"{100 * gain.mean:+.1f} [{100 * gain.low:+.1f}, {100 * gain.high:+.1f}]"
 
 
 def dose_curves(plan: Plan, splits: Mapping[str, Sequence[Cell]]) -> dict[str, str]:
@@ -178,7 +172,7 @@ def _foot(plan: Plan, rows: Sequence[Row]) -> str:
     around = _surroundings(rows)
     rates = ", ".join(f"{each:g}" for each in plan.learning_rates)
     return (
-        f"Protocol {plan.protocol_hash()}, {len(rows)} runs; mean OKS, AP x 100; ground-truth boxes, flip test. A star: "
+        f"Protocol {plan.protocol_hash()}, {len(rows)} runs; mean OKS, AP x 100; ground-truth boxes, flip test. Star: "
         f"Holm's p-value over the regime's arms below {ALPHA:g}. Learning rates tried for every arm on tune: {rates}. "
         f"{', '.join(map(str, around['processor']))}; torch {', '.join(map(str, around['torch']))}."
     )

@@ -18,6 +18,7 @@ import torch
 from posestill.bench import Cost, measure
 from posestill.charts import curves
 from posestill.config import RunConfig, load_run
+from posestill.control import gains_of, say_gains
 from posestill.data.source import PoseSource
 from posestill.engine.evaluate import Evaluation, Worker, evaluate_model
 from posestill.engine.fit import fit
@@ -25,7 +26,6 @@ from posestill.engine.log import RunLog
 from posestill.engine.setup import open_sources
 from posestill.engine.surroundings import run_hash, surroundings
 from posestill.files import write_json
-from posestill.metrics.stats import Difference, difference
 from posestill.models.pose_model import PoseModel
 from posestill.page import heading, page, paragraph, pictures, table
 from posestill.report import loss_curves, percent, read_metrics, side_by_side
@@ -128,20 +128,10 @@ def _make_room(out: Path) -> None:
 
 
 def summarise(rows: Mapping[str, Row], *, seed: int) -> str:
-    """One honest sentence: what distillation gave here, how much of it pseudo-labels give, what is not known."""
-    gain = difference(rows["distilled"].similarity[None], rows["alone"].similarity[None])
-    control = difference(rows["pseudo_label"].similarity[None], rows["alone"].similarity[None])
-    beyond = difference(rows["distilled"].similarity[None], rows["pseudo_label"].similarity[None])
-    verdict = "more than" if beyond.low > 0 else "less than" if beyond.high < 0 else "not distinguishable from"
-    return (
-        f"In this run distillation changed the student's mean OKS by {_signed(gain)} over training alone on the same "
-        f"labels; plain pseudo-labels alone gave {_signed(control)}, so the method itself gave {_signed(beyond)}, "
-        f"{verdict} plain pseudo-labels (95 % intervals over persons; seed {seed} only, another may differ by more)."
-    )
-
-
-def _signed(found: Difference) -> str:
-    return f"{100 * found.mean:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
+    """What distillation gave here, how much of it pseudo-labels give, what is not known."""
+    names = {"method": "distilled", "alone": "alone", "pseudo_label": "pseudo_label"}
+    gains = gains_of({way: rows[name].similarity[None] for way, name in names.items()})
+    return say_gains(gains, seeds=range(seed, seed + 1))
 
 
 def _train_all(runs: Mapping[Arm, RunConfig], out: Path, log: RunLog) -> dict[str, Row]:

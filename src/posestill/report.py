@@ -10,8 +10,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from posestill.charts import curves
+from posestill.charts import curves, gains
 from posestill.config import RunConfig, dump_run
+from posestill.control import Counterfactual
 from posestill.data.source import PoseSource
 from posestill.draw import draw_poses
 from posestill.engine.evaluate import EvaluateConfig, labelled_people, predict_poses
@@ -20,15 +21,22 @@ from posestill.models.pose_model import PoseModel
 from posestill.page import code, heading, page, paragraph, pictures, table
 
 PICTURE_HEIGHT = 224
+_WAYS = {"method": "with the method", "alone": "alone", "pseudo_label": "on pseudo-labels"}
+_GAINS = {
+    "method": "distillation over alone",
+    "pseudo_label": "pseudo-labels over alone",
+    "beyond": "distillation over pseudo-labels",
+}
 
 
-def write_run_report(result: FitResult, config: RunConfig) -> Path:
-    """Write `report.html` into the run folder and return its path."""
+def write_run_report(result: FitResult, config: RunConfig, counterfactual: Counterfactual | None = None) -> Path:
+    """Write `report.html` into the run folder and return its path; with controls it says first what the method gave."""
     evaluation, folder = result.evaluation, result.folder
     best = PoseModel.load(folder / "best")
     rows = read_metrics(folder / "metrics.jsonl")
     conditions = ", ".join(f"{name.replace('_', ' ')}: {value}" for name, value in evaluation.conditions.items())
     parts = [
+        *([] if counterfactual is None else _what_it_gave(counterfactual)),
         paragraph(
             f"Mean OKS {percent(evaluation.metrics['mean_oks'])}, AP {percent(evaluation.metrics['AP'])}.", strong=True
         ),
@@ -57,6 +65,18 @@ def write_run_report(result: FitResult, config: RunConfig) -> Path:
     path = folder / "report.html"
     path.write_text(page(f"posestill: {folder.name}", parts))
     return path
+
+
+def _what_it_gave(counterfactual: Counterfactual) -> list[str]:
+    rows = [
+        (_GAINS[name], 100 * gain.mean, 100 * gain.low, 100 * gain.high) for name, gain in counterfactual.gains.items()
+    ]
+    lines = [[_WAYS[way], percent(value)] for way, value in counterfactual.mean_oks.items()]
+    return [
+        paragraph(counterfactual.sentence, strong=True),
+        gains(rows, across="points of mean OKS, 95 % interval"),
+        table(["trained", "mean OKS x 100"], lines),
+    ]
 
 
 def side_by_side(

@@ -3,10 +3,11 @@ import pytest
 
 from posestill.data.augment import (
     COUNT,
+    GREY,
     NO_AUGMENT,
     AugmentConfig,
     change_colour,
-    colour_factors,
+    draw_colours,
     draw_crops,
     truncated_normal,
     uniform_draws,
@@ -79,13 +80,27 @@ def test_half_body_shows_one_half_and_needs_enough_labels():
     )
 
 
-def test_colour_changes_keep_the_range_and_do_nothing_at_zero():
-    image = np.random.default_rng(0).integers(0, 255, (8, 8, 3), dtype=np.uint8)
-    draws = uniform_draws(1, np.array([0]), np.array([0]))
-    changed = change_colour(image, colour_factors(draws, 0.5)[0])
+def test_colour_changes_are_brightness_then_saturation_then_contrast_worked_by_hand():
+    image = np.array([[[100, 100, 100], [40, 80, 20]]], dtype=np.uint8)
+    draws = np.full((1, COUNT), 0.5)
+    draws[0, -3:] = [0.75, 0.25, 1.0]  # at strength 0.4: brightness 1.2, contrast 0.8, saturation 1.4
+    colours = draw_colours(draws, 0.4)
+    bright = image * 1.2
+    grey = bright @ GREY  # 120 and 0.299 * 48 + 0.587 * 96 + 0.114 * 24 = 73.44
+    np.testing.assert_allclose(grey, [[120, 73.44]])
+    vivid = grey[..., None] + 1.4 * (bright - grey[..., None])
+    wanted = grey.mean() + 0.8 * (vivid - grey.mean())
+    changed = change_colour(image, colours.matrix[0], colours.pull[0])
+    np.testing.assert_array_equal(changed, np.clip(np.round(wanted), 0, 255))
     assert changed.dtype == np.uint8
-    assert not np.array_equal(changed, image)
-    assert np.abs(change_colour(image, colour_factors(draws, 0.0)[0]).astype(int) - image).max() <= 1
-    many = colour_factors(uniform_draws(1, np.zeros(2000, dtype=int), np.arange(2000)), 0.3)
-    assert 0.7 <= many.min() < 0.71
-    assert 1.29 < many.max() <= 1.3
+
+
+def test_colours_do_nothing_at_zero_and_stay_in_the_range():
+    image = np.random.default_rng(0).integers(0, 255, (8, 8, 3), dtype=np.uint8)
+    none = draw_colours(uniform_draws(1, np.array([0]), np.array([0])), 0.0)
+    assert np.array_equal(change_colour(image, none.matrix[0], none.pull[0]), image)
+    many = draw_colours(uniform_draws(1, np.zeros(2000, dtype=int), np.arange(2000)), 0.3)
+    # on a grey image only brightness and contrast show; the matrix's rows then sum to their product
+    product = many.matrix.sum(axis=2)
+    assert 0.7**2 <= product.min() < 0.55
+    assert 1.55 < product.max() <= 1.3**2

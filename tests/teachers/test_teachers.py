@@ -83,7 +83,7 @@ def test_points_move_between_inputs_of_any_size_and_aspect(given):
     assert batch.mirrored().any()
     # find the teacher's own label places: the labels under the affine that its crops were cut with
     asked: list[View] = []
-    student.pixels = lambda index, views, factors: [asked.append(view) or batch.image for view in views]
+    student.pixels = lambda index, views, colours: [asked.append(view) or batch.image for view in views]
     student.__getitems__(pairs)
     labels = np.stack([source.people[index].keypoints for _, index in pairs])
     swapped = labels[:, list(DOTS.swap)]

@@ -7,9 +7,10 @@ memory show the same.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Annotated
 
+import cv2
 import numpy as np
 import torch
 from pydantic import Field, PositiveFloat
@@ -47,6 +48,9 @@ class AugmentConfig(Config):
 
 
 NO_AUGMENT = AugmentConfig(flip=0, half_body=0, scale=0, rotation=0, shift=0, colour=0)
+
+GREY = np.array([0.299, 0.587, 0.114])
+"""How much red, green and blue make a grey (ITU-R BT.601)."""
 
 _FLIP, _HALF, _UPPER, _SHIFTED, _SHIFT, _SCALE, _TURNED, _TURN, _COLOUR, COUNT = 0, 1, 2, 3, slice(4, 6), 6, 7, 8, 9, 12
 """Which column of the uniform draws decides what."""
@@ -88,18 +92,34 @@ def draw_crops(
     )
 
 
-def colour_factors(draws: np.ndarray, strength: float) -> np.ndarray:
-    """(B, 3) by which brightness, contrast and saturation are multiplied, from draws (B, COUNT)."""
-    return 1 + strength * (2 * draws[:, _COLOUR:] - 1)
+@dataclass(frozen=True)
+class Colours:
+    """Changes of B images' brightness, contrast and saturation: each a matrix, and a pull towards the mean grey."""
+
+    matrix: np.ndarray
+    """(B, 3, 3) RGB -> RGB"""
+    pull: np.ndarray
+    """(B,) how much of the image's mean grey is added to every channel"""
 
 
-def change_colour(image: np.ndarray, factors: np.ndarray) -> np.ndarray:
-    """An (H, W, 3) uint8 image with brightness, contrast and saturation multiplied by `factors` (3,)."""
-    brightness, contrast, saturation = factors.astype(np.float32)
-    values = image.astype(np.float32) * brightness
-    grey = values @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
-    values = grey[..., None] + saturation * (values - grey[..., None])
-    return np.clip(grey.mean() + contrast * (values - grey.mean()), 0, 255).astype(np.uint8)
+def draw_colours(draws: np.ndarray, strength: float) -> Colours:
+    """Brightness, contrast and saturation each multiplied by 1 + strength * (-1..1), from draws (B, COUNT).
+
+    All three are linear in a pixel's colour: v -> brightness v; v -> grey + saturation (v - grey), with the pixel's own
+    grey; v -> mean + contrast (v - mean), with the image's mean grey.
+    """
+    brightness, contrast, saturation = (1 + strength * (2 * draws[:, _COLOUR:] - 1)).T[..., None, None]  # (B, 1, 1)
+    own = np.broadcast_to(GREY, (3, 3))
+    matrix = contrast * brightness * (saturation * np.eye(3) + (1 - saturation) * own)
+    return Colours(matrix=matrix, pull=((1 - contrast) * brightness)[:, 0, 0])
+
+
+def change_colour(image: np.ndarray, matrix: np.ndarray, pull: float) -> np.ndarray:
+    """An (H, W, 3) uint8 image in changed colours."""
+    affine = np.empty((3, 4))
+    affine[:, :3] = matrix
+    affine[:, 3] = pull * (GREY @ cv2.mean(image)[:3])
+    return cv2.transform(image, affine)
 
 
 def truncated_normal(uniform: np.ndarray) -> np.ndarray:

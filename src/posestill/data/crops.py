@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from pydantic import PositiveFloat
 from torch import Tensor
 
-from posestill.data.augment import AugmentConfig
+from posestill.data.augment import GREY, AugmentConfig, Colours, change_colour
 from posestill.data.source import PoseSource
 from posestill.data.topdown import Labels, TopDownDataset, View, warp
 from posestill.geometry import crop_of_bbox, fit_aspect
@@ -66,30 +66,30 @@ class CropsInMemory(TopDownDataset):
         if self.kept.nbytes < free / 2:
             self.kept = self.kept.to(self.device)
 
-    def pixels(self, index: np.ndarray, views: Sequence[View], factors: np.ndarray | None) -> list[Tensor]:
-        """Of each view (B, 3, H, W) float 0..1: sampled bilinearly, black outside, in changed colours."""
+    def pixels(self, index: np.ndarray, views: Sequence[View], colours: Colours | None) -> list[Tensor]:
+        """Of each view (B, 3, H, W), uint8 from a CPU and float 0..1 from a GPU: black outside, in changed colours."""
         cut = self._warp if self.device.type == "cpu" else self._sample
-        sampled = cut(index, [View(_compose(self.to_kept[index], view.affine), view.size) for view in views])
-        if factors is None:
-            return [image / 255 for image in sampled]
-        return [change_colours(image, torch.from_numpy(factors).to(image)) for image in sampled]
+        return cut(index, [View(_compose(self.to_kept[index], view.affine), view.size) for view in views], colours)
 
-    def _sample(self, index: np.ndarray, views: Sequence[View]) -> list[Tensor]:
-        """(B, 3, H, W) float 0..255 of each view, whose affine is output px -> kept px."""
+    def _sample(self, index: np.ndarray, views: Sequence[View], colours: Colours | None) -> list[Tensor]:
+        """Of each view, whose affine is output px -> kept px, (B, 3, H, W) float 0..1."""
         rows = torch.from_numpy(index).to(self.kept.device)
         kept = self.kept[rows].to(self.device).permute(0, 3, 1, 2).float()  # (B, 3, side, side)
-        return [sample(kept, torch.from_numpy(view.affine).to(self.device), view.size) for view in views]
+        images = [sample(kept, torch.from_numpy(view.affine).to(self.device), view.size) for view in views]
+        return [image / 255 if colours is None else change_colours(image, colours) for image in images]
 
-    def _warp(self, index: np.ndarray, views: Sequence[View]) -> list[Tensor]:
-        """The same on a CPU, where OpenCV warps uint8 several times faster than grid_sample samples floats."""
-        kept, sampled = self.kept.numpy(), []
-        for view in views:
-            cut = np.empty((len(index), *view.size, 3), dtype=np.uint8)
-            for row, each in enumerate(index):
-                flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-                cv2.warpAffine(kept[each], view.affine[row], view.size[::-1], dst=cut[row], flags=flags)
-            sampled.append(torch.from_numpy(cut).permute(0, 3, 1, 2).float().contiguous())
-        return sampled
+    def _warp(self, index: np.ndarray, views: Sequence[View], colours: Colours | None) -> list[Tensor]:
+        """The same on a CPU as uint8, where OpenCV is several times faster than sampling floats."""
+        kept = self.kept.numpy()
+        cuts = [np.empty((len(index), *view.size, 3), dtype=np.uint8) for view in views]
+        near = np.empty_like(kept[0])
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        for row, each in enumerate(index):
+            np.copyto(near, kept[each])  # a warp reads here and there: copied in one go first, it waits less for memory
+            for cut, view in zip(cuts, views, strict=True):
+                image = cv2.warpAffine(near, view.affine[row], view.size[::-1], flags=flags)
+                cut[row] = image if colours is None else change_colour(image, colours.matrix[row], colours.pull[row])
+        return [torch.from_numpy(cut).permute(0, 3, 1, 2).contiguous() for cut in cuts]
 
 
 def sample(kept: Tensor, to_kept: Tensor, size: Size) -> Tensor:
@@ -106,14 +106,11 @@ def sample(kept: Tensor, to_kept: Tensor, size: Size) -> Tensor:
     return F.grid_sample(kept, grid, mode="bilinear", padding_mode="zeros", align_corners=True)
 
 
-def change_colours(image: Tensor, factors: Tensor) -> Tensor:
-    """Images (B, 3, H, W) 0..255 as 0..1, with brightness, contrast and saturation multiplied by `factors` (B, 3)."""
-    brightness, contrast, saturation = factors[:, :, None, None].unbind(1)  # (B, 1, 1) each
-    grey = image.new_tensor([0.299, 0.587, 0.114]).expand(3, 3)  # each row makes a grey of R, G, B
-    # All three are linear in a pixel's colour: one matrix an image, and an offset by its mean grey.
-    matrix = contrast * brightness * (saturation * torch.eye(3, device=image.device) + (1 - saturation) * grey)
-    mean = image.mean(dim=(2, 3))[:, :, None]  # (B, 3, 1)
-    offset = (1 - contrast) * brightness * (grey @ mean)  # (B, 3, 1)
+def change_colours(image: Tensor, colours: Colours) -> Tensor:
+    """Images (B, 3, H, W) 0..255 in changed colours, as 0..1."""
+    matrix, pull = (torch.from_numpy(each).to(image) for each in (colours.matrix, colours.pull))
+    grey = image.mean(dim=(2, 3)) @ torch.from_numpy(GREY).to(image)  # (B,)
+    offset = (pull * grey)[:, None, None]  # (B, 1, 1)
     changed = torch.baddbmm(offset / 255, matrix / 255, image.flatten(2))
     return changed.clamp_(0, 1).view(image.shape)
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from posestill.data.augment import AugmentConfig, change_colour, colour_factors, draw_crops, uniform_draws
+from posestill.data.augment import AugmentConfig, Colours, change_colour, draw_colours, draw_crops, uniform_draws
 from posestill.data.source import PoseSource
 from posestill.geometry import affine_to_input, crop_of_bbox, fit_aspect, invert_affine, transform_points
 from posestill.types import Person, PoseBatch, Size
@@ -73,17 +73,17 @@ class TopDownDataset(Dataset[PoseBatch]):
         people = [self.person(each) for each in index]
         labels = self._shown_labels(people, index)  # (B, K, 3) image px
         crop = crop_of_bbox(np.stack([person.bbox for person in people]), self.size)
-        factors = None
+        colours = None
         if self.augment is not None:
             draws, skeleton = uniform_draws(self.seed, epoch, index), self.source.skeleton
             crop = draw_crops(crop, labels, draws, size=self.size, augment=self.augment, skeleton=skeleton)
-            factors = colour_factors(draws, self.augment.colour) if self.augment.colour else None
+            colours = draw_colours(draws, self.augment.colour) if self.augment.colour else None
         affine = affine_to_input(crop, self.size)  # (B, 2, 3)
         views = [View(affine, self.size)]
         if self.teacher_size is not None:
             wider = replace(crop, extent=fit_aspect(crop.extent, self.teacher_size))
             views += [View(affine_to_input(wider, self.teacher_size), self.teacher_size)]
-        images = self.pixels(index, views, factors)
+        images = self.pixels(index, views, colours)
         mirrored = np.broadcast_to(crop.mirrored, len(people))
         labels = np.where(mirrored[:, None, None], labels[:, list(self.source.skeleton.swap)], labels)
         weight = labels[..., 2] > 0  # (B, K)
@@ -105,15 +105,15 @@ class TopDownDataset(Dataset[PoseBatch]):
                 labels[row] = person.keypoints
         return labels
 
-    def pixels(self, index: np.ndarray, views: Sequence[View], factors: np.ndarray | None) -> list[Tensor]:
-        """Of each view (B, 3, H, W) uint8: the crops of persons index (B,), in colours changed by factors (B, 3)."""
+    def pixels(self, index: np.ndarray, views: Sequence[View], colours: Colours | None) -> list[Tensor]:
+        """Of each view (B, 3, H, W) uint8: the crops of persons index (B,), in changed colours."""
         cuts = [np.empty((len(index), *view.size, 3), dtype=np.uint8) for view in views]
         for row, each in enumerate(index):
             image = self.source.image(self.person(each).image_id)
             for cut, view in zip(cuts, views, strict=True):
                 cut[row] = warp(image, view.affine[row], view.size)
-                if factors is not None:
-                    cut[row] = change_colour(cut[row], factors[row])
+                if colours is not None:
+                    cut[row] = change_colour(cut[row], colours.matrix[row], colours.pull[row])
         return [torch.from_numpy(cut).permute(0, 3, 1, 2).contiguous() for cut in cuts]
 
 

@@ -1,0 +1,180 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from posestill.compare import Workshop, _Clock, run_and_write, run_plan
+from posestill.comparison import compare_rows, gain_over, pack_similarity, read_rows, unpack_similarity
+from posestill.engine.log import RunLog
+from posestill.plan import load_plan
+from posestill.schema import UserError
+
+TINY = """
+regimes:
+  few:
+    recipe: protocol/synthetic
+    set: [data.train.people=24, data.val.people=12, data.labelled=8, train.steps=3, train.batch_size=8,
+          data.labelled_per_batch=4, data.crops.folder={crops}]
+    test: [data.val.seed=9]
+    dose: {{labels: 8}}
+  more:
+    recipe: protocol/synthetic
+    set: [data.train.people=24, data.val.people=12, data.labelled=16, train.steps=3, train.batch_size=8,
+          data.labelled_per_batch=4, data.crops.folder={crops}]
+    tuned_in: few
+    dose: {{labels: 16}}
+arms:
+  tcd: {{title: TCD}}
+learning_rates: [1.0e-3, 3.0e-3]
+seeds: {{choose: [5], confirm: [1, 2]}}
+confirm: {{regimes: [few], arms: [alone, pseudo_label, tcd]}}
+"""
+
+
+def tiny(folder):
+    path = folder / "tiny.yaml"
+    path.write_text(TINY.format(crops=folder / "crops"))
+    return path
+
+
+def shop(folder, **changes):
+    return Workshop(results=folder / "results", work=folder / "work", workers=1, **changes)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("plan")
+    report = run_and_write(tiny(folder), shop(folder))
+    return folder, report
+
+
+def test_a_plan_leaves_one_file_a_run_a_table_pictures_and_a_page(finished):
+    folder, report = finished
+    rows = read_rows(folder / "results")
+    # tuning 3 arms x 2 rates; screening: 3 of those again, and 3 in the other regime; confirmation 3 arms x 2 seeds
+    assert len(rows) == 6 + 3 + 6
+    assert len(list((folder / "results").rglob("*seed*.json"))) == len(rows)
+    assert {row["protocol"] for row in rows} == {load_plan(tiny(folder)).protocol_hash()}
+    table = (folder / "results" / "table.md").read_text()
+    assert load_plan(tiny(folder)).protocol_hash() in table
+    assert table.count("| few | ") == 6
+    assert table.count("| more | ") == 3
+    summary = json.loads((folder / "results" / "summary.json").read_text())
+    confirmed = {cell["arm"]: cell for cell in summary["cells"]["test"]}
+    assert confirmed["tcd"]["seeds"] == [1, 2]
+    assert confirmed["tcd"]["gains"]["alone"]["seeds"] == 2
+    assert set(confirmed["tcd"]["gains"]) == {"alone", "pseudo_label"}
+    assert set(confirmed["alone"]["gains"]) == {"pseudo_label"}
+    assert "<svg" in report.read_text()
+    assert (folder / "results" / "gain-by-labels.svg").read_text().startswith("<svg ")
+    assert not list((folder / "work" / "runs").rglob("*.safetensors"))
+
+
+def test_finished_runs_are_not_run_again(finished):
+    folder, _ = finished
+    before = {path: path.stat().st_mtime_ns for path in (folder / "results").rglob("*seed*.json")}
+    run_plan(load_plan(tiny(folder)), shop(folder), RunLog(None, quiet=True))
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_a_finished_run_of_other_settings_stops_the_plan(finished):
+    folder, _ = finished
+    path = folder / "changed.yaml"
+    path.write_text(tiny(folder).read_text().replace("train.steps=3", "train.steps=4"))
+    with pytest.raises(UserError, match="was measured with other settings"):
+        run_plan(load_plan(path), shop(folder), RunLog(None, quiet=True))
+
+
+def test_the_arms_of_a_seed_start_alike_and_a_rerun_gives_the_same_figures(finished, tmp_path):
+    folder, _ = finished
+    rows = {
+        (row["split"], row["regime"], row["arm"], row["learning_rate"], row["seed"]): row
+        for row in read_rows(folder / "results")
+    }
+    again = run_plan(load_plan(tiny(tmp_path)), shop(tmp_path), RunLog(None, quiet=True), stages=["tune"])
+    assert len(again) == 6
+    for row in again:
+        known = rows[row["split"], row["regime"], row["arm"], row["learning_rate"], row["seed"]]
+        assert known["similarity"] == row["similarity"]
+
+
+def test_tables_need_no_run_and_unknown_stages_are_named(finished, tmp_path):
+    folder, _ = finished
+    run_and_write(tiny(folder), shop(folder), stages=["none"])
+    with pytest.raises(UserError, match="no stage 'confrm'"):
+        run_and_write(tiny(folder), shop(folder), stages=["confrm"])
+    with pytest.raises(UserError, match="nothing is finished"):
+        run_and_write(tiny(tmp_path), shop(tmp_path), stages=["none"])
+
+
+def test_similarities_are_kept_to_a_ten_thousandth():
+    values = np.array([0.0, 1.0, 0.12345, np.nan])
+    assert pack_similarity(values) == "0 10000 1234 -"
+    np.testing.assert_allclose(unpack_similarity(pack_similarity(values)), values, atol=5.1e-5)
+
+
+def row(arm, seed, level, regime="few", rate=1e-3):
+    rng = np.random.default_rng(0)
+    return {
+        "split": "test", "regime": regime, "arm": arm, "seed": seed, "learning_rate": rate,
+        "similarity": pack_similarity(np.clip(rng.normal(0.5, 0.1, 200) + level, 0, 1)),
+        "training_seconds": 10.0 * seed,
+        "metrics": {"mean_oks": 0.5 + level, "AP": 0.1}, "per_keypoint": {"nose": {"PCK": 0.5}},
+    }  # fmt: skip
+
+
+def test_gains_are_over_the_seeds_that_both_arms_have(finished):
+    rows = {seed: row("tcd", seed, 0.02 + 0.01 * seed) for seed in (1, 2, 3)}
+    gain = gain_over(rows, {seed: row("alone", seed, 0.0) for seed in (2, 3, 4)})
+    assert gain.seeds == 2
+    assert gain.mean == pytest.approx(0.045, abs=1e-3)
+
+
+def test_cells_take_runs_of_the_chosen_rate_only_and_holm_counts_the_arms(finished):
+    plan = load_plan(tiny(finished[0]))
+    rows = [row(arm, seed, level + 0.002 * seed * (arm == "tcd"))
+            for arm, level in (("alone", 0.0), ("tcd", 0.05), ("pseudo_label", 0.0)) for seed in (1, 2, 3)]  # fmt: skip
+    rows.append(row("tcd", 4, 0.9, rate=9e-3))
+    rates = {("few", arm): 1e-3 for arm in plan.arms}
+    cells = {cell.arm: cell for cell in compare_rows(plan, rows, "test", rates)}
+    assert cells["tcd"].seeds == (1, 2, 3)
+    assert cells["tcd"].training_seconds == 20
+    assert cells["tcd"].spread == pytest.approx(0.002)
+    assert cells["tcd"].adjusted["alone"] == pytest.approx(2 * cells["tcd"].gains["alone"].p)
+    assert cells["pseudo_label"].adjusted["alone"] == 1
+
+
+def test_the_time_that_is_left_is_told_by_what_the_same_arms_took():
+    jobs = [SimpleNamespace(regime=regime, arm=arm) for regime in ("few", "more") for arm in ("alone", "tcd")]
+    clock = _Clock(jobs, 2, [{"regime": "few", "arm": "tcd", "seconds": 30.0}])
+    # left: few/tcd as before, 30; more/alone as few/alone, 10; more/tcd as few/tcd, 30; two at a time
+    assert clock.finished(jobs[0], 10.0) == (30 + 10 + 30) / 2
+
+
+@pytest.mark.slow
+def test_a_plan_that_is_killed_and_run_again_gives_the_same_table(finished, tmp_path):
+    command = [sys.executable, "-m", "posestill.cli", "compare", str(tiny(tmp_path)), "--workers", "2",
+               "--results", str(tmp_path / "results"), "--work", str(tmp_path / "work")]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    first = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 240
+    while len(list((tmp_path / "results").rglob("*seed*.json"))) < 4 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    done = len(read_rows(tmp_path / "results"))
+    assert 4 <= done < 15
+    time.sleep(3)  # its workers notice that they are alone
+    subprocess.run(command, env=environment, check=True, capture_output=True, timeout=400)
+
+    def lines(folder):
+        text = (folder / "results" / "table.md").read_text()
+        return [line.rsplit("|", 2)[0] for line in text.splitlines() if line.startswith("|")]  # training s left out
+
+    assert lines(tmp_path) == lines(finished[0])
