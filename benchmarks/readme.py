@@ -1,4 +1,4 @@
-"""Write the README's figures from the files in results/; `--check` only says whether they agree.
+"""Write the figures of README, docs and quickstart from the files in results/; `--check` only says whether they agree.
 
 python benchmarks/readme.py [--check]
 """
@@ -72,6 +72,83 @@ def evaluator() -> str:
     )
 
 
+def protocol() -> str:
+    """What the protocol confirmed, in its own table."""
+    text = (ROOT / "results" / "protocol" / "table.md").read_text()
+    table = re.search(r"## Confirmed on test.*?\n\n(.*?)(?:\n\n|\Z)", text, flags=re.S)
+    figures = read("protocol/summary")
+    machines = f"{', '.join(figures['surroundings']['processor'])}, torch {', '.join(figures['surroundings']['torch'])}"
+    assert table is not None
+    told = (
+        "Mean OKS and AP x 100 on test, mean ± standard deviation over seeds; gains with 95 % intervals over seeds and "
+        "persons; a star: Holm's p below 0.05. `posestill compare benchmarks/protocol.yaml`: protocol "
+        f"{figures['protocol']}, {figures['runs']} runs, {figures['training_hours']:.1f} hours of one thread beside other "
+        f"work ({machines})."
+    )
+    return f"{table[1].strip()}\n\n{told}"
+
+
+def intervals() -> str:
+    """How often the intervals would err, by the spreads measured in each confirmed comparison."""
+    lines = [
+        "| regime | arm | seeds | persons | spread of seeds | of persons | residual | errs | over persons alone errs |",
+        "|---|---|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    for cell in read("protocol/summary")["cells"]["test"]:
+        if (spreads := cell["spreads"]) is not None:
+            gain = cell["gains"]["alone"]
+            figures = [f"{100 * spreads[name]:.1f}" for name in ("seed", "person", "residual")]
+            rates = [f"{100 * cell[f'false_positive_rate{which}']:.1f} %" for which in ("", "_over_persons_alone")]
+            cells = [cell["regime"], cell["arm"], str(gain["seeds"]), f"{gain['persons']:,}", *figures, *rates]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, "", "Spreads in points of OKS, of the gain over the student alone; 2,000 trials each."])
+
+
+def photographs() -> str:
+    """The teacher on photographs beside a student that was trained alike."""
+    teacher, student = read("protocol/prepared/photos-teacher"), read("photos-student")
+    size, people = "x".join(map(str, teacher["conditions"]["input_size"])), teacher["conditions"]["persons"]
+    one, other = (f"{percent(each['mean_oks'])} (AP {percent(each['AP'])})" for each in (teacher, student))
+    apart = 100 * (teacher["mean_oks"] - student["mean_oks"])
+    return (
+        f"At {size}, with full augmentation and synthetic people in the place of ImageNet weights, the heatmap teacher "
+        f"reaches mean OKS {one} on the {people} photographs for choosing, after {teacher['step']} steps of 64; a "
+        f"coordinate student of 0.34 M parameters, trained alike, {other}: {apart:.1f} points apart, one seed each."
+    )
+
+
+def crops() -> str:
+    """Crops in memory beside files."""
+    figures = read("crops")
+    rates, faster = figures["images_per_second"], figures["times_faster"]
+    spread = f"{faster['min']:.1f}–{faster['max']:.1f}"
+    return (
+        f"On lsp-photos at 128x96 one thread cuts {rates['in memory']:,.0f} augmented crops a second from memory and "
+        f"{rates['from files']:,.0f} from files: {faster['median']:.1f} times as many ({spread} over seven pairs; "
+        f"`{figures['command']}`)."
+    )
+
+
+def finding() -> str:
+    """What the quickstart quotes: assets/protocol.json."""
+    figures = read("protocol/summary")
+    cell = next(each for each in figures["cells"]["test"] if (each["regime"], each["arm"]) == ("labels-400", "tcd"))
+
+    def signed(gain: dict[str, Any]) -> str:
+        return f"{100 * gain['mean']:+.1f} [{100 * gain['low']:+.1f}, {100 * gain['high']:+.1f}]"
+
+    content = {
+        "protocol": figures["protocol"],
+        "arm": "tcd",
+        "labels": 400,
+        "seeds": len(cell["seeds"]),
+        "persons": cell["gains"]["alone"]["persons"],
+        "over_alone": signed(cell["gains"]["alone"]),
+        "over_pseudo_label": signed(cell["gains"]["pseudo_label"]),
+    }
+    return json.dumps(content, indent=2) + "\n"
+
+
 def students() -> str:
     """One student of each representation."""
     figures = read("students")
@@ -94,20 +171,26 @@ def students() -> str:
 
 def written(text: str) -> str:
     """The README with every marked part made anew."""
-    for part in (quickstart, sample, students, evaluator):
+    for part in (quickstart, sample, students, evaluator, protocol, intervals, photographs, crops):
         name = part.__name__
         pattern = rf"(<!-- {name}:begin [^>]*-->\n).*?(<!-- {name}:end -->)"
         text = re.sub(pattern, lambda found, part=part: f"{found[1]}{part()}\n{found[2]}", text, flags=re.S)
     return text
 
 
+PAGES = ("README.md", "docs/measuring.md")
+FINDING = ROOT / "src" / "posestill" / "assets" / "protocol.json"
+
+
 def main() -> None:
-    path = ROOT / "README.md"
-    text = path.read_text()
-    made = written(text)
+    made = {ROOT / page: written((ROOT / page).read_text()) for page in PAGES} | {FINDING: finding()}
+    stale = [
+        str(path.relative_to(ROOT)) for path, text in made.items() if not path.is_file() or path.read_text() != text
+    ]
     if "--check" in sys.argv:
-        sys.exit(0 if made == text else "README.md does not say what results/ says: run python benchmarks/readme.py")
-    path.write_text(made)
+        sys.exit(f"{', '.join(stale)}: not what results/ says: run python benchmarks/readme.py" if stale else 0)
+    for path, text in made.items():
+        path.write_text(text)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,10 @@ def test_the_figures_are_those_of_the_results():
     spec = importlib.util.spec_from_file_location("readme", ROOT / "benchmarks" / "readme.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    assert module.written(README) == README, "run python benchmarks/readme.py"
+    for page in module.PAGES:
+        text = (ROOT / page).read_text()
+        assert module.written(text) == text, f"{page}: run python benchmarks/readme.py"
+    assert module.FINDING.read_text() == module.finding(), "run python benchmarks/readme.py"
 
 
 @pytest.mark.parametrize(
@@ -44,6 +47,8 @@ def test_every_result_is_listed_with_its_command():
     listed = (ROOT / "results" / "README.md").read_text()
     for path in (ROOT / "results").glob("*.json"):
         assert f"`{path.name}`" in listed
+    for folder in (path for path in (ROOT / "results").iterdir() if path.is_dir()):
+        assert f"`{folder.name}/`" in listed
 
 
 def test_the_example_method_of_the_docs_can_be_plugged_in(tmp_path):

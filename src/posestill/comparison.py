@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from posestill.metrics.stats import Difference, difference, holm
+from posestill.metrics.stats import Difference, Spreads, difference, holm, spreads_of
 
 if TYPE_CHECKING:
     from posestill.plan import Plan
@@ -37,6 +37,8 @@ class Cell:
     """of mean OKS, by the arm that it is measured from, over the seeds that both have"""
     adjusted: Mapping[str, float]
     """p-values of the gains by Holm's method, over the arms of the regime that are measured from the same arm"""
+    spreads: Spreads | None
+    """of the gain over the baseline, between seeds, between persons and what is left; None for one seed"""
     per_keypoint: Mapping[str, float]
     """PCK, mean over seeds"""
 
@@ -64,17 +66,26 @@ def compare_rows(plan: Plan, rows: Sequence[Row], split: str, rates: Mapping[tup
             }
             for arm, value in holm({arm: gain.p for arm, gain in found.items()}).items():
                 gains[arm][reference], adjusted[arm][reference] = found[arm], value
-        cells += [_cell(regime, arm, runs, gains[arm], adjusted[arm]) for arm, runs in arms.items()]
+        for arm, runs in arms.items():
+            spreads = None
+            if plan.baseline in gains[arm] and gains[arm][plan.baseline].seeds > 1:
+                spreads = spreads_of(*paired(runs, arms[plan.baseline]))
+            cells.append(_cell(regime, arm, runs, gains[arm], adjusted[arm], spreads))
     return cells
 
 
 def gain_over(runs: Mapping[int, Row], others: Mapping[int, Row]) -> Difference:
     """The difference in mean OKS of two arms' runs by seed, over the seeds that both have."""
+    return difference(*paired(runs, others))
+
+
+def paired(runs: Mapping[int, Row], others: Mapping[int, Row]) -> tuple[np.ndarray, np.ndarray]:
+    """OKS (S, N) of both arms over the seeds that both have."""
     shared = sorted(set(runs) & set(others))
     after, before = (
         np.stack([unpack_similarity(each[seed]["similarity"]) for seed in shared]) for each in (runs, others)
     )
-    return difference(after, before)
+    return after, before
 
 
 def signed(gain: Difference) -> str:
@@ -101,7 +112,12 @@ def _runs(rows: Sequence[Row], split: str, regime: str, arm: str, rate: float | 
 
 
 def _cell(
-    regime: str, arm: str, runs: Mapping[int, Row], gains: Mapping[str, Difference], adjusted: Mapping[str, float]
+    regime: str,
+    arm: str,
+    runs: Mapping[int, Row],
+    gains: Mapping[str, Difference],
+    adjusted: Mapping[str, float],
+    spreads: Spreads | None,
 ) -> Cell:
     every = list(runs.values())
     means = [row["metrics"]["mean_oks"] for row in every]
@@ -116,6 +132,7 @@ def _cell(
         training_seconds=float(np.median([row["training_seconds"] for row in every])),
         gains=gains,
         adjusted=adjusted,
+        spreads=spreads,
         per_keypoint={
             name: float(np.mean([row["per_keypoint"][name]["PCK"] for row in every]))
             for name in every[0]["per_keypoint"]

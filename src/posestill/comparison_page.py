@@ -7,9 +7,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from posestill.charts import Point, curves, dots, gains, standalone
 from posestill.comparison import Cell, Row, compare_rows, signed
 from posestill.files import write_json, write_whole
+from posestill.metrics.stats import false_positive_rate
 from posestill.page import heading, page, paragraph, table
 from posestill.plan import Plan
 
@@ -46,7 +49,7 @@ def write_comparison(
             "runs": len(rows),
             "surroundings": _surroundings(rows),
             "training_hours": sum(row["seconds"] for row in rows) / 3600,
-            "cells": {split: [_cell_json(cell) for cell in cells] for split, cells in splits.items()},
+            "cells": {split: [_cell_json(cell, plan) for cell in cells] for split, cells in splits.items()},
         },
     )
     report = results / "report.html"
@@ -149,14 +152,30 @@ def _gain(cell: Cell, reference: str) -> str:
     return signed(gain) + (" *" if len(cell.seeds) > 1 and cell.adjusted[reference] < ALPHA else "")
 
 
-def _cell_json(cell: Cell) -> dict[str, Any]:
+def _cell_json(cell: Cell, plan: Plan) -> dict[str, Any]:
     return {
         **asdict(cell),
         "gains": {
             reference: {**asdict(gain), "p_holm": cell.adjusted[reference]} for reference, gain in cell.gains.items()
         },
         "adjusted": None,
+        **_how_often_wrong(cell, plan),
     }
+
+
+def _how_often_wrong(cell: Cell, plan: Plan) -> dict[str, Any]:
+    """How often the 95 % interval would leave out 0 if the arm had no effect, by simulation with its own spreads."""
+    if cell.spreads is None:
+        return {}
+    gain = cell.gains[plan.baseline]
+    rates = [
+        false_positive_rate(
+            cell.spreads, seeds=gain.seeds, persons=gain.persons, trials=2000, rng=np.random.default_rng(0),
+            over_seeds=over_seeds,
+        )
+        for over_seeds in (True, False)
+    ]  # fmt: skip
+    return {"false_positive_rate": rates[0], "false_positive_rate_over_persons_alone": rates[1]}
 
 
 def _surroundings(rows: Sequence[Row]) -> dict[str, list[Any]]:

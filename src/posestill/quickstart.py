@@ -47,6 +47,8 @@ ALONE = Arm("alone", "student alone", (*_NO_TEACHER, "data.people=200"))
 PSEUDO_LABEL = Arm("pseudo_label", "student on pseudo-labels", ("method=pseudo_label",))
 DISTILLED = Arm("distilled", "student distilled (tcd)")
 ALL_LABELS = Arm("all_labels", "reference: alone, all labels", (*_NO_TEACHER, "data.labelled=null"))
+_FINDING = Path(__file__).parent / "assets" / "protocol.json"
+"""Written by benchmarks/readme.py from results/protocol/summary.json; a test holds the two together."""
 ORDER = (ALONE, PSEUDO_LABEL, DISTILLED, ALL_LABELS)
 """how tables and pictures show them"""
 SHIFTS = ((ALONE, ALL_LABELS), (PSEUDO_LABEL, DISTILLED))
@@ -86,7 +88,7 @@ def run_quickstart(out: Path, *, steps: int | None = None, seed: int = 0) -> Pat
     models = {"teacher": teacher, **{arm.name: PoseModel.load(out / arm.name / "best") for arm in ORDER}}
     rows = {"teacher": Row("teacher (bundled)", 0, 0, shown.metrics, shown.similarity), **rows}
     rows = _with_costs(rows, models)
-    sentence = summarise(rows, seed=seed)
+    sentence = f"{summarise(rows, seed=seed)} {protocol_sentence()}".strip()
     lines = [_table_line(row) for row in rows.values()]
     for line in [["", *_HEADERS[1:]], *lines]:
         log.say(f"{line[0]:<30}" + "".join(f"{each:>13}" for each in line[1:]))
@@ -132,6 +134,18 @@ def summarise(rows: Mapping[str, Row], *, seed: int) -> str:
     names = {"method": "distilled", "alone": "alone", "pseudo_label": "pseudo_label"}
     gains = gains_of({way: rows[name].similarity[None] for way, name in names.items()})
     return say_gains(gains, seeds=range(seed, seed + 1))
+
+
+def protocol_sentence() -> str:
+    """What the protocol found over many seeds for the same method; empty where no finding comes with the package."""
+    if not _FINDING.is_file():
+        return ""
+    found = json.loads(_FINDING.read_text())
+    return (
+        f"One seed shows little: over {found['seeds']} seeds, with {found['labels']:,} labels and {found['persons']:,} "
+        f"other people, the protocol ({found['protocol']}) measured {found['arm']} at {found['over_alone']} over training "
+        f"alone and {found['over_pseudo_label']} over pseudo-labels."
+    )
 
 
 def _train_all(runs: Mapping[Arm, RunConfig], out: Path, log: RunLog) -> dict[str, Row]:

@@ -88,7 +88,9 @@ def test_colours_change_as_on_the_path_from_files():
     colours = draw_colours(uniform_draws(0, np.arange(4), np.arange(4)), 0.4)
     wanted = [change_colour(*each) for each in zip(images, colours.matrix, colours.pull, strict=True)]
     given = change_colours(torch.from_numpy(images).permute(0, 3, 1, 2).float(), colours)
-    assert np.abs(255 * given.permute(0, 2, 3, 1).numpy() - np.stack(wanted)).max() <= 0.75  # OpenCV multiplies uint8 in fixed point
+    assert (
+        np.abs(255 * given.permute(0, 2, 3, 1).numpy() - np.stack(wanted)).max() <= 0.75
+    )  # OpenCV multiplies uint8 in fixed point
 
 
 def test_a_folder_is_filled_once_and_shared(tmp_path, dots):
