@@ -77,13 +77,14 @@ def protocol() -> str:
     text = (ROOT / "results" / "protocol" / "table.md").read_text()
     table = re.search(r"## Confirmed on test.*?\n\n(.*?)(?:\n\n|\Z)", text, flags=re.S)
     figures = read("protocol/summary")
-    machines = f"{', '.join(figures['surroundings']['processor'])}, torch {', '.join(figures['surroundings']['torch'])}"
+    around = figures["surroundings"]
+    machines = f"{', '.join(around['processor'])}, torch {', '.join(around['torch'])}"
     assert table is not None
     told = (
         "Mean OKS and AP x 100 on test, mean ± standard deviation over seeds; gains with 95 % intervals over seeds and "
         "persons; a star: Holm's p below 0.05. `posestill compare benchmarks/protocol.yaml`: protocol "
-        f"{figures['protocol']}, {figures['runs']} runs, {figures['training_hours']:.1f} hours of one thread beside other "
-        f"work ({machines})."
+        f"{figures['protocol']}, {figures['runs']} runs, {figures['training_hours']:.1f} hours of one thread beside "
+        f"other work ({machines})."
     )
     return f"{table[1].strip()}\n\n{told}"
 

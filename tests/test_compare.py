@@ -16,11 +16,18 @@ from posestill.plan import load_plan
 from posestill.schema import UserError
 
 TINY = """
+prepare:
+  unused: {{recipe: protocol/synthetic}}
+  first: {{recipe: protocol/synthetic, set: [method=supervised, teacher=null, data.labelled_per_batch=null,
+          data.train.people=24, data.val.people=12, data.labelled=null, train.steps=2, train.batch_size=8]}}
+  second: {{recipe: protocol/synthetic, set: [method=supervised, teacher=null, data.labelled_per_batch=null,
+           data.train.people=24, data.val.people=12, data.labelled=null, train.steps=2, train.batch_size=8,
+           model.init_from=<first>]}}
 regimes:
   few:
     recipe: protocol/synthetic
     set: [data.train.people=24, data.val.people=12, data.labelled=8, train.steps=3, train.batch_size=8,
-          data.labelled_per_batch=4, data.crops.folder={crops}]
+          data.labelled_per_batch=4, data.crops.folder={crops}, "model.init_from=<second>#backbone"]
     test: [data.val.seed=9]
     dose: {{labels: 8}}
   more:
@@ -74,6 +81,13 @@ def test_a_plan_leaves_one_file_a_run_a_table_pictures_and_a_page(finished):
     assert "<svg" in report.read_text()
     assert (folder / "results" / "gain-by-labels.svg").read_text().startswith("<svg ")
     assert not list((folder / "work" / "runs").rglob("*.safetensors"))
+
+
+def test_only_the_prepared_models_that_are_needed_are_trained_and_a_later_one_may_start_from_an_earlier(finished):
+    folder, _ = finished
+    assert {path.name for path in (folder / "work" / "prepared").iterdir()} == {"first", "second"}
+    assert {path.stem for path in (folder / "results" / "prepared").glob("*.json")} == {"first", "second"}
+    assert "first/best" in (folder / "work" / "prepared" / "second" / "config.yaml").read_text()
 
 
 def test_finished_runs_are_not_run_again(finished):

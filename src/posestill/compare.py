@@ -22,13 +22,13 @@ import torch
 
 from posestill.comparison import pack_similarity, read_rows
 from posestill.comparison_page import write_comparison
-from posestill.config import RunConfig, load_run
+from posestill.config import RunConfig, dump_run, load_run
 from posestill.engine.fit import fit
 from posestill.engine.log import Bar, RunLog
 from posestill.engine.setup import Sources, open_sources
 from posestill.engine.surroundings import surroundings
 from posestill.files import write_json
-from posestill.plan import Job, Plan, chosen_rates, confirming_jobs, load_plan, screening_jobs, tuning_jobs
+from posestill.plan import Job, Plan, chosen_rates, confirming_jobs, filled, load_plan, screening_jobs, tuning_jobs
 from posestill.schema import UserError
 
 Stage = Literal["tune", "screen", "confirm"]
@@ -65,7 +65,7 @@ def run_and_write(path: Path, shop: Workshop, *, stages: Sequence[str] = STAGES)
 
 def run_plan(plan: Plan, shop: Workshop, log: RunLog, *, stages: Sequence[Stage] = STAGES) -> list[dict[str, Any]]:
     """Run what the stages ask for and is not finished; returns the rows of every finished run of the plan."""
-    folders = prepare(plan, shop, log) if stages else {}
+    folders = {name: shop.work / "prepared" / name / "best" for name in plan.prepare}
     for stage in stages:
         if stage == "tune" and len(plan.learning_rates) == 1:
             continue
@@ -75,26 +75,27 @@ def run_plan(plan: Plan, shop: Workshop, log: RunLog, *, stages: Sequence[Stage]
             rates = chosen_rates(plan, read_rows(shop.results))
             ask = screening_jobs if stage == "screen" else confirming_jobs
             jobs = ask(plan, folders, rates)
+        prepare(plan, [job for job in jobs if not _is_finished(job, shop.results)], folders, shop, log)
         run_jobs(stage, jobs, shop, log, protocol=plan.protocol_hash())
     return read_rows(shop.results)
 
 
-def prepare(plan: Plan, shop: Workshop, log: RunLog) -> dict[str, Path]:
-    """The model folders that a plan's runs start from or learn from, trained where they are not there yet."""
-    folders: dict[str, Path] = {}
-    for name, wanted in plan.prepare.items():
-        folder = shop.work / "prepared" / name
-        folders[name] = folder / "best"
-        changes = list(wanted.set)
-        for other, place in folders.items():
-            changes = [change.replace(f"<{other}>", str(place)) for change in changes]
-        config = load_run(wanted.recipe, changes)
-        figures = shop.results / "prepared" / f"{name}.json"
-        if not figures.is_file() or not folders[name].is_dir():
-            log.say(f"preparing {name} ({wanted.recipe}) ...")
-            result = fit(config, folder, resume=(folder / "config.yaml").is_file())
-            write_json(figures, json.loads((result.folder / "eval.json").read_text()))
-    return folders
+def prepare(plan: Plan, jobs: Sequence[Job], folders: Mapping[str, Path], shop: Workshop, log: RunLog) -> None:
+    """Train the models that these jobs start from or learn from, where they are not there yet."""
+    wanted = " ".join(dump_run(job.config) for job in jobs)
+    needed: list[str] = []
+    for name in reversed(plan.prepare):  # a prepared run may need those before it
+        asked = [change for other in needed for change in plan.prepare[other].set]
+        if str(folders[name]) in wanted or any(f"<{name}>" in change for change in asked):
+            needed.insert(0, name)
+    for name in needed:
+        if folders[name].is_dir() and (shop.results / "prepared" / f"{name}.json").is_file():
+            continue
+        log.say(f"preparing {name} ({plan.prepare[name].recipe}) ...")
+        changes = [filled(change, folders) for change in plan.prepare[name].set]
+        folder = folders[name].parent
+        fit(load_run(plan.prepare[name].recipe, changes), folder, resume=(folder / "config.yaml").is_file())
+        write_json(shop.results / "prepared" / f"{name}.json", json.loads((folder / "eval.json").read_text()))
 
 
 def run_jobs(what: str, jobs: Sequence[Job], shop: Workshop, log: RunLog, *, protocol: str = "") -> None:

@@ -185,12 +185,12 @@ def make_job(
 ) -> Job:
     """One run; `folders` says where the prepared models lie."""
     place, way = plan.regimes[regime], plan.arms[arm]
-    config = load_run(place.recipe, [_filled(change, folders) for change in place.set])
+    config = load_run(place.recipe, [filled(change, folders) for change in place.set])
     if way.control is not None:
         config = as_control(config, way.control)
     changes = [*way.set, *(place.test if split == "test" else ())]
     changes += [f"seed={seed}", f"train.optimiser.learning_rate={learning_rate}"]
-    config = change_run(config, [_filled(change, folders) for change in changes])
+    config = change_run(config, [filled(change, folders) for change in changes])
     train = config.train
     unit, length = ("steps", train.steps) if train.steps is not None else ("epochs", train.epochs)
     assert length is not None
@@ -283,7 +283,8 @@ def _known(name: str | None, table: Mapping[str, object], where: str) -> None:
         raise ValueError(f"{where}: no '{name}'{did_you_mean(name, list(table))}")
 
 
-def _filled(change: str, folders: Mapping[str, Path]) -> str:
+def filled(change: str, folders: Mapping[str, Path]) -> str:
+    """A change with the folder of each prepared model in the place of `<name>`."""
     for name, folder in folders.items():
         change = change.replace(f"<{name}>", str(folder))
     return change

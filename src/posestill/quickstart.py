@@ -143,8 +143,8 @@ def protocol_sentence() -> str:
     found = json.loads(_FINDING.read_text())
     return (
         f"One seed shows little: over {found['seeds']} seeds, with {found['labels']:,} labels and {found['persons']:,} "
-        f"other people, the protocol ({found['protocol']}) measured {found['arm']} at {found['over_alone']} over training "
-        f"alone and {found['over_pseudo_label']} over pseudo-labels."
+        f"other people, the protocol ({found['protocol']}) measured {found['arm']} at {found['over_alone']} over "
+        f"training alone and {found['over_pseudo_label']} over pseudo-labels."
     )
 
 
