@@ -4,12 +4,13 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import Future
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from posestill.compare import Workshop, _Clock, run_and_write, run_plan
+from posestill.compare import Workshop, _Clock, _outcome, run_and_write, run_plan
 from posestill.comparison import compare_rows, gain_over, pack_similarity, read_rows, unpack_similarity
 from posestill.engine.log import RunLog
 from posestill.plan import load_plan
@@ -169,6 +170,13 @@ def test_the_time_that_is_left_is_told_by_what_the_same_arms_took():
     clock = _Clock(jobs, 2, [{"regime": "few", "arm": "tcd", "seconds": 30.0}])
     # left: few/tcd as before, 30; more/alone as few/alone, 10; more/tcd as few/tcd, 30; two at a time
     assert clock.finished(jobs[0], 10.0) == (30 + 10 + 30) / 2
+
+
+def test_a_run_that_fails_is_named():
+    failed = Future()
+    failed.set_exception(UserError("data.labelled: too many"))
+    with pytest.raises(UserError, match=r"test/few/tcd: data\.labelled: too many"):
+        _outcome(failed, SimpleNamespace(name="test/few/tcd"))
 
 
 @pytest.mark.slow

@@ -1,8 +1,10 @@
+import re
+
 import numpy as np
 import pytest
 
 from posestill.bench import measure
-from posestill.charts import curves
+from posestill.charts import Point, curves, dots, gains, standalone
 from posestill.draw import LEFT, RIGHT, draw_poses
 from posestill.files import finite, write_json
 from posestill.page import page, paragraph, pictures, table
@@ -32,8 +34,44 @@ def test_pages_escape_what_they_are_given():
 def test_curves_reach_the_corners_of_their_axes_and_nothing_draws_nothing():
     assert curves({"a": []}, across="x", up="y") == ""
     drawn = curves({"a": [(0, 1.0), (10, 3.0)]}, across="steps", up="loss")
-    assert 'points="44.0,216.0 596.0,44.0"' in drawn
+    assert 'points="44.0,218.0 596.0,46.0"' in drawn
     assert curves({"a": [(0, 1.0)]}, across="x", up="y")
+
+
+def test_marks_show_intervals_ratios_and_which_points_weigh_less():
+    series = {
+        "one": [Point(100, 1, 0, 2), Point(400, 2, 1, 3), Point(1600, 0, -1, 1, filled=False)],
+        "two": [(100, 0.0)],
+    }
+    drawn = curves(series, across="labels", up="gain", marks=True, ticks=[100, 400, 1600])
+    assert drawn.count('fill="white"') == 1
+    assert drawn.count("<circle") == 4 + 2  # and the legend's
+    assert all(f">{tick}</text>" in drawn for tick in (100, 400, 1600))
+    places = [float(each) for each in re.findall(r'<polyline points="([\d.]+),', drawn)]
+    first = re.search(r'<polyline points="([^"]+)"', drawn)[1].split()
+    xs = [float(point.split(",")[0]) for point in first]
+    assert xs[1] - xs[0] == pytest.approx(xs[2] - xs[1], abs=0.2)  # ratios of four, equally far
+    assert places[1] - places[0] == pytest.approx(3.0, abs=0.1)  # side by side at one dose
+    assert curves({}, across="x", up="y") == ""
+
+
+def test_gains_are_drawn_about_nothing_and_coloured_by_what_the_interval_leaves_out():
+    drawn = gains([("better", 2.0, 1.0, 3.0), ("worse", -2.0, -3.0, -1.0), ("who knows", 0.5, -1.0, 2.0)], across="OKS")
+    strokes = re.findall(r'<circle [^>]* stroke="(#\w+)"', drawn)
+    assert len(set(strokes)) == 3
+    assert "+2.0" in drawn
+    assert gains([], across="OKS") == ""
+
+
+def test_dots_leave_out_what_was_not_measured_and_a_picture_stands_alone():
+    found = {"alone": {"nose": 0.5, "left_eye": float("nan")}, "tcd": {"nose": 0.7, "left_eye": 0.2}}
+    drawn = dots(found, across="PCK")
+    assert drawn.count("<circle") == 3 + 2
+    assert "left eye" in drawn
+    alone = standalone(drawn)
+    assert alone.startswith('<svg viewBox="0 0 640')
+    assert 'xmlns="http://www.w3.org/2000/svg"' in alone
+    assert dots({}, across="PCK") == ""
 
 
 def test_rows_of_pictures_show_the_labels_and_each_model():

@@ -24,52 +24,56 @@ class Point:
 
 
 def curves(
-    series: Mapping[str, Sequence[Point | tuple[float, float]]], *, across: str, up: str, marks: bool = False
+    series: Mapping[str, Sequence[Point | tuple[float, float]]],
+    *,
+    across: str,
+    up: str,
+    marks: bool = False,
+    ticks: Sequence[float] = (),
 ) -> str:
-    """Lines of points by name; `across` and `up` name the axes; `marks` draws each point, with its interval."""
+    """Lines of points by name; `across` and `up` name the axes.
+
+    `marks` draws each point with its interval, and goes across by ratios where the points do. `ticks` are labelled on
+    the axis across; by default its ends.
+    """
     drawn = {name: [_point(each) for each in points] for name, points in series.items() if points}
     if not drawn:
         return ""
     points = [point for line in drawn.values() for point in line]
-    spread_out = marks and min(point.x for point in points) > 0 and _ratio(points) >= 8
-    to_axis: Callable[[float], float] = math.log if spread_out else float
+    to_axis: Callable[[float], float] = math.log if marks and _by_ratio(points) else float
     left, right = (to_axis(pick(point.x for point in points)) for pick in (min, max))
     low = min(point.y if point.low is None else point.low for point in points)
     high = max(point.y if point.high is None else point.high for point in points)
-    height = 260
+    aside = 12.0 if marks else 0.0  # px, so that no mark lies on an axis
+    legend, top = _legend(list(drawn), _MARGIN)
+    top += 28
+    height = top + 172 + _MARGIN
 
     def across_px(x: float) -> float:
-        return _MARGIN + (_WIDTH - 2 * _MARGIN) * ((to_axis(x) - left) / ((right - left) or 1))
+        return _MARGIN + aside + (_WIDTH - 2 * _MARGIN - 2 * aside) * ((to_axis(x) - left) / ((right - left) or 1))
 
     def down_px(y: float) -> float:
-        return height - _MARGIN - (height - 2 * _MARGIN) * ((y - low) / ((high - low) or 1))
+        return height - _MARGIN - aside - (172 - 2 * aside) * ((y - low) / ((high - low) or 1))
 
-    parts = []
-    for number, (name, line) in enumerate(drawn.items()):
+    parts = [*legend]
+    for number, line in enumerate(drawn.values()):
         colour = COLOURS[number % len(COLOURS)]
-        aside = 3.0 * (number - (len(drawn) - 1) / 2) if marks else 0.0  # arms at one dose stand side by side
-        places = [(across_px(each.x) + aside, down_px(each.y)) for each in line]
+        beside = 3.0 * (number - (len(drawn) - 1) / 2) if ticks and marks else 0.0  # series at one x side by side
+        places = [(across_px(each.x) + beside, down_px(each.y)) for each in line]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
         parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        if marks:
-            for point, (x, y) in zip(line, places, strict=True):
-                if point.low is not None and point.high is not None:
-                    parts.append(
-                        f'<path d="M{x:.1f},{down_px(point.low):.1f}V{down_px(point.high):.1f}" stroke="{colour}"/>'
-                    )
-                parts.append(_dot(x, y, colour, point.filled))
-        x, y = _MARGIN + 8 + 150 * (number % 4), 14 + 14 * (number // 4)
-        parts.append(_text(x, y, name, colour=colour))
-    parts.append(
-        f'<path d="M{_MARGIN},{_MARGIN - 8}V{height - _MARGIN}H{_WIDTH - _MARGIN}" fill="none" stroke="#888"/>'
-    )
-    ticks = sorted({point.x for point in points}) if marks else [min(p.x for p in points), max(p.x for p in points)]
-    parts += [_text(across_px(tick), height - _MARGIN + 16, f"{tick:g}", anchor="middle") for tick in ticks]
+        for point, (x, y) in zip(line, places, strict=True) if marks else ():
+            if point.low is not None and point.high is not None:
+                reach = f"M{x:.1f},{down_px(point.low):.1f}V{down_px(point.high):.1f}"
+                parts.append(f'<path d="{reach}" stroke="{colour}"/>')
+            parts.append(_dot(x, y, colour, point.filled))
+    axes = f"M{_MARGIN},{top - 8}V{height - _MARGIN}H{_WIDTH - _MARGIN}"
+    parts.append(f'<path d="{axes}" fill="none" stroke="#888"/>')
+    for tick in ticks or (min(point.x for point in points), max(point.x for point in points)):
+        parts.append(_text(across_px(tick), height - _MARGIN + 16, f"{tick:.4g}", anchor="middle"))
     parts.append(_text(_WIDTH - _MARGIN, height - _MARGIN + 32, across, anchor="end"))
-    parts += [
-        _text(_MARGIN - 4, y, f"{value:.3g}", anchor="end") for y, value in ((height - _MARGIN, low), (_MARGIN, high))
-    ]
-    parts.append(_text(4, _MARGIN - 14, up))
+    parts += [_text(_MARGIN - 4, down_px(value), f"{value:.3g}", anchor="end") for value in (low, high)]
+    parts.append(_text(4, top - 14, up))
     return _svg(parts, height, up)
 
 
@@ -110,16 +114,16 @@ def dots(figures: Mapping[str, Mapping[str, float]], *, across: str) -> str:
     if not values:
         return ""
     low, high = min(values), max(values)
-    names, height = 130, 16 * len(keypoints) + 56
+    names = 130
+    legend, top = _legend(list(figures), names)
+    height = top + 16 * len(keypoints) + 44
 
     def across_px(value: float) -> float:
         return names + (_WIDTH - names - 30) * ((value - low) / ((high - low) or 1))
 
-    parts = []
-    for number, series in enumerate(figures):
-        parts.append(_text(names + 130 * (number % 4), 12, series, colour=COLOURS[number % len(COLOURS)]))
+    parts = [*legend]
     for row, keypoint in enumerate(keypoints):
-        y = 32 + 16 * row
+        y = top + 16 + 16 * row
         parts.append(f'<path d="M{names},{y}H{_WIDTH - 30}" stroke="#8883"/>')
         parts.append(_text(4, y + 4, keypoint.replace("_", " ")))
         for number, found in enumerate(figures.values()):
@@ -141,8 +145,22 @@ def _point(given: Point | tuple[float, float]) -> Point:
     return given if isinstance(given, Point) else Point(*given)
 
 
-def _ratio(points: Sequence[Point]) -> float:
-    return max(point.x for point in points) / min(point.x for point in points)
+def _by_ratio(points: Sequence[Point]) -> bool:
+    xs = [point.x for point in points]
+    return min(xs) > 0 and max(xs) / min(xs) >= 8
+
+
+def _legend(names: Sequence[str], left: float) -> tuple[list[str], int]:
+    """The names in their colours, as many a line as fit, and how far down they reach."""
+    parts, x, y = [], left, 14
+    for number, name in enumerate(names):
+        width = 7 * len(name) + 24
+        if x + width > _WIDTH and x > left:
+            x, y = left, y + 16
+        colour = COLOURS[number % len(COLOURS)]
+        parts += [_dot(x + 4, y - 4, colour, True), _text(x + 12, y, name, colour=colour)]
+        x += width
+    return parts, y + 4
 
 
 def _dot(x: float, y: float, colour: str, filled: bool) -> str:

@@ -10,6 +10,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -122,6 +123,8 @@ def run_jobs(what: str, jobs: Sequence[Job], shop: Workshop, log: RunLog, *, pro
                     _tell(bar, clock, job, row)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            for process in multiprocessing.active_children():
+                process.terminate()  # or leaving the pool would wait for the runs that are under way
             raise
 
 
@@ -130,7 +133,7 @@ def train_job(job: Job, work: Path, threads: int, keep: bool) -> dict[str, Any]:
     torch.set_num_threads(threads)
     folder = work / "runs" / job.name
     described = folder / "config.yaml"
-    if described.is_file() and load_run(str(described)) != job.config:
+    if described.is_file() and described.read_text() != dump_run(job.config):
         shutil.rmtree(folder)
     began = time.monotonic()
     result = fit(job.config, folder, resume=described.is_file(), sources=_sources(job.config), quiet=True)
@@ -215,6 +218,7 @@ def _top_up(
 
 def _end_with_parent() -> None:
     """A plan that is killed leaves no process behind that would go on writing into the folders of the next one."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches every process: these end without a word
     parent = os.getppid()
 
     def watch() -> None:

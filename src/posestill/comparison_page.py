@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,15 +88,19 @@ def dose_curves(plan: Plan, splits: Mapping[str, Sequence[Cell]]) -> dict[str, s
         for split in ("tune", "test"):  # what is confirmed takes the place of what was screened
             for cell in splits.get(split, ()):
                 dose, gain = plan.regimes[cell.regime].dose.get(factor), cell.gains.get(plan.baseline)
-                if dose is not None and gain is not None:
-                    point = Point(dose, 100 * gain.mean, 100 * gain.low, 100 * gain.high, filled=len(cell.seeds) > 1)
-                    series.setdefault(plan.arms[cell.arm].title, {})[dose] = point
+                if dose is None or (gain is None and cell.arm != plan.baseline):
+                    continue
+                point = Point(dose, 0.0, filled=len(cell.seeds) > 1)
+                if gain is not None:
+                    point = replace(point, y=100 * gain.mean, low=100 * gain.low, high=100 * gain.high)
+                series.setdefault(plan.arms[cell.arm].title, {})[dose] = point
         lines = {arm: [points[dose] for dose in sorted(points)] for arm, points in series.items()}
         if lines and any(len(line) > 1 for line in lines.values()):
             up = (
                 f"mean OKS over {plan.arms[plan.baseline].title} (filled: {len(plan.seeds.confirm)} seeds, hollow: one)"
             )
-            drawn[f"Gain by {factor}"] = curves(lines, across=factor, up=up, marks=True)
+            doses = sorted({dose for points in series.values() for dose in points})
+            drawn[f"Gain by {factor}"] = curves(lines, across=factor, up=up, marks=True, ticks=doses)
     return drawn
 
 
