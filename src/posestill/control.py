@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -38,12 +39,12 @@ class Counterfactual:
 
 def train_with_controls(config: RunConfig, folder: Path, *, seeds: int = 1, resume: bool = False) -> Counterfactual:
     """Train the run into `folder` and its controls into `folder/controls`, with `seeds` seeds; say what it gave."""
+    if isinstance(config.method, SupervisedConfig):
+        raise UserError("--control: this run is the student alone already; give it a method")
     ways = {METHOD: config, ALONE: as_control(config, "alone")}
     if config.teacher is not None:
         ways[PSEUDO_LABEL] = as_control(config, "pseudo_label")
-    if isinstance(config.method, SupervisedConfig):
-        raise UserError("--control: this run is the student alone already; give it a method")
-    log, sources = RunLog(None), open_sources(config)
+    log, sources = RunLog(None, quiet=os.environ.get("RANK", "0") != "0"), open_sources(config)
     similarity: dict[str, list[np.ndarray]] = {way: [] for way in ways}
     shipped: FitResult | None = None
     for way, settings in ways.items():

@@ -75,7 +75,8 @@ class CropsInMemory(TopDownDataset):
         """Of each view, whose affine is output px -> kept px, (B, 3, H, W) float 0..1."""
         rows = torch.from_numpy(index).to(self.kept.device)
         kept = self.kept[rows].to(self.device).permute(0, 3, 1, 2).float()  # (B, 3, side, side)
-        images = [sample(kept, torch.from_numpy(view.affine).to(self.device), view.size) for view in views]
+        affines = [torch.from_numpy(view.affine.astype(np.float32)).to(self.device) for view in views]
+        images = [sample(kept, affine, view.size) for affine, view in zip(affines, views, strict=True)]
         return [image / 255 if colours is None else change_colours(image, colours) for image in images]
 
     def _warp(self, index: np.ndarray, views: Sequence[View], colours: Colours | None) -> list[Tensor]:
@@ -108,8 +109,9 @@ def sample(kept: Tensor, to_kept: Tensor, size: Size) -> Tensor:
 
 def change_colours(image: Tensor, colours: Colours) -> Tensor:
     """Images (B, 3, H, W) 0..255 in changed colours, as 0..1."""
-    matrix, pull = (torch.from_numpy(each).to(image) for each in (colours.matrix, colours.pull))
-    grey = image.mean(dim=(2, 3)) @ torch.from_numpy(GREY).to(image)  # (B,)
+    given = (colours.matrix, colours.pull, GREY)
+    matrix, pull, grey = (torch.from_numpy(each.astype(np.float32)).to(image) for each in given)
+    grey = image.mean(dim=(2, 3)) @ grey  # (B,)
     offset = (pull * grey)[:, None, None]  # (B, 1, 1)
     changed = torch.baddbmm(offset / 255, matrix / 255, image.flatten(2))
     return changed.clamp_(0, 1).view(image.shape)
