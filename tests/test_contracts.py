@@ -211,7 +211,7 @@ def test_every_method_is_listed_with_its_origin_and_needs(name):
 
 @pytest.mark.parametrize("table", ["CODECS", "SOURCES", "BACKBONES", "HEADS", "TEACHERS", "METHODS"])
 def test_every_setting_in_the_catalog_has_a_default_or_is_the_point_of_the_entry(table):
-    allowed = {"TimmConfig": {"model"}, "CheckpointConfig": {"path"}, "YoloConfig": {"data"}}
+    allowed = {"TimmConfig": {"model"}, "CheckpointConfig": {"path"}, "YoloConfig": {"data"}, "PackedConfig": {"file"}}
     for entry in getattr(catalog, table).values():
         required = {name for name, field in entry.model_fields.items() if field.is_required()}
         assert required <= allowed.get(entry.__name__, set())
