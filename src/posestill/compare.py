@@ -59,7 +59,7 @@ def run_and_write(path: Path, shop: Workshop, *, stages: Sequence[str] = STAGES)
     rows = run_plan(plan, shop, log, stages=[stage for stage in STAGES if stage in stages])
     if not rows:
         raise UserError(f"nothing is finished in {shop.results}: run the plan first")
-    report = write_comparison(plan, rows, chosen_rates(plan, rows), shop.results, name=path.name)
+    report = write_comparison(plan, rows, chosen_rates(plan, rows), shop.results, path=path)
     log.say((shop.results / "table.md").read_text())
     return report
 

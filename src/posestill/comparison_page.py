@@ -24,14 +24,14 @@ _WORDS = {
 
 
 def write_comparison(
-    plan: Plan, rows: Sequence[Row], rates: Mapping[tuple[str, str], float], results: Path, *, name: str
+    plan: Plan, rows: Sequence[Row], rates: Mapping[tuple[str, str], float], results: Path, *, path: Path
 ) -> Path:
-    """Write everything into the results folder and return the path of report.html."""
+    """Write everything into the results folder and return the path of report.html; `path` is the plan's own."""
     splits = {split: compare_rows(plan, rows, split, rates) for split in ("test", "tune")}
     splits = {split: cells for split, cells in splits.items() if cells}
     foot = _foot(plan, rows)
     pictures = [draw(plan, splits) for draw in (dose_curves, _gain_chart, _keypoints, _cost)]
-    parts, text = [paragraph(foot)], [f"# {name}", "", foot]
+    parts, text = [paragraph(foot)], [f"# {path.name}", "", foot]
     for split, cells in splits.items():
         headers, lines = table_of(plan, cells)
         parts += [heading(_WORDS[split]), table(headers, lines)]
@@ -43,8 +43,8 @@ def write_comparison(
     write_json(
         results / "summary.json",
         {
-            "name": name,
-            "command": f"posestill compare {name}",
+            "name": path.name,
+            "command": f"posestill compare {path}",
             "protocol": plan.protocol_hash(),
             "runs": len(rows),
             "surroundings": _surroundings(rows),
@@ -53,7 +53,7 @@ def write_comparison(
         },
     )
     report = results / "report.html"
-    write_whole(report, lambda draft: draft.write_text(page(name, parts)))
+    write_whole(report, lambda draft: draft.write_text(page(path.name, parts)))
     return report
 
 
@@ -157,14 +157,10 @@ def _gain(cell: Cell, reference: str) -> str:
 
 
 def _cell_json(cell: Cell, plan: Plan) -> dict[str, Any]:
-    return {
-        **asdict(cell),
-        "gains": {
-            reference: {**asdict(gain), "p_holm": cell.adjusted[reference]} for reference, gain in cell.gains.items()
-        },
-        "adjusted": None,
-        **_how_often_wrong(cell, plan),
-    }
+    described = asdict(cell)
+    for reference, value in described.pop("adjusted").items():
+        described["gains"][reference]["p_holm"] = value
+    return {**described, **_how_often_wrong(cell, plan)}
 
 
 def _how_often_wrong(cell: Cell, plan: Plan) -> dict[str, Any]:

@@ -58,8 +58,8 @@ def difference(after: np.ndarray, before: np.ndarray, *, confidence: float = 0.9
     B = max(MS_person - MS_residual, 0) / (S N); the half-width is sqrt(t(S - 1)^2 A + t(N - 1)^2 B). Whichever part
     prevails, it leaves 0 out no more often than it says, as the distribution function of a squared normal is concave
     (Banerjee, Sankhya 22, 1960; for B, a difference of two mean squares, a close approximation); with 2 or 3 seeds
-    less often. (One t with Satterthwaite's degrees of freedom leaves it out up to 13 % of the time with 2 seeds and 8 %
-    with 3, not 5 %.) One seed: the paired t interval over persons.
+    less often. (One t with Satterthwaite's degrees of freedom would leave it out too often there.) One seed: the
+    paired t interval over persons.
     Persons NaN anywhere are left out. ValueError for unequal shapes and fewer than two persons.
     """
     gain = _gain(after, before)
