@@ -89,15 +89,31 @@ def test_a_codecs_loss_is_zero_and_finite_without_labels(name):
     assert codec.loss(PREDICTION[name](target + 1), target, weight, codec.helper()) == 0
 
 
-def build(name, *, kind="coords"):
+TOKENS = {"head": {"name": "token", "patch": [4, 3], "dim": 16, "heads": 2, "depth": 2}}
+STUDENT = {
+    "distilpose": {**TOKENS, "codec": {"name": "coords", "bounded": True, "score": True, "scale": True}},
+    "simulated_heatmap": {"codec": {"name": "coords", "score": True, "scale": True}},
+}
+"""What a method's student has beside coordinates; a method that asks for no more needs no line."""
+TASK = {"distilpose": "regression"}
+"""What a method calls its task loss, where the paper has a name for it."""
+
+
+def build(name):
     """A method around a small student, with a teacher of another representation where it needs one."""
     config = catalog.METHODS[name]()
-    student = small_model(kind)
+    student = small_model("coords", **STUDENT.get(name, {}))
     try:
         return config.build(student, None)
     except UserError as error:
         assert "needs a teacher" in str(error)
-        return config.build(student, ModelTeacher(_taught()))
+        return config.build(student, ModelTeacher(_token_taught() if name == "distilpose" else _taught()))
+
+
+def _token_taught():
+    teacher = small_model("heatmap", seed=3, **TOKENS)
+    torch.nn.init.constant_(teacher.head.output.layers[3].bias, 0.8)
+    return teacher
 
 
 def _taught():
@@ -136,11 +152,11 @@ def test_a_method_gives_every_trainable_parameter_a_gradient(name):
     assert grouped == {id(parameter) for parameter in distiller.parameters() if parameter.requires_grad}
 
 
-@pytest.mark.parametrize("backbone", ["resnet18", "hrnet_w18_small", "small_resnet"])
+@pytest.mark.parametrize("backbone", ["resnet18", "hrnet_w18_small", "small_resnet", "stemnet", "hrnet"])
 def test_every_trainable_parameter_of_a_backbone_gets_a_gradient(backbone):
     """Data parallel stops at the second step otherwise."""
     kinds = {"head": {"name": "deconv", "channels": [8]}, "codec": {"name": "heatmap", "stride": 16}}
-    if backbone.startswith("hrnet"):
+    if backbone.startswith("hrnet") or backbone == "stemnet":
         kinds = {"head": "conv_maps", "codec": {"name": "heatmap", "stride": 4}}
     if backbone == "small_resnet":
         kinds["codec"] = {"name": "heatmap", "stride": 16}
@@ -175,7 +191,7 @@ def test_a_method_leaves_its_teacher_as_it_was_and_outside_of_itself(name):
 def test_a_method_is_finite_on_a_batch_without_labels(name):
     losses = build(name)(batch(shown=False), 0.5)
     assert all(torch.isfinite(value) for value in losses.values())
-    assert losses["task"] == 0
+    assert losses[TASK.get(name, "task")] == 0
 
 
 @methods

@@ -16,7 +16,7 @@ LAYERS = {
     "catalog": 6,
     "config": 7,
     "engine": 8,
-    "predict": 9, "bench": 9, "page": 9, "charts": 9, "report": 9, "quickstart": 9, "listing": 9,
+    "predict": 9, "convert": 9, "bench": 9, "page": 9, "charts": 9, "report": 9, "quickstart": 9, "listing": 9,
     "plan": 9, "compare": 9, "comparison": 9, "control": 9, "comparison_page": 9,
     "cli": 10,
 }  # fmt: skip

@@ -14,13 +14,17 @@ from posestill.data.source import SourceConfig
 from posestill.data.synthetic import SyntheticConfig
 from posestill.data.yolo import YoloConfig
 from posestill.methods.base import MethodConfig
+from posestill.methods.distilpose import DistilPoseConfig, SimulatedHeatmapConfig
 from posestill.methods.ocd import OcdConfig
 from posestill.methods.pseudo_label import PseudoLabelConfig
 from posestill.methods.supervised import SupervisedConfig
 from posestill.methods.tcd import TcdConfig
 from posestill.models.backbone import BackboneConfig, SmallResNetConfig, TimmConfig
 from posestill.models.heads import ConvMapsConfig, DeconvConfig, FlatFcConfig, GapFcConfig, HeadConfig, SimccHeadConfig
+from posestill.models.hrnet import HRNetConfig
 from posestill.models.pose_model import NeckConfig
+from posestill.models.stemnet import StemNetConfig
+from posestill.models.token_head import TokenConfig
 from posestill.teachers.base import TeacherConfig
 from posestill.teachers.checkpoint import BundledConfig, CheckpointConfig
 
@@ -39,6 +43,8 @@ SOURCES: dict[str, type[SourceConfig]] = {
 BACKBONES: dict[str, type[BackboneConfig]] = {
     "timm": TimmConfig,
     "small_resnet": SmallResNetConfig,
+    "stemnet": StemNetConfig,
+    "hrnet": HRNetConfig,
 }
 NECKS: dict[str, type[NeckConfig]] = {}
 HEADS: dict[str, type[HeadConfig]] = {
@@ -47,6 +53,7 @@ HEADS: dict[str, type[HeadConfig]] = {
     "gap_fc": GapFcConfig,
     "flat_fc": FlatFcConfig,
     "simcc": SimccHeadConfig,
+    "token": TokenConfig,
 }
 TEACHERS: dict[str, type[TeacherConfig]] = {
     "checkpoint": CheckpointConfig,
@@ -57,6 +64,8 @@ METHODS: dict[str, type[MethodConfig]] = {
     "pseudo_label": PseudoLabelConfig,
     "ocd": OcdConfig,
     "tcd": TcdConfig,
+    "distilpose": DistilPoseConfig,
+    "simulated_heatmap": SimulatedHeatmapConfig,
 }
 
 schema.TABLES.update(

@@ -183,6 +183,23 @@ def quickstart(
 
 
 @app.command()
+def convert(
+    checkpoint: Annotated[Path, typer.Argument(help="A published checkpoint, such as a .pth file.")],
+    layout: Annotated[str, typer.Option("--from", help="distilpose-s, distilpose-l or tokenpose-hr48.")],
+    out: Annotated[Path, typer.Option(help="The model folder to write.")],
+) -> None:
+    """Make a model folder of a published checkpoint; only its weights are read."""
+    from posestill.convert import convert_checkpoint
+
+    converted = convert_checkpoint(checkpoint, layout)
+    converted.model.save(out)
+    parameters = sum(each.numel() for each in converted.model.parameters())
+    for key in converted.unused:
+        typer.echo(f"not used: {key}")
+    typer.echo(f"{layout}: {parameters:,} parameters, every key fits, {len(converted.unused)} not used\nmodel: {out}")
+
+
+@app.command()
 def compare(
     plan: Annotated[Path, typer.Argument(help="A YAML of arms, regimes, seeds and learning rates.")],
     results: Annotated[Optional[Path], typer.Option(help="One JSON a run, tables, pictures; results/PLAN.")] = None,

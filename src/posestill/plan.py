@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import yaml
 from pydantic import Field, PositiveFloat, model_validator
 
+from posestill.codecs.coords import CoordsConfig
 from posestill.config import RunConfig, change_run, load_run
 from posestill.engine.surroundings import run_hash
 from posestill.methods.pseudo_label import PseudoLabelConfig
@@ -200,6 +201,9 @@ def make_job(
 
 def as_control(config: RunConfig, control: Control) -> RunConfig:
     """The same run as a control: the same student, steps, initial weights and order of labelled persons."""
+    codec = config.model.codec
+    if isinstance(codec, CoordsConfig) and codec.score:  # only methods train it; initial weights stay the same
+        config = _with(config, model=_with(config.model, codec=_with(codec, score=False)))
     if control == "pseudo_label":
         if config.teacher is None:
             raise UserError("the control pseudo_label needs the teacher that the method has: there is none")

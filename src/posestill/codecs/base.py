@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from posestill.schema import Config, UserError
-from posestill.types import Keypoints, PoseOutput, Prediction, Size
+from posestill.types import Coords, Keypoints, PoseOutput, Prediction, Size
 
 Normalise = Literal["batch", "labelled"]
 """What a loss is divided by: every keypoint of the batch (as published), or the labelled ones."""
@@ -28,8 +28,6 @@ class Codec:
     """False: the model has no trained confidence; every score is 1 and persons rank by their box score"""
     rescoring: Rescoring
     """as published for this representation"""
-    predicts_scale: bool = False
-    """True: a coordinate head predicts a spread beside each place"""
     size: Size
 
     def encode(self, xy: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -59,6 +57,18 @@ class Codec:
                 f"model: the head returns {type(output.prediction).__name__} and the codec reads "
                 f"{self.prediction_type.__name__}: choose a head and a codec of one kind"
             )
+
+
+class CoordinateCodec(Codec):
+    """A representation whose predictions are numbers of each keypoint, read off a vector: coordinates and more."""
+
+    prediction_type = Coords
+    channels: int
+    """numbers a keypoint that a head must give"""
+
+    def assemble(self, values: Tensor) -> Coords:
+        """A head's raw numbers (B, K, channels) as a prediction."""
+        raise NotImplementedError
 
 
 class CodecConfig(Config):

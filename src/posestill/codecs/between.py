@@ -9,8 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from posestill.codecs.base import Codec
-from posestill.codecs.coords import CoordsCodec
+from posestill.codecs.base import Codec, CoordinateCodec
 from posestill.codecs.heatmap import HeatmapCodec, decode_maps
 from posestill.codecs.rle import RleCodec
 from posestill.codecs.simcc import SimccCodec, draw_bins, split_bins
@@ -55,7 +54,7 @@ def to_coords(prediction: Prediction, codec: Codec) -> Coords:
 def from_coords(coords: Coords, codec: Codec) -> Prediction:
     """What `codec` reads as these places; `coords` has spreads and, or not, confidences."""
     place = coords.xy * _extent(codec, coords.xy)  # (B, K, 2) input px
-    if isinstance(codec, CoordsCodec | RleCodec):
+    if isinstance(codec, CoordinateCodec):
         return coords
     assert coords.scale is not None
     if isinstance(codec, HeatmapCodec):

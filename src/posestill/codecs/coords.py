@@ -1,4 +1,8 @@
-"""Keypoints as coordinates: the label is (x / W, y / H), the prediction is raw (DeepPose, CVPR 2014)."""
+"""Keypoints as coordinates: the label is (x / W, y / H), the prediction is raw (DeepPose, CVPR 2014).
+
+DistilPose's (CVPR 2023) are bounded by a sigmoid and come with a confidence and a spread, which only a method with a
+teacher trains.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +13,11 @@ import torch.nn.functional as F
 from pydantic import PositiveFloat
 from torch import Tensor, nn
 
-from posestill.codecs.base import Codec, CodecConfig, Normalise, Rescoring, inside, masked_mean
+from posestill.codecs.base import CodecConfig, CoordinateCodec, Normalise, Rescoring, inside, masked_mean
 from posestill.types import Coords, Keypoints, Size
+
+SPREAD_UNIT = 4
+"""input px: what a predicted spread of 1 means, a cell of the teacher's map as published"""
 
 
 class CoordsConfig(CodecConfig):
@@ -22,22 +29,37 @@ class CoordsConfig(CodecConfig):
     squared error wherever errors occur"""
     mirror_shift: bool = True
     """True: a mirrored x is 1 - x - 1/W, exact for pixel centres at integers. False: 1 - x, the published DistilPose"""
+    bounded: bool = False
+    """a sigmoid keeps predictions inside the input"""
+    score: bool = False
+    """predict a confidence, too: choose it only with a method that trains it, as `distilpose` does from its teacher"""
+    scale: bool = False
+    """predict a spread on each axis, too: what a simulated heatmap is drawn with"""
 
     def build(self, size: Size) -> CoordsCodec:
         """The codec for inputs of `size`."""
         return CoordsCodec(self, size)
 
 
-class CoordsCodec(Codec):
+class CoordsCodec(CoordinateCodec):
     """Coordinates as fractions of the input's (W, H)."""
-
-    prediction_type = Coords
-    rescoring: Rescoring = "box"
 
     def __init__(self, config: CoordsConfig, size: Size) -> None:
         self.config = config
         self.size = size
-        self.has_score = False
+        self.has_score = config.score
+        self.rescoring: Rescoring = "mean" if config.score else "box"
+        self.channels = 2 + config.score + 2 * config.scale
+
+    def assemble(self, values: Tensor) -> Coords:
+        """(B, K, channels) x, y, confidence (as it is), spread of x and of y (through a softplus), where there are."""
+        xy = values[..., :2]
+        spread = SPREAD_UNIT * F.softplus(values[..., -2:]) / self._extent(values) if self.config.scale else None
+        return Coords(
+            xy=xy.sigmoid() if self.config.bounded else xy,
+            scale=spread,
+            score=values[..., 2] if self.config.score else None,
+        )
 
     def encode(self, xy: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         """Fractions (B, K, 2); keypoints outside the input lose their weight."""

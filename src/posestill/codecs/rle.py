@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from posestill.codecs.base import Codec, CodecConfig, Rescoring, inside, masked_mean
+from posestill.codecs.base import CodecConfig, CoordinateCodec, Rescoring, inside, masked_mean
 from posestill.codecs.coords import CoordsCodec, CoordsConfig
 from posestill.schema import UserError
 from posestill.types import Coords, Keypoints, Size
@@ -28,18 +28,21 @@ class RleConfig(CodecConfig):
         return RleCodec(self, size)
 
 
-class RleCodec(Codec):
+class RleCodec(CoordinateCodec):
     """Coords with `scale`, the predicted spread as a fraction of the input; the score is 1 - the mean spread."""
 
-    prediction_type = Coords
+    channels = 4
     has_score = True
     rescoring: Rescoring = "sum"
-    predicts_scale = True
 
     def __init__(self, config: RleConfig, size: Size) -> None:
         self.config = config
         self.size = size
         self.coords = CoordsCodec(CoordsConfig(mirror_shift=config.mirror_shift), size)
+
+    def assemble(self, values: Tensor) -> Coords:
+        """Places as they are, spreads through a sigmoid: (B, K, 4) x, y and the spread of each."""
+        return Coords(xy=values[..., :2], scale=values[..., 2:].sigmoid())
 
     def encode(self, xy: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         """Fractions (B, K, 2); keypoints outside the input lose their weight."""

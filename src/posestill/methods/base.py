@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from posestill.codecs.coords import CoordsCodec
 from posestill.models.pose_model import PoseModel
 from posestill.schema import Config, UserError
 from posestill.teachers.base import Teacher
@@ -17,6 +18,8 @@ class Distiller(nn.Module):
 
     needs: ClassVar[frozenset[Part]] = frozenset()
     """what the teacher must provide; empty: the method has no teacher"""
+    trains_score: ClassVar[bool] = False
+    """True: it teaches coordinate students a confidence (`codec.score`); others refuse such students"""
     origin: ClassVar[str] = ""
     """one line for `list` and model cards: the paper, and whether this is its published code's equal"""
 
@@ -33,6 +36,11 @@ class Distiller(nn.Module):
             raise UserError(
                 f"method: {name} needs the teacher's {', '.join(sorted(lacking))}; this one provides "
                 f"{', '.join(sorted(teacher.provides))} (a cached teacher provides its prediction only)"
+            )
+        if isinstance(student.codec, CoordsCodec) and student.codec.has_score and not self.trains_score:
+            raise UserError(
+                f"model.codec.score: {name} does not train a confidence, and persons would be ranked by noise: leave "
+                "it false (every score is then 1)"
             )
         self.student = student
         self.task_helper = student.codec.helper()  # trained beside the student, never deployed

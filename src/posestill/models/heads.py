@@ -6,14 +6,21 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from posestill.codecs.base import Codec
+from posestill.codecs.base import Codec, CoordinateCodec
 from posestill.codecs.simcc import SimccCodec
 from posestill.schema import Config, UserError
-from posestill.types import Coords, Heatmaps, Prediction, SimCC
+from posestill.types import Coords, Heatmaps, Prediction, SimCC, Tokens
 
 
 class Head(nn.Module):
     """A network from feature maps, the last of them (B, C, h, w), to a prediction."""
+
+    gives_tokens: bool = False
+    """True: `answer` returns tokens, too"""
+
+    def answer(self, features: tuple[Tensor, ...]) -> tuple[Prediction, Tokens | None]:
+        """The prediction for B crops, and the tokens that it was read off, where the head has such."""
+        return self(features), None
 
     def forward(self, features: tuple[Tensor, ...]) -> Prediction:
         """The prediction for B crops."""
@@ -73,7 +80,7 @@ class GapFcConfig(HeadConfig):
     def build(self, feature_shape: tuple[int, int, int], num_keypoints: int, codec: Codec) -> Head:
         """The network."""
         flatten = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        return CoordsHead(flatten, feature_shape[0], num_keypoints, predicts_scale=codec.predicts_scale)
+        return CoordsHead(flatten, feature_shape[0], num_keypoints, _reading_numbers(codec))
 
 
 class FlatFcConfig(HeadConfig):
@@ -88,17 +95,18 @@ class FlatFcConfig(HeadConfig):
             nn.Conv2d(given, self.channels, 1, bias=False), nn.BatchNorm2d(self.channels), nn.ReLU(True), nn.Flatten()
         )
         flat = self.channels * height * width
-        return CoordsHead(squeeze, flat, num_keypoints, predicts_scale=codec.predicts_scale)
+        return CoordsHead(squeeze, flat, num_keypoints, _reading_numbers(codec))
 
 
 class CoordsHead(Head):
-    """Raw coordinates, fractions of the input, from a flat vector; where asked for, a spread in (0, 1) beside each."""
+    """What a coordinate codec reads, from a flat vector: raw coordinates, with or without a spread and a confidence."""
 
-    def __init__(self, flatten: nn.Module, given: int, num_keypoints: int, *, predicts_scale: bool = False) -> None:
+    def __init__(self, flatten: nn.Module, given: int, num_keypoints: int, codec: CoordinateCodec) -> None:
         super().__init__()
         self.flatten = flatten
         self.num_keypoints = num_keypoints
-        self.coordinates = nn.Linear(given, (4 if predicts_scale else 2) * num_keypoints)
+        self.codec = codec
+        self.coordinates = nn.Linear(given, codec.channels * num_keypoints)
         nn.init.normal_(self.coordinates.weight, std=0.01)
         nn.init.zeros_(self.coordinates.bias)
 
@@ -108,8 +116,16 @@ class CoordsHead(Head):
         with torch.autocast(flat.device.type, enabled=False):
             flat = self.coordinates(flat.to(self.coordinates.weight.dtype))
         # Coordinates keep full precision whatever the mixed precision around them: bf16 has 8 bits for 192 pixels.
-        values = flat.unflatten(1, (self.num_keypoints, -1))  # (B, K, 2 or 4)
-        return Coords(xy=values[..., :2], scale=values[..., 2:].sigmoid() if values.shape[-1] == 4 else None)
+        return self.codec.assemble(flat.unflatten(1, (self.num_keypoints, -1)))
+
+
+def _reading_numbers(codec: Codec) -> CoordinateCodec:
+    if not isinstance(codec, CoordinateCodec):
+        raise UserError(
+            f"model: the head returns Coords and the codec reads {codec.prediction_type.__name__}: choose a head and a "
+            "codec of one kind"
+        )
+    return codec
 
 
 class SimccHeadConfig(HeadConfig):

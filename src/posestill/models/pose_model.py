@@ -71,9 +71,10 @@ class PoseModel(nn.Module):
             self.codec.check(self(torch.zeros(1, 3, *config.size)))
 
     def forward(self, image: Tensor) -> PoseOutput:
-        """Prediction and features for crops (B, 3, H, W)."""
+        """Prediction, features and, from a token head, tokens for crops (B, 3, H, W)."""
         features = self.features(image)
-        return PoseOutput(prediction=self.head(features), features=features)
+        prediction, tokens = self.head.answer(features)
+        return PoseOutput(prediction=prediction, features=features, tokens=tokens)
 
     def features(self, image: Tensor) -> tuple[Tensor, ...]:
         """(B, C_i, h_i, w_i) feature maps; the head reads the last one."""
@@ -81,7 +82,10 @@ class PoseModel(nn.Module):
             raise UserError(f"the model reads crops of {self.config.size} and was given {tuple(image.shape[-2:])}")
         if image.dtype == torch.uint8:
             image = image.float() / 255
-        features: tuple[Tensor, ...] = self.neck(self.backbone((image - self.mean) / self.std))
+        mean, std = self.mean, self.std
+        if image.dtype == torch.float64:  # whoever checks arithmetic in float64 needs these in float64, too
+            mean, std = (image.new_tensor(each).view(3, 1, 1) for each in (self.backbone.mean, self.backbone.std))
+        features: tuple[Tensor, ...] = self.neck(self.backbone((image - mean) / std))
         return features
 
     def task_loss(self, output: PoseOutput, batch: PoseBatch, helper: nn.Module | None = None) -> Tensor:
@@ -127,8 +131,12 @@ class PoseModel(nn.Module):
         model.lineage = described.get("lineage", {})
         return model.eval()
 
-    def load_weights(self, weights: dict[str, Tensor], *, where: str, part: str | None = None) -> None:
-        """Take weights over, all of the model's or those of one part (`backbone`); every key and shape must fit."""
+    def load_weights(self, weights: dict[str, Tensor], *, where: str, part: str | None = None) -> list[str]:
+        """Take weights over, all of the model's or those of one part (`backbone`); every key and shape must fit.
+
+        A part may be the beginning of a larger one, as the three stages of an HRNet are of four: the keys that then
+        remain unused are returned.
+        """
         target: nn.Module = self
         if part is not None:
             parts = ["backbone", *([] if self.config.neck is None else ["neck"]), "head"]
@@ -139,7 +147,9 @@ class PoseModel(nn.Module):
             weights = {key[len(prefix) :]: value for key, value in weights.items() if key.startswith(prefix)}
         own = target.state_dict()
         problems = [f"missing {key}" for key in own if key not in weights]
-        problems += [f"unexpected {key}" for key in weights if key not in own]
+        unused = [key for key in weights if key not in own]
+        if part is None:
+            problems += [f"unexpected {key}" for key in unused]
         problems += [
             f"{key} is {tuple(weights[key].shape)}, wanted {tuple(value.shape)}"
             for key, value in own.items()
@@ -148,7 +158,8 @@ class PoseModel(nn.Module):
         if problems:
             shown = "; ".join(problems[:3])
             raise UserError(f"{where} does not fit this model ({len(problems)} keys): {shown}")
-        target.load_state_dict(weights)
+        target.load_state_dict({key: weights[key] for key in own})
+        return unused
 
     def _last_shape(self, network: Any) -> tuple[int, int, int]:
         with torch.no_grad(), evaluating(self):
@@ -161,8 +172,10 @@ def build_model(config: ModelConfig, skeleton: Skeleton) -> PoseModel:
     model = PoseModel(config, skeleton)
     if config.init_from is not None:
         folder, _, part = config.init_from.partition("#")
-        model.load_weights(read_weights(Path(folder)), where=f"model.init_from: {folder}", part=part or None)
+        unused = model.load_weights(read_weights(Path(folder)), where=f"model.init_from: {folder}", part=part or None)
         model.lineage["init_from"] = config.init_from
+        if unused:
+            model.lineage["init_from_unused"] = f"{len(unused)} tensors, such as {unused[0]}"
     if model.backbone.licence:
         model.lineage["pretrained_licence"] = model.backbone.licence
     return model

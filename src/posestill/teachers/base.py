@@ -54,10 +54,10 @@ class TeacherConfig(Config):
 class ModelTeacher(Teacher):
     """A pose model of ours as a teacher."""
 
-    provides = frozenset({"prediction", "features", "head"})
-
     def __init__(self, model: PoseModel) -> None:
         self.model = model.eval().requires_grad_(False)
+        own: set[Part] = {"prediction", "features", "head"}
+        self.provides = frozenset(own | {"tokens"} if model.head.gives_tokens else own)
         self.codec = model.codec
         self.skeleton = model.skeleton
         self.input_size = model.config.size
@@ -65,7 +65,7 @@ class ModelTeacher(Teacher):
 
     @torch.no_grad()
     def __call__(self, batch: PoseBatch) -> PoseOutput:
-        """Prediction and features."""
+        """Prediction, features and, from a token head, tokens."""
         output: PoseOutput = self.model(batch.image if batch.teacher_image is None else batch.teacher_image)
         return output
 

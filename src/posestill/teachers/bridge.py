@@ -6,11 +6,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from posestill.codecs.base import CoordinateCodec
+from posestill.codecs.coords import CoordsCodec
+from posestill.codecs.heatmap import HeatmapCodec
 from posestill.geometry import fit_aspect
 from posestill.models.pose_model import PoseModel
 from posestill.schema import UserError
 from posestill.teachers.base import Teacher
-from posestill.types import Keypoints, PoseBatch, Size
+from posestill.types import Coords, Heatmaps, Keypoints, PoseBatch, PoseOutput, Prediction, Size
 
 
 class Bridge:
@@ -40,6 +43,50 @@ class Bridge:
         )
 
 
+class HeatmapBridge(Bridge):
+    """Carries a coordinate student over to a teacher's heatmaps, where what it predicts can be drawn."""
+
+    def __init__(self, teacher: Teacher, student: PoseModel) -> None:
+        super().__init__(teacher, student)
+        if not isinstance(teacher.codec, HeatmapCodec):
+            raise UserError(
+                f"teacher: simulated heatmaps need a teacher's heatmaps, and this one gives "
+                f"{teacher.codec.prediction_type.__name__}: choose a heatmap teacher, asked live (cache: false)"
+            )
+        if not isinstance(student.codec, CoordinateCodec):
+            raise UserError(
+                "model.codec: simulated heatmaps are drawn from coordinates, and this student gives "
+                f"{student.codec.prediction_type.__name__}: choose the codec coords or rle"
+            )
+        self.teacher_codec = teacher.codec
+        # RLE's spread is that of its likelihood: a term that pulled it to the teacher's sigma would spoil it.
+        self.draws_its_spread = isinstance(student.codec, CoordsCodec) and student.codec.config.scale
+
+    def maps(self, taught: PoseOutput) -> tuple[Tensor, Tensor]:
+        """The teacher's maps (B, K, h, w) of the student's keypoints, and (K,) 1 where the teacher has the keypoint."""
+        assert isinstance(taught.prediction, Heatmaps)
+        source = self.source.to(taught.prediction.maps.device)
+        maps = taught.prediction.maps
+        if not torch.equal(source, torch.arange(maps.shape[1], device=source.device)):
+            maps = maps[:, source.clamp(min=0)]
+        return maps, (source >= 0).to(maps.dtype)
+
+    def on_teacher_map(self, prediction: Prediction, batch: PoseBatch) -> Coords:
+        """The student's coordinates as fractions of the teacher's map, differentiable; without a spread of its own, it
+        gets the teacher's sigma.
+        """
+        assert isinstance(prediction, Coords)
+        codec, size = self.teacher_codec, self.teacher.input_size
+        own = prediction.xy.new_tensor([self.student_size[1], self.student_size[0]])
+        cells = prediction.xy.new_tensor([codec.map_size[1], codec.map_size[0]])
+        place = between_inputs(prediction.xy * own, self.student_size, size, batch.mirrored())
+        spread = torch.full_like(place, codec.config.sigma)
+        if self.draws_its_spread:
+            assert prediction.scale is not None
+            spread = codec.to_map(prediction.scale * own * px_ratio(self.student_size, size))
+        return Coords(xy=codec.to_map(place) / cells, scale=spread / cells, score=prediction.score)
+
+
 def between_inputs(xy: Tensor, given: Size, wanted: Size, mirrored: Tensor) -> Tensor:
     """(B, K, 2) points of crops of size `given` as points of the same crops at size `wanted`; mirrored (B,) bool.
 
@@ -47,12 +94,17 @@ def between_inputs(xy: Tensor, given: Size, wanted: Size, mirrored: Tensor) -> T
     """
     if given == wanted:
         return xy
-    extent = fit_aspect(np.array([wanted[1], wanted[0]], dtype=float), given)  # in px of `wanted`
-    ratio = extent[0] / given[1]
+    ratio = px_ratio(given, wanted)
     middle_given, middle_wanted = xy.new_tensor([given[1], given[0]]) / 2, xy.new_tensor([wanted[1], wanted[0]]) / 2
     # A mirrored crop was mirrored about (W - 1) / 2, half a pixel from the middle: undo it, scale, mirror again.
     upright = _mirror(xy, given, mirrored)
     return _mirror((upright - middle_given) * ratio + middle_wanted, wanted, mirrored)
+
+
+def px_ratio(given: Size, wanted: Size) -> float:
+    """Px of a crop of size `wanted` per px of the same person's crop of size `given`."""
+    extent = fit_aspect(np.array([wanted[1], wanted[0]], dtype=float), given)  # of the given crop, in px of `wanted`
+    return float(extent[0] / given[1])
 
 
 def _mirror(xy: Tensor, size: Size, mirrored: Tensor) -> Tensor:
