@@ -19,6 +19,7 @@ from posestill.draw import draw_poses, write_image
 from posestill.engine.evaluate import EvaluateConfig, Worker, as_coco_results, evaluate_model, person_score
 from posestill.engine.log import RunLog
 from posestill.geometry import affine_to_input, crop_of_bbox, invert_affine, transform_points
+from posestill.models.fold import folded
 from posestill.models.pose_model import PoseModel
 from posestill.schema import UserError, reading, validate
 from posestill.skeletons import Skeleton
@@ -51,9 +52,11 @@ class Predictor:
     """
 
     def __init__(self, model: str | Path | PoseModel, *, flip_test: bool = False, device: str = "auto") -> None:
-        """`model` is a folder or a loaded model; `flip_test` averages with the mirrored crop (twice the time)."""
+        """`model` is a folder or a loaded model, of which a faster copy is used (batch norms folded away); `flip_test`
+        averages with the mirrored crop (twice the time).
+        """
         self.device = choose_device(device)
-        self.model = (model if isinstance(model, PoseModel) else load(model)).eval().to(self.device)
+        self.model = folded(model if isinstance(model, PoseModel) else load(model)).to(self.device)
         self.flip_test = flip_test
 
     @property

@@ -41,6 +41,24 @@ def test_uniform_draws_are_uniform_and_follow_from_seed_epoch_and_index_alone():
         assert not np.isclose(uniform_draws(other[0], np.array([other[1]]), np.array([other[2]])), draws[3512]).any()
 
 
+def test_clipped_draws_end_where_the_release_of_distilpose_ends_them():
+    """Scale clip(1 + 0.35 n, 0.65, 1.35), rotation clip(45 n, -90, 90) in 60 of 100, shift uniform in 30 of 100."""
+    count = 20000
+    draws = uniform_draws(0, np.zeros(count, dtype=int), np.arange(count))
+    crop = Crop(centre=np.zeros((count, 2)), extent=np.ones((count, 2)))
+    augment = AugmentConfig(draws="clipped", half_body=0, scale=0.35, rotation=45, shift=0.16)
+    found = draw_crops(crop, np.zeros((count, 4, 3)), draws, size=(256, 192), augment=augment, skeleton=DOTS)
+    scale = found.extent[:, 0]
+    assert (scale.min(), scale.max()) == (pytest.approx(0.65), pytest.approx(1.35))
+    assert np.mean(scale == scale.max()) == pytest.approx(0.1587, abs=0.01)  # the normal distribution beyond 1
+    assert np.abs(found.rotation).max() == pytest.approx(90)
+    assert np.mean(np.abs(found.rotation) == 90) == pytest.approx(0.6 * 0.0455, abs=0.005)  # beyond 2
+    moved = found.centre[np.abs(found.centre).sum(axis=1) > 0]
+    assert len(moved) / count == pytest.approx(0.3, abs=0.01)
+    assert moved.std() == pytest.approx(0.16 / 3**0.5, rel=0.02)
+    assert np.abs(moved).max() <= 0.16
+
+
 def test_truncated_normal_draws_have_the_moments_of_a_normal_kept_to_one():
     values = truncated_normal((np.arange(100000) + 0.5) / 100000)
     assert np.abs(values).max() <= 1

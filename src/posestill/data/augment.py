@@ -8,7 +8,7 @@ memory show the same.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Annotated
+from typing import Annotated, Literal
 
 import cv2
 import numpy as np
@@ -42,6 +42,9 @@ class AugmentConfig(Config):
     shift: Annotated[float, Field(ge=0, le=1)] = 0.16
     """the centre moves by shift * draw of the padded box, on each axis"""
     shift_probability: Probability = 0.3
+    draws: Literal["truncated", "clipped"] = "truncated"
+    """how shift, scale and rotation are drawn. truncated: normal, kept to [-1, 1] (mmpose 1.x); clipped: normal with
+    the tails cut to -1 and 1 (for rotation -2 and 2), the shift uniform (mmpose 0.x, the release of DistilPose)"""
     colour: Annotated[float, Field(ge=0, le=1)] = 0.0
     """brightness, contrast and saturation are each multiplied by 1 + colour * draw, draw uniform in [-1, 1]; the
     published recipes use none"""
@@ -82,12 +85,12 @@ def draw_crops(
             extent=np.where(there[:, None], half.extent, crop.extent),
         )
     shifted = draws[:, _SHIFTED] < augment.shift_probability
-    shift = augment.shift * truncated_normal(draws[:, _SHIFT]) * shifted[:, None]
+    shift = augment.shift * _spread(draws[:, _SHIFT], augment, "uniform") * shifted[:, None]
     turned = draws[:, _TURNED] < augment.rotation_probability
     return Crop(
         centre=crop.centre + shift * crop.extent,
-        extent=crop.extent * (1 + augment.scale * truncated_normal(draws[:, _SCALE]))[:, None],
-        rotation=augment.rotation * truncated_normal(draws[:, _TURN]) * turned,
+        extent=crop.extent * (1 + augment.scale * _spread(draws[:, _SCALE], augment, 1))[:, None],
+        rotation=augment.rotation * _spread(draws[:, _TURN], augment, 2) * turned,
         mirrored=draws[:, _FLIP] < augment.flip,
     )
 
@@ -120,6 +123,15 @@ def change_colour(image: np.ndarray, matrix: np.ndarray, pull: float) -> np.ndar
     affine[:, :3] = matrix
     affine[:, 3] = pull * (GREY @ cv2.mean(image)[:3])
     return cv2.transform(image, affine)
+
+
+def _spread(uniform: np.ndarray, augment: AugmentConfig, clip: float | Literal["uniform"]) -> np.ndarray:
+    """What `augment.draws` makes of uniform draws; clipped draws end at `clip` standard deviations, or are uniform."""
+    if augment.draws == "truncated":
+        return truncated_normal(uniform)
+    if clip == "uniform":
+        return 2 * uniform - 1
+    return torch.special.ndtri(torch.from_numpy(uniform)).clamp(-clip, clip).numpy()
 
 
 def truncated_normal(uniform: np.ndarray) -> np.ndarray:

@@ -57,9 +57,9 @@ def build_optimiser(
     split = [{"lr": config.learning_rate, **group} for group in split if group["params"]]
     optimiser: torch.optim.Optimizer
     if config.name == "adam":
-        optimiser = torch.optim.Adam(split, lr=config.learning_rate)
+        optimiser = torch.optim.Adam(split, lr=config.learning_rate, fused=True)
     elif config.name == "adamw":
-        optimiser = torch.optim.AdamW(split, lr=config.learning_rate)
+        optimiser = torch.optim.AdamW(split, lr=config.learning_rate, fused=True)
     else:
         optimiser = torch.optim.SGD(split, lr=config.learning_rate, momentum=config.momentum)
     for each in optimiser.param_groups:
