@@ -13,6 +13,7 @@ from posestill.plan import (
     as_control,
     chosen_rates,
     confirming_jobs,
+    filled,
     load_plan,
     make_job,
     screening_jobs,
@@ -102,6 +103,12 @@ def test_arms_share_seed_student_steps_and_data_and_a_longer_control_only_its_le
     assert jobs["pseudo_label"].config.data == jobs["tcd"].config.data
 
 
+@pytest.mark.parametrize("control", ["alone", "pseudo_label"])
+def test_a_control_leaves_out_the_score_that_only_the_method_trains(control):
+    codec = as_control(load_run("coco/student-distilpose-s"), control).model.codec
+    assert (codec.score, codec.scale, codec.bounded) == (False, True, True)
+
+
 def test_a_control_of_a_run_in_epochs_takes_as_many_steps():
     run = load_run("protocol/synthetic", ["train.steps=null", "train.epochs=3"])
     # an epoch is one pass over 400 labels: 8 a batch is 50 steps, 32 a batch 12.5
@@ -171,22 +178,30 @@ def test_the_protocol_asks_for_at_most_150_runs():
     assert yaml.safe_load(PROTOCOL.read_text())["learning_rates"] == [2e-3, 5e-3, 1.2e-2]
 
 
-@pytest.mark.parametrize("name", ["protocol", "protocol-gpu"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "protocol",
+        "protocol-gpu",
+        "protocol-distilpose",
+        pytest.param("protocol-distilpose-gpu", marks=pytest.mark.slow),
+    ],
+)
 def test_every_arm_of_a_published_plan_fits_together(name, tmp_path):
-    """One small batch goes through every arm of the first regime; only data and prepared models are replaced."""
+    """One small batch goes through every arm of the first regime; only data and prepared weights are replaced."""
     published = load_plan(PROTOCOL.with_name(f"{name}.yaml"))
     regime = published.confirm.regimes[0]
     people = SyntheticConfig(people=8).build()
-    PoseModel(load_run("bundled-teacher").model, people.skeleton).save(tmp_path / "best")
+    folders = {prepared: tmp_path / prepared for prepared in published.prepare}
+    for prepared, run in published.prepare.items():
+        model = load_run(run.recipe, [filled(change, folders) for change in run.set]).model
+        PoseModel(model, people.skeleton).save(folders[prepared])
     for arm in published.arms_of(regime):
-        job = make_job(
-            published, split="tune", regime=regime, arm=arm, learning_rate=1e-3, seed=0,
-            folders=dict.fromkeys(published.prepare, tmp_path / "best"),
-        )  # fmt: skip
+        job = make_job(published, split="tune", regime=regime, arm=arm, learning_rate=1e-3, seed=0, folders=folders)
         run = change_run(job.config, ["train.batch_size=4", "data.labelled=4", "data.crops=null"])
         per_batch = run.data.labelled_per_batch and min(run.data.labelled_per_batch, 4 if run.teacher is None else 2)
         run = change_run(run, [f"data.labelled_per_batch={per_batch or 'null'}"])
         if run.teacher is not None and name == "protocol-gpu":
-            run = change_run(run, [f"teacher={tmp_path / 'best'}"])
+            run = change_run(run, [f"teacher={folders['teacher']}"])
         losses = try_one_batch(run, Sources(people, people), log=RunLog(None, quiet=True))
         assert all(0 <= value < 100 for value in losses.values()), (arm, losses)

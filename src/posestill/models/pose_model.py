@@ -85,7 +85,7 @@ class PoseModel(nn.Module):
         mean, std = self.mean, self.std
         if image.dtype == torch.float64:  # whoever checks arithmetic in float64 needs these in float64, too
             mean, std = (image.new_tensor(each).view(3, 1, 1) for each in (self.backbone.mean, self.backbone.std))
-        # Small convolutional networks run up to 1.6 times as fast on a CPU with the channel fastest, large ones alike.
+        # Most small convolutional networks run faster on a CPU with the channel fastest, large ones about alike.
         normalised = ((image - mean) / std).contiguous(memory_format=torch.channels_last)
         features: tuple[Tensor, ...] = self.neck(self.backbone(normalised))
         return features
