@@ -1,49 +1,78 @@
-"""The committed results are those of the committed protocol, and its intervals err as seldom as they say."""
+"""The committed results are those of the committed protocols, and their intervals err as seldom as they say."""
 
 import json
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from posestill.comparison import compare_rows, read_rows
 from posestill.metrics.stats import Spreads, false_positive_rate
-from posestill.plan import chosen_rates, confirming_jobs, load_plan, screening_jobs, tuning_jobs
+from posestill.plan import Plan, chosen_rates, confirming_jobs, load_plan, screening_jobs, tuning_jobs
 
 ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "results" / "protocol"
-PLAN = load_plan(ROOT / "benchmarks" / "protocol.yaml")
-ROWS = read_rows(RESULTS)
-SUMMARY = json.loads((RESULTS / "summary.json").read_text())
 
 
-def test_every_finished_run_is_one_that_the_protocol_asks_for_with_its_very_settings():
-    folders = {name: Path("runs/protocol/prepared") / name / "best" for name in PLAN.prepare}
-    rates = chosen_rates(PLAN, ROWS)
+@dataclass
+class Results:
+    """A plan and what was committed of its runs."""
+
+    name: str
+
+    @cached_property
+    def plan(self) -> Plan:
+        return load_plan(ROOT / "benchmarks" / f"{self.name}.yaml")
+
+    @cached_property
+    def folder(self) -> Path:
+        return ROOT / "results" / self.name
+
+    @cached_property
+    def rows(self) -> list[dict[str, Any]]:
+        return read_rows(self.folder)
+
+    @cached_property
+    def summary(self) -> dict[str, Any]:
+        return json.loads((self.folder / "summary.json").read_text())
+
+
+@pytest.fixture(scope="module", params=["protocol", "protocol-distilpose"])
+def results(request: pytest.FixtureRequest) -> Results:
+    return Results(request.param)
+
+
+def test_every_finished_run_is_one_that_the_protocol_asks_for_with_its_very_settings(results):
+    plan, rows = results.plan, results.rows
+    folders = {name: Path("runs") / results.name / "prepared" / name / "best" for name in plan.prepare}
+    rates = chosen_rates(plan, rows)
     asked = {
         job.name: job.settings_hash
         for job in [
-            *tuning_jobs(PLAN, folders),
-            *screening_jobs(PLAN, folders, rates),
-            *confirming_jobs(PLAN, folders, rates),
+            *tuning_jobs(plan, folders),
+            *screening_jobs(plan, folders, rates),
+            *confirming_jobs(plan, folders, rates),
         ]
     }
     found = {
-        str(path.relative_to(RESULTS).with_suffix("")): json.loads(path.read_text())
+        str(path.relative_to(results.folder).with_suffix("")): json.loads(path.read_text())
         for split in ("tune", "test")
-        for path in (RESULTS / split).rglob("*.json")
+        for path in (results.folder / split).rglob("*.json")
     }
     assert set(found) <= set(asked)
     assert {name: row["settings_hash"] for name, row in found.items()} == {name: asked[name] for name in found}
-    assert {row["protocol"] for row in ROWS} == {PLAN.protocol_hash()} == {SUMMARY["protocol"]}
+    assert {row["protocol"] for row in rows} == {plan.protocol_hash()} == {results.summary["protocol"]}
 
 
-def test_every_confirmed_arm_has_eight_seeds_and_the_summary_is_made_of_the_runs():
-    cells = compare_rows(PLAN, ROWS, "test", chosen_rates(PLAN, ROWS))
+def test_every_confirmed_arm_has_eight_seeds_and_the_summary_is_made_of_the_runs(results):
+    plan, summary = results.plan, results.summary
+    cells = compare_rows(plan, results.rows, "test", chosen_rates(plan, results.rows))
     assert {(cell.regime, cell.arm) for cell in cells} == {
-        (regime, arm) for regime in PLAN.confirm.regimes for arm in PLAN.confirm.arms
+        (regime, arm) for regime in plan.confirm.regimes for arm in plan.confirm.arms
     }
-    told = {(cell["regime"], cell["arm"]): cell for cell in SUMMARY["cells"]["test"]}
+    told = {(cell["regime"], cell["arm"]): cell for cell in summary["cells"]["test"]}
     for cell in cells:
         assert len(cell.seeds) == 8
         assert told[cell.regime, cell.arm]["mean_oks"] == pytest.approx(cell.mean_oks)
@@ -52,12 +81,12 @@ def test_every_confirmed_arm_has_eight_seeds_and_the_summary_is_made_of_the_runs
 
 
 @pytest.mark.slow
-def test_with_the_spreads_measured_here_the_interval_errs_at_most_seven_times_in_a_hundred():
-    simulated = 0
-    for cell in SUMMARY["cells"]["test"]:
+def test_with_the_spreads_measured_here_the_interval_errs_at_most_seven_times_in_a_hundred(results):
+    plan, simulated = results.plan, 0
+    for cell in results.summary["cells"]["test"]:
         if cell["spreads"] is None:
             continue
-        gain = cell["gains"][PLAN.baseline]
+        gain = cell["gains"][plan.baseline]
         for seeds in (3, gain["seeds"]):
             rate = false_positive_rate(
                 Spreads(**cell["spreads"]),
@@ -68,4 +97,4 @@ def test_with_the_spreads_measured_here_the_interval_errs_at_most_seven_times_in
             )
             assert rate <= 0.07, (cell["regime"], cell["arm"], seeds, rate)
         simulated += 1
-    assert simulated == len(PLAN.confirm.regimes) * (len(PLAN.confirm.arms) - 1)
+    assert simulated == len(plan.confirm.regimes) * (len(plan.confirm.arms) - 1)
