@@ -12,7 +12,7 @@ from posestill.engine.fit import fit
 from posestill.engine.log import RunLog
 from posestill.engine.setup import Sources, open_sources, try_one_batch
 from posestill.models.pose_model import PoseModel
-from posestill.skeletons import COCO_17
+from posestill.skeletons import COCO_17, COCO_WHOLEBODY
 from tests.conftest import shared_folder
 
 
@@ -25,12 +25,14 @@ def test_a_recipe_for_the_whole_of_coco_fits_together(name, tmp_path):
         changes.append("model.backbone.pretrained=false")
     if run.teacher is not None:
         torch.manual_seed(0)
-        recipe = f"coco/teacher-{run.teacher.path.parent.name.removeprefix('coco-')}"
+        task = name.partition("/")[0]
+        recipe = f"{task}/teacher-{run.teacher.path.parent.name.removeprefix(f'{task}-')}"
         teacher = load_run(
-            "coco/teacher-resnet50-heatmap" if recipe not in recipe_names() else recipe,
+            f"{task}/teacher-resnet50-heatmap" if recipe not in recipe_names() else recipe,
             ["model.backbone.pretrained=false"],
         )
-        PoseModel(teacher.model, COCO_17).save(tmp_path / "teacher")
+        skeleton = COCO_WHOLEBODY if task == "wholebody" else COCO_17
+        PoseModel(teacher.model, skeleton).save(tmp_path / "teacher")
         changes.append(f"teacher={tmp_path / 'teacher'}")
         if run.model.init_from is not None:
             changes.append(f"model.init_from={tmp_path / 'teacher'}#backbone")

@@ -15,11 +15,13 @@ from posestill.data.synthetic import SyntheticConfig
 from posestill.data.yolo import YoloConfig
 from posestill.methods.base import MethodConfig
 from posestill.methods.distilpose import DistilPoseConfig, SimulatedHeatmapConfig
+from posestill.methods.head_slimming import HeadSlimmingConfig
 from posestill.methods.ocd import OcdConfig
 from posestill.methods.pseudo_label import PseudoLabelConfig
 from posestill.methods.supervised import SupervisedConfig
 from posestill.methods.tcd import TcdConfig
 from posestill.models.backbone import BackboneConfig, SmallResNetConfig, TimmConfig
+from posestill.models.gau_head import GauConfig
 from posestill.models.heads import ConvMapsConfig, DeconvConfig, FlatFcConfig, GapFcConfig, HeadConfig, SimccHeadConfig
 from posestill.models.hrnet import HRNetConfig
 from posestill.models.pose_model import NeckConfig
@@ -53,6 +55,7 @@ HEADS: dict[str, type[HeadConfig]] = {
     "gap_fc": GapFcConfig,
     "flat_fc": FlatFcConfig,
     "simcc": SimccHeadConfig,
+    "gau": GauConfig,
     "token": TokenConfig,
 }
 TEACHERS: dict[str, type[TeacherConfig]] = {
@@ -64,6 +67,7 @@ METHODS: dict[str, type[MethodConfig]] = {
     "pseudo_label": PseudoLabelConfig,
     "ocd": OcdConfig,
     "tcd": TcdConfig,
+    "head_slimming": HeadSlimmingConfig,
     "distilpose": DistilPoseConfig,
     "simulated_heatmap": SimulatedHeatmapConfig,
 }

@@ -223,7 +223,7 @@ def test_any_coordinate_student_learns_from_any_heatmap_teacher(codec):
     distiller = SimulatedHeatmapConfig().build(small_model("coords", codec=codec), finer_teacher())
     crops = taught_batch()
     answer = distiller.teacher(crops)
-    maps, known = distiller.bridge.maps(answer)
+    maps, known = distiller.bridge.maps(answer.prediction)
     assert torch.equal(maps, answer.prediction.maps[:, [2, 3, 4, 0]])
     assert known.tolist() == [1, 1, 1, 1]
     found = distiller(crops, 0.0)
@@ -235,7 +235,7 @@ def test_any_coordinate_student_learns_from_any_heatmap_teacher(codec):
 def test_a_keypoint_that_the_teacher_lacks_teaches_nothing():
     few = DOTS.model_copy(update={"names": ("top", "left_side", "right_side", "toe")})
     distiller = SimulatedHeatmapConfig().build(small_model("coords", skeleton=few), finer_teacher())
-    assert distiller.bridge.maps(distiller.teacher(taught_batch()))[1].tolist() == [1, 1, 1, 0]
+    assert distiller.bridge.maps(distiller.teacher(taught_batch()).prediction)[1].tolist() == [1, 1, 1, 0]
 
 
 @pytest.mark.parametrize(
@@ -264,7 +264,7 @@ def test_without_a_spread_of_its_own_a_student_draws_with_the_teachers_sigma():
 
 
 def test_a_teacher_without_heatmaps_is_refused():
-    with pytest.raises(UserError, match=r"simulated heatmaps need a teacher's heatmaps, and this one gives Coords"):
+    with pytest.raises(UserError, match=r"its heatmaps are needed, and this one gives Coords"):
         SimulatedHeatmapConfig().build(small_model("coords"), ModelTeacher(small_model("coords")))
     with pytest.raises(UserError, match=r"are drawn from coordinates, and this student gives Heatmaps"):
         SimulatedHeatmapConfig().build(small_model("heatmap"), ModelTeacher(small_model("heatmap")))

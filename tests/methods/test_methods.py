@@ -48,11 +48,11 @@ def test_pseudo_labels_count_fully_above_the_threshold_and_only_where_labels_are
 
 
 def test_tcd_weighs_every_keypoint_by_the_teachers_confidence_beside_the_labels():
-    distiller, batch, predicted = taught(TcdConfig(weight=2.0))
+    distiller, batch, predicted = taught(TcdConfig(head_weight=2.0))
     confidence = torch.tensor([0.9, 0.25, 0.5, 0.0])  # 0.1 is below the threshold of 0.2
     error = (predicted - PLACES / torch.tensor([24.0, 32.0])).abs().mean(dim=-1)
     losses = distiller(batch, 0.0)
-    torch.testing.assert_close(losses["teacher"], 2 * (error * confidence).sum() / error.numel())
+    torch.testing.assert_close(losses["head"], 2 * (error * confidence).sum() / error.numel())
     alone = SupervisedConfig().build(distiller.student, None).eval()
     torch.testing.assert_close(losses["task"], alone(batch, 0.0)["task"])
 
@@ -61,7 +61,7 @@ def test_a_silent_teacher_leaves_the_student_to_its_labels():
     student = small_model("coords").eval()
     silent = Says(student.skeleton, PLACES, torch.zeros(4))
     batch = TopDownDataset(DotSource(3), size=(32, 24)).__getitems__([(0, 0), (0, 1), (0, 2)])
-    for config, term in ((PseudoLabelConfig(), "pseudo_label"), (TcdConfig(), "teacher")):
+    for config, term in ((PseudoLabelConfig(), "pseudo_label"), (TcdConfig(), "head")):
         assert config.build(student, silent).eval()(batch, 0.0)[term] == 0
 
 
@@ -69,7 +69,7 @@ def test_a_heatmap_student_learns_from_a_coordinate_teacher_too():
     student = small_model("heatmap")
     distiller = TcdConfig().build(student, Says(student.skeleton, PLACES, SCORES))
     batch = TopDownDataset(DotSource(3), size=(32, 24)).__getitems__([(0, 0), (0, 1), (0, 2)])
-    assert distiller(batch, 0.0)["teacher"] > 0
+    assert distiller(batch, 0.0)["head"] > 0
 
 
 def test_a_missing_an_unwanted_and_an_unfit_teacher_are_refused():

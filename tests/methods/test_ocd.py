@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from posestill.data.topdown import TopDownDataset
 from posestill.methods.ocd import OcdConfig
@@ -18,13 +19,19 @@ def student(codec):
     return small_model("coords", codec=codec, head=head)
 
 
+def macs_of(model):
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model.eval()(torch.zeros(1, 3, 32, 24))
+    return counter.get_total_flops()
+
+
 CODECS = ["coords", "rle", "simcc"]
 
 
 def sure(ocd):
     """A helper that is sure of itself."""
-    torch.nn.init.normal_(ocd.heatmap_head.maps.weight, std=1.0)
-    torch.nn.init.constant_(ocd.heatmap_head.maps.bias, 0.7)
+    torch.nn.init.normal_(ocd.helper.head.maps.weight, std=1.0)
+    torch.nn.init.constant_(ocd.helper.head.maps.bias, 0.7)
     return ocd
 
 
@@ -32,7 +39,7 @@ def sure(ocd):
 def test_each_loss_reaches_what_it_should_and_nothing_else(codec):
     """specs/ocd_tcd.md section 6: the head loss trains student and backbone, the heatmap loss helper and backbone."""
     ocd = sure(OcdConfig(stride=2, width=8).build(student(codec), None))
-    parts = {"backbone": ocd.student.backbone, "student": ocd.student.head, "helper": ocd.heatmap_head}
+    parts = {"backbone": ocd.student.backbone, "student": ocd.student.head, "helper": ocd.helper}
     reached = {}
     for name, loss in ocd(batch(), 0.5).items():
         ocd.zero_grad()
@@ -77,7 +84,7 @@ def test_the_head_loss_is_the_confidence_weighted_distance_to_the_helpers_places
     ocd = sure(OcdConfig(stride=2, width=8, head_weight=3.0).build(student("coords"), None)).eval()
     given = batch()
     output = ocd.student(given.image)
-    places = ocd.heatmaps.decode(Heatmaps(ocd.heatmap_head(output.features).maps))
+    places = ocd.helper.codec.decode(Heatmaps(ocd.helper(output.features).maps))
     confidence = places.score.clamp(0, 1) * (places.score > 0.2)
     error = (output.prediction.xy - places.xy / torch.tensor([24.0, 32.0])).abs().mean(dim=-1)
     assert confidence.max() > 0.2
@@ -87,14 +94,16 @@ def test_the_head_loss_is_the_confidence_weighted_distance_to_the_helpers_places
 def test_what_is_deployed_is_the_plain_student():
     ocd = OcdConfig(stride=2, width=8).build(student("coords"), None)
     assert ocd.deployable() is ocd.student
-    assert not any("heatmap" in name for name in ocd.deployable().state_dict())
+    plain = student("coords")
+    assert list(ocd.deployable().state_dict()) == list(plain.state_dict())
+    assert macs_of(ocd.deployable()) == macs_of(plain)
 
 
 def test_the_heatmap_loss_weighs_ten_times_more_beside_l1():
     gentle = small_model("coords", codec={"name": "coords", "loss": "smooth_l1"})
-    assert OcdConfig(stride=2).build(gentle, None).heatmap_weight == 1
-    assert OcdConfig(stride=2).build(student("coords"), None).heatmap_weight == 10
-    assert OcdConfig(stride=2, heatmap_weight=4).build(student("rle"), None).heatmap_weight == 4
+    assert OcdConfig(stride=2).build(gentle, None).heatmap_weight.weight == 1
+    assert OcdConfig(stride=2).build(student("coords"), None).heatmap_weight.weight == 10
+    assert OcdConfig(stride=2, heatmap_weight=4).build(student("rle"), None).heatmap_weight.weight == 4
 
 
 def test_students_and_sizes_that_do_not_fit_are_refused():

@@ -60,7 +60,7 @@ def test_a_bridge_names_keypoints_not_positions():
     bridge = Bridge(teacher, small_model("coords"))
     assert bridge.source.tolist() == [1, 2, -1, 0]  # top, left_side, right_side (unknown to the teacher), bottom
     batch = TopDownDataset(DotSource(3), size=(32, 24)).__getitems__([(0, 0), (0, 1), (0, 2)])
-    taught = bridge.keypoints(batch)
+    taught = bridge.keypoints(bridge.teacher(batch), batch)
     raw = teacher.codec.decode(teacher(batch).prediction)
     assert torch.equal(taught.xy[:, 0], raw.xy[:, 1])
     assert (taught.score[:, 2] == 0).all()
@@ -108,7 +108,7 @@ def test_a_cached_teacher_replays_its_keypoints_under_every_augmentation(teacher
     )
     assert batch.mirrored().any()
     assert not batch.mirrored().all()
-    taught = Bridge(cached, small_model("coords")).keypoints(batch)
+    taught = Bridge(cached, small_model("coords")).keypoints(cached(batch), batch)
     labelled = batch.weight > 0
     torch.testing.assert_close(taught.xy[labelled], batch.keypoints[labelled], atol=0.05, rtol=0)
     torch.testing.assert_close(taught.score, torch.full((20, 4), 0.5))

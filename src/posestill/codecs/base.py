@@ -46,6 +46,14 @@ class Codec:
         """The task loss, a scalar; weight (B, K); helper is what `helper()` made."""
         raise NotImplementedError
 
+    def distance(self, prediction: Any, target: Tensor, weight: Tensor) -> Tensor:
+        """What pulls a prediction to another model's answer, a scalar: the task loss, unless that is a likelihood."""
+        return self.loss(prediction, target, weight)
+
+    def as_target(self, prediction: Any) -> Tensor:
+        """Another model's prediction in the form that `encode` gives labels."""
+        raise NotImplementedError
+
     def helper(self) -> nn.Module | None:
         """A network that the loss trains beside the student and that is never deployed (RLE's flow), or None."""
         return None

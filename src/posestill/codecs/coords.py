@@ -86,6 +86,10 @@ class CoordsCodec(CoordinateCodec):
         return coords_loss(prediction.xy, target, weight, loss=self.config.loss, beta=self.config.beta,
                            normalise=self.config.normalise)  # fmt: skip
 
+    def as_target(self, prediction: Coords) -> Tensor:
+        """Its places (B, K, 2)."""
+        return prediction.xy
+
     def _extent(self, like: Tensor) -> Tensor:
         return like.new_tensor([self.size[1], self.size[0]])
 

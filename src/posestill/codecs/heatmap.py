@@ -116,6 +116,10 @@ class HeatmapCodec(Codec):
         error = F.mse_loss(prediction.maps, target, reduction="none").mean(dim=(-2, -1))  # (B, K)
         return masked_mean(error, weight, self.config.normalise)
 
+    def as_target(self, prediction: Heatmaps) -> Tensor:
+        """Its maps."""
+        return prediction.maps
+
     def check(self, output: PoseOutput) -> None:
         """Fail when the head's maps are not of the size that stride and input give."""
         super().check(output)

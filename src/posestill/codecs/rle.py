@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from posestill.codecs.base import CodecConfig, CoordinateCodec, Rescoring, inside, masked_mean
-from posestill.codecs.coords import CoordsCodec, CoordsConfig
+from posestill.codecs.coords import CoordsCodec, CoordsConfig, coords_loss
 from posestill.schema import UserError
 from posestill.types import Coords, Keypoints, Size
 
@@ -69,6 +69,14 @@ class RleCodec(CoordinateCodec):
         residual = scale.log() - log_phi
         base = (2 * scale).log() + error.abs()
         return masked_mean((residual + base).sum(dim=-1), weight, self.config.normalise)
+
+    def distance(self, prediction: Coords, target: Tensor, weight: Tensor) -> Tensor:
+        """L1 between the places: another model's places are no samples of the labels' errors."""
+        return coords_loss(prediction.xy, target, weight, loss="l1", normalise=self.config.normalise)
+
+    def as_target(self, prediction: Coords) -> Tensor:
+        """Its places (B, K, 2)."""
+        return prediction.xy
 
     def helper(self) -> nn.Module:
         """The flow over 2-D errors."""

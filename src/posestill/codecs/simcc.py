@@ -74,6 +74,10 @@ class SimccCodec(Codec):
             total = total + bins_divergence(logits.to(goal.dtype), goal, beta=self.config.beta)
         return masked_mean(total, weight, self.config.normalise)
 
+    def as_target(self, prediction: SimCC) -> Tensor:
+        """Its logits, both axes side by side: the loss softens them as it does a label's bins."""
+        return torch.cat([prediction.x, prediction.y], dim=-1)
+
 
 def bins_divergence(logits: Tensor, target: Tensor, *, beta: float) -> Tensor:
     """(B, K) mean over bins of the divergence of softmax(beta * logits) from softmax(beta * target) (KLDiscretLoss)."""

@@ -81,6 +81,8 @@ def fit(
         f"{sum(each.numel() for each in parts.distiller.student.parameters()):,} student parameters, "
         f"{accelerator.num_processes} x {accelerator.device.type}, {config.train.precision}"
     )
+    if parts.distiller.chosen:
+        log.say(parts.distiller.chosen)
     planned = PlannedBatches(
         parts.batches,
         start=start,
@@ -171,7 +173,8 @@ class _Run:
                 )
         rate = self.trained * self.config.train.batch_size / self.seconds
         row = {"step": step, "learning_rate": self.optimiser.param_groups[0]["lr"], **means}
-        self.log.row({**row, "persons_per_second": round(rate, 1)})
+        watched = self.distiller.watch()
+        self.log.row({**row, "persons_per_second": round(rate, 1), **({"watched": watched} if watched else {})})
         self.accelerator.log({f"train/{name}": value for name, value in row.items() if name != "step"}, step=step)
         return f"loss {sum(means.values()):.4g} · {rate:.0f} persons/s"
 
@@ -320,6 +323,7 @@ def _compile(student: PoseModel, log: RunLog) -> None:
         log.say(f"train.compile: not available here ({type(error).__name__}); going on eagerly")
         return
     student.compile()
+    student.backbone.compile()  # for methods that put something between features and head
 
 
 @torch.no_grad()

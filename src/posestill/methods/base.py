@@ -22,6 +22,8 @@ class Distiller(nn.Module):
     """True: it teaches coordinate students a confidence (`codec.score`); others refuse such students"""
     origin: ClassVar[str] = ""
     """one line for `list` and model cards: the paper, and whether this is its published code's equal"""
+    chosen: str = ""
+    """what the method chose by itself, in a sentence for the log"""
 
     def __init__(self, student: PoseModel, teacher: Teacher | None = None) -> None:
         super().__init__()
@@ -56,6 +58,10 @@ class Distiller(nn.Module):
 
     def after_step(self) -> None:
         """Called after each optimiser step that was taken."""
+
+    def watch(self) -> dict[str, float]:
+        """What the method adjusts by itself and one would like to see over the steps; logged beside the losses."""
+        return {}
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """What is trained, as optimiser groups."""

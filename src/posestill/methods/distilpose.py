@@ -28,7 +28,7 @@ from posestill.methods.base import Distiller, MethodConfig
 from posestill.models.pose_model import PoseModel, evaluating
 from posestill.schema import Config, UserError
 from posestill.teachers.base import Teacher
-from posestill.teachers.bridge import HeatmapBridge
+from posestill.teachers.bridge import DrawingBridge, blank_batch
 from posestill.types import Coords, Heatmaps, PoseBatch, PoseOutput, Tokens
 
 Weighting = Literal["per_sample", "published"]
@@ -170,7 +170,7 @@ class SimulatedHeatmap(Distiller):
         super().__init__(student, teacher)
         assert self.teacher is not None
         self.config = config
-        self.bridge = HeatmapBridge(self.teacher, student)
+        self.bridge = DrawingBridge(self.teacher, student)
         _check_score(student, config.confidence_weight, "method.confidence_weight")
 
     def forward(self, batch: PoseBatch, progress: float) -> dict[str, Tensor]:
@@ -178,7 +178,7 @@ class SimulatedHeatmap(Distiller):
         assert self.teacher is not None
         taught = self.teacher(batch)
         output = self.student(batch.image)
-        maps, known = self.bridge.maps(taught)
+        maps, known = self.bridge.maps(taught.prediction)
         _, weight = self.student.codec.encode(batch.keypoints, batch.weight)
         return {
             "task": self.task_loss(output, batch),
@@ -217,7 +217,7 @@ class DistilPose(Distiller):
         super().__init__(student, teacher)
         assert self.teacher is not None
         self.config = config
-        self.bridge = HeatmapBridge(self.teacher, student)
+        self.bridge = DrawingBridge(self.teacher, student)
         _check_score(student, config.weights.confidence, "method.weights.confidence")
         _check_tokens(student, self.teacher)
 
@@ -226,7 +226,7 @@ class DistilPose(Distiller):
         assert self.teacher is not None
         taught = self.teacher(batch)
         output = self.student(batch.image)
-        maps, known = self.bridge.maps(taught)
+        maps, known = self.bridge.maps(taught.prediction)
         _, weight = self.student.codec.encode(batch.keypoints, batch.weight)
         weights = self.config.weights
         return {
@@ -261,14 +261,9 @@ def _check_tokens(student: PoseModel, teacher: Teacher) -> None:
             "method: distilpose compares keypoint tokens one by one, so that student and teacher must have the same "
             "keypoints: train a teacher on this skeleton, or choose simulated_heatmap"
         )
-    image = torch.zeros(1, 3, *student.config.size, device=student.mean.device)
-    place = torch.zeros(1, len(student.skeleton), 2, device=image.device)
-    crop = PoseBatch(
-        image=image, keypoints=place, weight=place[..., 0], to_image=torch.eye(2, 3)[None], index=torch.zeros(1).long(),
-        teacher_image=image.new_zeros(1, 3, *teacher.input_size),
-    )  # fmt: skip
+    crop = blank_batch(student, teacher)
     with torch.no_grad(), evaluating(student):
-        own, taught = student(image).tokens, teacher(crop).tokens
+        own, taught = student(crop.image).tokens, teacher(crop).tokens
     assert own is not None
     assert taught is not None
     if own.visual.shape != taught.visual.shape:

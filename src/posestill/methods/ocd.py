@@ -12,21 +12,18 @@ The heatmap head is a helper: it is dropped after training, and no gradient of t
 
 from __future__ import annotations
 
-import math
+from typing import Literal
 
-import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from posestill.codecs.coords import CoordsCodec, coords_loss
-from posestill.codecs.heatmap import HeatmapCodec, HeatmapConfig
-from posestill.codecs.rle import RleCodec
+from posestill.codecs.heatmap import HeatmapCodec
 from posestill.methods.base import Distiller, MethodConfig
-from posestill.models.heads import DeconvConfig
-from posestill.models.pose_model import PoseModel, evaluating
+from posestill.models.heatmap_helper import HeatmapHelper, HeatmapWeight
+from posestill.models.pose_model import PoseModel
 from posestill.schema import UserError
 from posestill.teachers.base import Teacher
-from posestill.types import Coords, Heatmaps, PoseBatch, Prediction
+from posestill.types import PoseBatch, PoseOutput
 
 
 class OcdConfig(MethodConfig):
@@ -38,9 +35,9 @@ class OcdConfig(MethodConfig):
     """channels of its deconvolutions, as many as lead from the features to that stride: Simple Baselines' head"""
     sigma: PositiveFloat = 2.0
     """map px, of the heatmap labels, which are unbiased: rounded centres would be copied into the student"""
-    heatmap_weight: NonNegativeFloat | None = None
+    heatmap_weight: NonNegativeFloat | Literal["auto"] | None = None
     """of the heatmap loss; None: 1 beside Smooth-L1 with beta 1, 10 beside other task losses, whose gradients on the
-    shared features are larger"""
+    shared features are larger; auto: as much as makes both gradients there equally large, measured while training"""
     head_weight: NonNegativeFloat = 1.0
     """of the head loss"""
     threshold: float = 0.2
@@ -59,49 +56,37 @@ class Ocd(Distiller):
     def __init__(self, student: PoseModel, teacher: Teacher | None, config: OcdConfig) -> None:
         super().__init__(student, teacher)
         if isinstance(student.codec, HeatmapCodec):
-            raise UserError("method: ocd teaches other representations by heatmaps; this student has heatmaps already")
-        self.config = config
-        image = torch.zeros(1, 3, *student.config.size, device=student.mean.device)
-        with torch.no_grad(), evaluating(student):
-            shape = student.features(image)[-1].shape[1:]
-        size = student.config.size
-        doublings = round(math.log2(size[0] / config.stride / shape[1]))
-        reached = tuple(cells * 2**doublings * config.stride for cells in shape[1:])
-        if doublings < 0 or reached != tuple(size):
             raise UserError(
-                f"method: no deconvolutions lead from features of {tuple(shape[1:])} to heatmaps of stride "
-                f"{config.stride} on inputs of {size}: change method.stride, or take a model.size that is a multiple "
-                "of the backbone's"
+                "method: ocd teaches other representations by heatmaps, and this student has heatmaps already: choose "
+                "head_slimming for a lighter heatmap head"
             )
-        self.heatmaps = HeatmapConfig(stride=config.stride, sigma=config.sigma, decoder="local").build(size)
-        head = DeconvConfig(channels=(config.width,) * doublings)
-        self.heatmap_head = head.build((shape[0], shape[1], shape[2]), len(student.skeleton), self.heatmaps)
-        self.heatmap_weight = _balanced(student) if config.heatmap_weight is None else config.heatmap_weight
+        self.config = config
+        self.helper = HeatmapHelper(student, stride=config.stride, width=config.width, sigma=config.sigma)
+        self.heatmap_weight = HeatmapWeight(student, config.heatmap_weight)
 
     def forward(self, batch: PoseBatch, progress: float) -> dict[str, Tensor]:
         """The task loss, the heatmap loss and the head loss."""
-        output = self.student(batch.image)
-        drawn: Heatmaps = self.heatmap_head(output.features)
-        target, weight = self.heatmaps.encode(batch.keypoints, batch.weight)
-        places = self.heatmaps.decode(Heatmaps(maps=drawn.maps.detach()))
+        features = self.student.features(batch.image)
+        of_student, of_helper = self.heatmap_weight.branch(features)
+        output = self.student.read(of_student)
+        drawn = self.helper(of_helper)
+        target, weight = self.helper.codec.encode(batch.keypoints, batch.weight)
+        places = self.helper.places(drawn)
         confidence = places.score.clamp(0, 1) * (places.score > self.config.threshold)  # (B, K)
         return {
             "task": self.task_loss(output, batch),
-            "heatmap": self.heatmap_weight * self.heatmaps.loss(drawn, target, weight),
-            "head": self.config.head_weight * self._head_loss(output.prediction, places.xy, confidence),
+            "heatmap": self.heatmap_weight.weight * self.helper.codec.loss(drawn, target, weight),
+            "head": self.config.head_weight * self.head_loss(output, places.xy, confidence),
         }
 
-    def _head_loss(self, prediction: Prediction, xy: Tensor, confidence: Tensor) -> Tensor:
+    def head_loss(self, output: PoseOutput, xy: Tensor, confidence: Tensor) -> Tensor:
         """The student's own loss at places xy (B, K, 2) input px; for RLE the distance alone, not its likelihood."""
-        codec = self.student.codec
-        target, weight = codec.encode(xy, confidence)
-        if isinstance(codec, RleCodec):
-            assert isinstance(prediction, Coords)
-            return coords_loss(prediction.xy, target, weight, loss="l1", normalise=codec.config.normalise)
-        return codec.loss(prediction, target, weight, self.task_helper)
+        return self.student.codec.distance(output.prediction, *self.student.codec.encode(xy, confidence))
 
+    def after_step(self) -> None:
+        """Measure the balance of the gradients."""
+        self.heatmap_weight.after_step()
 
-def _balanced(student: PoseModel) -> float:
-    codec = student.codec
-    gentle = isinstance(codec, CoordsCodec) and codec.config.loss == "smooth_l1" and codec.config.beta >= 1
-    return 1.0 if gentle else 10.0
+    def watch(self) -> dict[str, float]:
+        """The weight of the heatmap loss, which may be measured."""
+        return {"heatmap_weight": self.heatmap_weight.weight.item()}

@@ -36,7 +36,8 @@ class PseudoLabel(Distiller):
 
     def forward(self, batch: PoseBatch, progress: float) -> dict[str, Tensor]:
         """The task loss twice: against labels, and against confident keypoints of the teacher elsewhere."""
-        taught = self.bridge.keypoints(batch)
+        assert self.teacher is not None
+        taught = self.bridge.keypoints(self.teacher(batch), batch)
         output = self.student(batch.image)
         confident = (taught.score > self.config.threshold).to(batch.weight.dtype)
         codec = self.student.codec

@@ -72,7 +72,10 @@ class PoseModel(nn.Module):
 
     def forward(self, image: Tensor) -> PoseOutput:
         """Prediction, features and, from a token head, tokens for crops (B, 3, H, W)."""
-        features = self.features(image)
+        return self.read(self.features(image))
+
+    def read(self, features: tuple[Tensor, ...]) -> PoseOutput:
+        """What the head reads off features that `features` gave."""
         prediction, tokens = self.head.answer(features)
         return PoseOutput(prediction=prediction, features=features, tokens=tokens)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from posestill.codecs.base import CoordinateCodec
@@ -32,9 +33,9 @@ class Bridge:
         self.source = torch.tensor(found)
         """(K,) the teacher's index of each keypoint of the student; -1 where it has none"""
 
-    def keypoints(self, batch: PoseBatch) -> Keypoints:
-        """Keypoints in the student's input px; score 0 where the teacher lacks the keypoint."""
-        taught = self.teacher.codec.decode(self.teacher(batch).prediction)
+    def keypoints(self, output: PoseOutput, batch: PoseBatch) -> Keypoints:
+        """What the teacher said of a batch, in the student's input px; score 0 where it lacks the keypoint."""
+        taught = self.teacher.codec.decode(output.prediction)
         source = self.source.to(taught.xy.device)
         xy = taught.xy[:, source.clamp(min=0)]
         score = taught.score[:, source.clamp(min=0)] * (source >= 0)
@@ -44,32 +45,51 @@ class Bridge:
 
 
 class HeatmapBridge(Bridge):
-    """Carries a coordinate student over to a teacher's heatmaps, where what it predicts can be drawn."""
+    """Carries a teacher's heatmaps over to the student's keypoints and, where asked, to maps of the student's input."""
 
     def __init__(self, teacher: Teacher, student: PoseModel) -> None:
         super().__init__(teacher, student)
         if not isinstance(teacher.codec, HeatmapCodec):
             raise UserError(
-                f"teacher: simulated heatmaps need a teacher's heatmaps, and this one gives "
-                f"{teacher.codec.prediction_type.__name__}: choose a heatmap teacher, asked live (cache: false)"
+                f"teacher: its heatmaps are needed, and this one gives {teacher.codec.prediction_type.__name__}: "
+                "choose a heatmap teacher, asked live (cache: false)"
             )
+        self.teacher_codec = teacher.codec
+
+    def maps(self, prediction: Prediction) -> tuple[Tensor, Tensor]:
+        """The maps (B, K, h, w) of the student's keypoints, and (K,) 1 where the teacher has the keypoint."""
+        assert isinstance(prediction, Heatmaps)
+        maps, source = prediction.maps, self.source.to(prediction.maps.device)
+        if not torch.equal(source, torch.arange(maps.shape[1], device=source.device)):
+            maps = maps[:, source.clamp(min=0)]
+        return maps, (source >= 0).to(maps.dtype)
+
+    def resampled(self, maps: Tensor, codec: HeatmapCodec, batch: PoseBatch) -> Tensor:
+        """The teacher's maps (B, K, h, w) where the cells of a codec of the student's input lie: (B, K, h', w')."""
+        if codec.size == self.teacher.input_size and codec.map_size == self.teacher_codec.map_size:
+            return maps
+        height, width = codec.map_size
+        rows, columns = torch.arange(height, device=maps.device), torch.arange(width, device=maps.device)
+        cells = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1).to(maps.dtype)  # (h', w', 2)
+        inside = codec.to_input(cells).flatten(0, 1).expand(len(maps), -1, -1)  # (B, h' w', 2) the student's input px
+        place = between_inputs(inside, self.student_size, self.teacher.input_size, batch.mirrored())
+        last = maps.new_tensor([self.teacher_codec.map_size[1] - 1, self.teacher_codec.map_size[0] - 1])
+        grid = (2 * self.teacher_codec.to_map(place) / last - 1).unflatten(1, (height, width))
+        return F.grid_sample(maps, grid, align_corners=True, padding_mode="border")
+
+
+class DrawingBridge(HeatmapBridge):
+    """Carries a coordinate student over to a teacher's heatmaps, where what it predicts can be drawn."""
+
+    def __init__(self, teacher: Teacher, student: PoseModel) -> None:
+        super().__init__(teacher, student)
         if not isinstance(student.codec, CoordinateCodec):
             raise UserError(
                 "model.codec: simulated heatmaps are drawn from coordinates, and this student gives "
                 f"{student.codec.prediction_type.__name__}: choose the codec coords or rle"
             )
-        self.teacher_codec = teacher.codec
         # RLE's spread is that of its likelihood: a term that pulled it to the teacher's sigma would spoil it.
         self.draws_its_spread = isinstance(student.codec, CoordsCodec) and student.codec.config.scale
-
-    def maps(self, taught: PoseOutput) -> tuple[Tensor, Tensor]:
-        """The teacher's maps (B, K, h, w) of the student's keypoints, and (K,) 1 where the teacher has the keypoint."""
-        assert isinstance(taught.prediction, Heatmaps)
-        source = self.source.to(taught.prediction.maps.device)
-        maps = taught.prediction.maps
-        if not torch.equal(source, torch.arange(maps.shape[1], device=source.device)):
-            maps = maps[:, source.clamp(min=0)]
-        return maps, (source >= 0).to(maps.dtype)
 
     def on_teacher_map(self, prediction: Prediction, batch: PoseBatch) -> Coords:
         """The student's coordinates as fractions of the teacher's map, differentiable; without a spread of its own, it
@@ -110,3 +130,13 @@ def px_ratio(given: Size, wanted: Size) -> float:
 def _mirror(xy: Tensor, size: Size, mirrored: Tensor) -> Tensor:
     flipped = torch.stack([size[1] - 1 - xy[..., 0], xy[..., 1]], dim=-1)
     return torch.where(mirrored[:, None, None], flipped, xy)
+
+
+def blank_batch(student: PoseModel, teacher: Teacher) -> PoseBatch:
+    """One empty crop, to find out the shapes that a student and a teacher give."""
+    image = torch.zeros(1, 3, *student.config.size, device=student.mean.device)
+    place = torch.zeros(1, len(student.skeleton), 2, device=image.device)
+    return PoseBatch(
+        image=image, keypoints=place, weight=place[..., 0], to_image=torch.eye(2, 3)[None], index=torch.zeros(1).long(),
+        teacher_image=image.new_zeros(1, 3, *teacher.input_size),
+    )  # fmt: skip

@@ -1,0 +1,97 @@
+"""A light head taught by a full one on the same backbone (head down-sizing, OCD, ECCV Workshops 2024; reconstructed).
+
+Known: a modification of OCD shrinks the head, and distillation lets the small head match the original's accuracy. How
+we build it, for any representation that both heads share:
+
+    image -> backbone -+-> small head -> prediction ---- task loss ---- labels      (deployed)
+                       |                     '---------- distance ----- the full head's prediction
+                       +-> full head --> prediction ---- full loss ---- labels      (dropped after training)
+
+The full head's prediction is a target: no gradient of the distance reaches it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+from pydantic import NonNegativeFloat
+from torch import Tensor
+
+from posestill.codecs.base import Codec
+from posestill.codecs.heatmap import HeatmapCodec
+from posestill.methods.base import Distiller, MethodConfig
+from posestill.models.heads import DeconvConfig, HeadConfig
+from posestill.models.heatmap_helper import last_feature_shape
+from posestill.models.pose_model import PoseModel, evaluating
+from posestill.schema import Choice
+from posestill.teachers.base import Teacher
+from posestill.types import Heatmaps, PoseBatch, PoseOutput, Prediction
+
+
+class HeadSlimmingConfig(MethodConfig):
+    """The full head and the weights of its losses."""
+
+    full: Annotated[HeadConfig, Choice("heads")] = DeconvConfig()
+    """the head to be matched, under the student's codec; for SimCC students such as {name: gau, kernel: 7}"""
+    full_weight: NonNegativeFloat = 1.0
+    """of the full head's task loss"""
+    distance_weight: NonNegativeFloat = 1.0
+    """of the distance between the heads' predictions"""
+
+    def build(self, student: PoseModel, teacher: Teacher | None) -> HeadSlimming:
+        """The method around a student with a small head; refuses a teacher."""
+        return HeadSlimming(student, teacher, self)
+
+
+class HeadSlimming(Distiller):
+    """The task loss of both heads, and the distance of the small one's prediction from the full one's."""
+
+    origin = "the head down-sizing of OCD, ECCV Workshops 2024; reconstructed from the abstract"
+
+    def __init__(self, student: PoseModel, teacher: Teacher | None, config: HeadSlimmingConfig) -> None:
+        super().__init__(student, teacher)
+        self.config = config
+        shape = last_feature_shape(student)
+        self.full_head = config.full.build(shape, len(student.skeleton), student.codec)
+        self.full_helper = student.codec.helper()  # RLE's flow learns each head's own errors
+        with torch.no_grad(), evaluating(self.full_head):
+            drawn = self.full_head((torch.zeros(1, *shape),))
+        self.full_codec = _codec_of(drawn, student)
+        self.full_codec.check(PoseOutput(prediction=drawn, features=()))
+
+    def forward(self, batch: PoseBatch, progress: float) -> dict[str, Tensor]:
+        """The small head's task loss, the full head's, and the distance between the two."""
+        output = self.student(batch.image)
+        full: Prediction = self.full_head(output.features)
+        target, weight = self.full_codec.encode(batch.keypoints, batch.weight)
+        codec = self.student.codec
+        wanted = codec.as_target(self._on_small_maps(full)).detach()
+        return {
+            "task": self.task_loss(output, batch),
+            "full": self.config.full_weight * self.full_codec.loss(full, target, weight, self.full_helper),
+            "distance": self.config.distance_weight
+            * codec.distance(output.prediction, wanted, torch.ones_like(batch.weight)),
+        }
+
+    def _on_small_maps(self, full: Prediction) -> Prediction:
+        """Finer heatmaps at the cells of the small head's, which are every so many of theirs; all else as it is."""
+        if self.full_codec is self.student.codec:
+            return full
+        assert isinstance(full, Heatmaps)
+        assert isinstance(self.full_codec, HeatmapCodec)
+        assert isinstance(self.student.codec, HeatmapCodec)
+        step = self.student.codec.config.stride // self.full_codec.config.stride
+        return Heatmaps(maps=full.maps[..., ::step, ::step])
+
+
+def _codec_of(drawn: Prediction, student: PoseModel) -> Codec:
+    """The student's codec or, for a full head with finer heatmaps, one of the same spread in input px."""
+    codec = student.codec
+    if not isinstance(codec, HeatmapCodec) or not isinstance(drawn, Heatmaps):
+        return codec
+    stride = student.config.size[0] // drawn.maps.shape[-2]
+    if stride == 0 or stride == codec.config.stride or codec.config.stride % stride or codec.config.grid != "stride":
+        return codec
+    sigma = codec.config.sigma * codec.config.stride / stride
+    return codec.config.model_copy(update={"stride": stride, "sigma": sigma}).build(codec.size)

@@ -1,0 +1,102 @@
+"""RTMPose's head (arXiv 2303.07399): one map a keypoint as a vector, a gated attention unit among them, then bins.
+
+    features -> convolution -> (B, K, h w) -> ScaleNorm, linear -> (B, K, hidden) -> attention -> logits of x and of y
+
+The unit is FLASH's (ICML 2022): queries and keys share one projection, and weights are squared ReLUs.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from pydantic import PositiveInt
+from torch import Tensor, nn
+
+from posestill.codecs.base import Codec
+from posestill.codecs.simcc import SimccCodec
+from posestill.models.heads import Head, HeadConfig
+from posestill.schema import UserError
+from posestill.types import SimCC
+
+
+class GauConfig(HeadConfig):
+    """RTMPose's published sizes by default; kernel 1 saves most of its parameters on many keypoints."""
+
+    kernel: PositiveInt = 7
+    """of the convolution to the maps, odd"""
+    hidden: PositiveInt = 256
+    """channels of a keypoint's vector"""
+    shared: PositiveInt = 128
+    """channels of queries and keys"""
+    expansion: PositiveInt = 2
+    """channels inside the unit, in `hidden`"""
+
+    def build(self, feature_shape: tuple[int, int, int], num_keypoints: int, codec: Codec) -> Head:
+        """The network; it is bound to one input size. Fails under another codec and for an even kernel."""
+        if not isinstance(codec, SimccCodec):
+            raise UserError("model.head: gau gives bins, which only the simcc codec reads: choose both or neither")
+        if self.kernel % 2 == 0:
+            raise UserError(f"model.head.kernel: {self.kernel} is even: a kernel has a middle, take {self.kernel + 1}")
+        return GauHead(self, feature_shape, num_keypoints, codec.bins)
+
+
+class GauHead(Head):
+    """Logits over the bins of each axis."""
+
+    def __init__(
+        self, config: GauConfig, feature_shape: tuple[int, int, int], num_keypoints: int, bins: tuple[int, int]
+    ) -> None:
+        super().__init__()
+        given, height, width = feature_shape
+        self.maps = nn.Conv2d(given, num_keypoints, config.kernel, padding=config.kernel // 2)
+        self.embed = nn.Sequential(ScaleNorm(height * width), nn.Linear(height * width, config.hidden, bias=False))
+        self.unit = GatedAttentionUnit(config)
+        self.x, self.y = (nn.Linear(config.hidden, count, bias=False) for count in bins)
+        nn.init.normal_(self.maps.weight, std=0.001)
+        nn.init.zeros_(self.maps.bias)  # type: ignore[arg-type]
+        for layer in (self.embed[1], self.x, self.y):
+            nn.init.normal_(layer.weight, std=0.01)  # type: ignore[arg-type]
+
+    def forward(self, features: tuple[Tensor, ...]) -> SimCC:
+        """Logits (B, K, bins) of x and of y."""
+        flat = self.maps(features[-1]).flatten(2)  # (B, K, h w)
+        mixed = self.unit(self.embed(flat))  # (B, K, hidden)
+        return SimCC(x=self.x(mixed), y=self.y(mixed))
+
+
+class GatedAttentionUnit(nn.Module):
+    """(B, K, hidden) -> (B, K, hidden), what went in added with a learnt scale."""
+
+    def __init__(self, config: GauConfig) -> None:
+        super().__init__()
+        inner = config.hidden * config.expansion
+        self.split = (inner, inner, config.shared)
+        self.norm = ScaleNorm(config.hidden)
+        self.expand = nn.Linear(config.hidden, sum(self.split), bias=False)
+        self.scale = nn.Parameter(torch.rand(2, config.shared))  # of query and key, which share their base
+        self.shift = nn.Parameter(torch.rand(2, config.shared))
+        self.merge = nn.Linear(inner, config.hidden, bias=False)
+        self.kept = nn.Parameter(torch.ones(config.hidden))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Each keypoint's vector (B, K, hidden), having looked at the others'."""
+        gate, value, base = F.silu(self.expand(self.norm(tokens))).split(self.split, dim=-1)
+        query, key = (base[:, :, None] * self.scale + self.shift).unbind(dim=2)  # (B, K, shared) each
+        weights = F.relu(query @ key.transpose(1, 2) / math.sqrt(query.shape[-1])).square()  # (B, K, K)
+        return self.kept * tokens + self.merge(gate * (weights @ value))
+
+
+class ScaleNorm(nn.Module):
+    """Vectors over their length, times one learnt number (arXiv 1910.05895)."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.unit = dim**-0.5
+        self.scale = nn.Parameter(torch.ones(1))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Of the same shape."""
+        length = torch.linalg.vector_norm(tokens, dim=-1, keepdim=True) * self.unit
+        return tokens / length.clamp(min=1e-5) * self.scale
