@@ -1,3 +1,4 @@
+import importlib
 import json
 import os
 import signal
@@ -11,9 +12,10 @@ import numpy as np
 import pytest
 
 from posestill.compare import Workshop, _Clock, _outcome, run_and_write, run_plan
-from posestill.comparison import compare_rows, gain_over, pack_similarity, read_rows, unpack_similarity
+from posestill.comparison import compare_rows, gain_over, pack_similarity, read_rows, read_teachers, unpack_similarity
+from posestill.config import load_plugin
 from posestill.engine.log import RunLog
-from posestill.plan import load_plan
+from posestill.plan import chosen_rates, load_plan
 from posestill.schema import UserError
 
 TINY = """
@@ -41,7 +43,7 @@ arms:
   tcd: {{title: TCD}}
 learning_rates: [1.0e-3, 3.0e-3]
 seeds: {{choose: [5], confirm: [1, 2]}}
-confirm: {{regimes: [few], arms: [alone, pseudo_label, tcd]}}
+confirm: {{few: [alone, pseudo_label, tcd]}}
 """
 
 
@@ -82,6 +84,51 @@ def test_a_plan_leaves_one_file_a_run_a_table_pictures_and_a_page(finished):
     assert "<svg" in report.read_text()
     assert (folder / "results" / "gain-by-labels.svg").read_text().startswith("<svg ")
     assert not list((folder / "work" / "runs").rglob("*.safetensors"))
+
+
+def test_the_teacher_is_measured_on_the_same_persons_once_and_the_table_tells_how_much_of_the_gap_was_closed(finished):
+    folder, _ = finished
+    results = folder / "results"
+    teachers = read_teachers(results)
+    assert set(teachers) == {("test", "few"), ("tune", "few"), ("tune", "more")}
+    rows, plan = read_rows(results), load_plan(tiny(folder))
+    cells = compare_rows(plan, rows, "test", chosen_rates(plan, rows), teachers)
+    tcd, alone = (next(cell for cell in cells if cell.arm == name) for name in ("tcd", "alone"))
+    taught = np.mean(unpack_similarity(teachers["test", "few"]["similarity"]))
+    assert taught > 0.5  # the bundled teacher knows such people
+    oks = {
+        arm: np.mean([unpack_similarity(row["similarity"]) for row in rows
+                      if (row["split"], row["arm"], row["learning_rate"]) == ("test", arm, tcd.learning_rate)])
+        for arm in ("tcd", "alone")
+    }  # fmt: skip
+    assert tcd.learning_rate == alone.learning_rate
+    assert tcd.gap_closed.mean == pytest.approx((oks["tcd"] - oks["alone"]) / (taught - oks["alone"]))
+    assert alone.gap_closed is None
+    assert "gap closed, %" in (results / "table.md").read_text()
+    before = (results / "teachers" / "test" / "few.json").stat().st_mtime_ns
+    run_and_write(tiny(folder), shop(folder), stages=["none"])
+    assert (results / "teachers" / "test" / "few.json").stat().st_mtime_ns == before
+
+
+def test_arms_may_name_parts_of_a_plugin_in_every_process(tmp_path):
+    plugin = tmp_path / "quiet_method.py"
+    plugin.write_text(
+        "from posestill import catalog\nfrom posestill.methods.supervised import SupervisedConfig\n"
+        "class Quiet(SupervisedConfig):\n    'The same, by another name.'\ncatalog.METHODS['quiet'] = Quiet\n"
+    )
+    plan = tiny(tmp_path)
+    plan.write_text(
+        plan.read_text().replace("arms:\n", "arms:\n  quiet: {title: mine, control: alone, set: [method=quiet]}\n")
+        .replace("[1.0e-3, 3.0e-3]", "[1.0e-3]")
+    )  # fmt: skip
+    catalog = importlib.import_module("posestill.catalog")
+    load_plugin(plugin)
+    try:
+        rows = run_plan(load_plan(plan), shop(tmp_path, plugins=(plugin,)), RunLog(None, quiet=True), stages=["screen"])
+    finally:
+        del catalog.METHODS["quiet"]
+    found = {row["arm"]: row["similarity"] for row in rows if row["regime"] == "few"}
+    assert found["quiet"] == found["alone"]
 
 
 def test_only_the_prepared_models_that_are_needed_are_trained_and_a_later_one_may_start_from_an_earlier(finished):

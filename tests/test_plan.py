@@ -36,7 +36,7 @@ def plan(**changes) -> Plan:
         },
         "learning_rates": [1e-3, 4e-3],
         "seeds": {"choose": [7], "confirm": [1, 2, 3]},
-        "confirm": {"regimes": ["few"], "arms": ["alone", "tcd"]},
+        "confirm": {"few": ["alone", "tcd"]},
         **changes,
     }
     return validate(Plan, content, where="test")
@@ -147,7 +147,9 @@ def test_more_arms_leave_the_protocol_its_digits_and_other_regimes_do_not():
     ("changes", "said"),
     [
         ({"baseline": "alon"}, "did you mean 'alone'"),
-        ({"confirm": {"regimes": ["fw"]}}, "did you mean 'few'"),
+        ({"confirm": {"fw": ["alone"]}}, "did you mean 'few'"),
+        ({"confirm": {"few": ["alone", "tcd", "ocd"]}}, "no 'ocd'"),
+        ({"confirm": {"many": ["pseudo_label"]}}, "the regime has no arm 'pseudo_label'"),
         ({"learning_rates": []}, "learning_rates"),
         ({"regime": {}}, "did you mean 'regimes'"),
     ],
@@ -190,7 +192,7 @@ def test_the_protocol_asks_for_at_most_150_runs():
 def test_every_arm_of_a_published_plan_fits_together(name, tmp_path):
     """One small batch goes through every arm of the first regime; only data and prepared weights are replaced."""
     published = load_plan(PROTOCOL.with_name(f"{name}.yaml"))
-    regime = published.confirm.regimes[0]
+    regime = next(iter(published.confirm))
     people = SyntheticConfig(people=8).build()
     folders = {prepared: tmp_path / prepared for prepared in published.prepare}
     for prepared, run in published.prepare.items():

@@ -217,6 +217,7 @@ def compare(
         results=results or Path("results") / plan.stem,
         work=work or Path("runs") / plan.stem,
         workers=workers,
+        plugins=tuple(plugin or ()),
         keep_runs=keep_runs,
     )
     try:

@@ -23,14 +23,26 @@ import torch
 
 from posestill.comparison import pack_similarity, read_rows
 from posestill.comparison_page import write_comparison
-from posestill.config import RunConfig, dump_run, load_run
+from posestill.config import RunConfig, dump_run, load_plugin, load_run
+from posestill.engine.evaluate import evaluate_model
 from posestill.engine.fit import fit
 from posestill.engine.log import Bar, RunLog
 from posestill.engine.setup import Sources, open_sources
 from posestill.engine.surroundings import surroundings
 from posestill.files import write_json
-from posestill.plan import Job, Plan, chosen_rates, confirming_jobs, filled, load_plan, screening_jobs, tuning_jobs
+from posestill.plan import (
+    Job,
+    Plan,
+    chosen_rates,
+    confirming_jobs,
+    filled,
+    load_plan,
+    make_job,
+    screening_jobs,
+    tuning_jobs,
+)
 from posestill.schema import UserError
+from posestill.teachers.base import ModelTeacher
 
 Stage = Literal["tune", "screen", "confirm"]
 STAGES: tuple[Stage, ...] = ("tune", "screen", "confirm")
@@ -46,6 +58,8 @@ class Workshop:
     """run folders and crops: what can be thrown away"""
     workers: int | None = None
     """processes; None: one a core on a CPU, one on a GPU"""
+    plugins: tuple[Path, ...] = ()
+    """Python files that every process loads, for arms that name parts of one's own"""
     keep_runs: bool = False
     """leave the run folders, with their models, in `work`"""
 
@@ -59,6 +73,7 @@ def run_and_write(path: Path, shop: Workshop, *, stages: Sequence[str] = STAGES)
     rows = run_plan(plan, shop, log, stages=[stage for stage in STAGES if stage in stages])
     if not rows:
         raise UserError(f"nothing is finished in {shop.results}: run the plan first")
+    measure_teachers(plan, rows, shop, log)
     report = write_comparison(plan, rows, chosen_rates(plan, rows), shop.results, path=path)
     log.say((shop.results / "table.md").read_text())
     return report
@@ -99,6 +114,42 @@ def prepare(plan: Plan, jobs: Sequence[Job], folders: Mapping[str, Path], shop: 
         write_json(shop.results / "prepared" / f"{name}.json", json.loads((folder / "eval.json").read_text()))
 
 
+def measure_teachers(plan: Plan, rows: Sequence[Mapping[str, Any]], shop: Workshop, log: RunLog) -> None:
+    """Evaluate each regime's teacher on the very persons of its runs, once: the gap that its students may close.
+
+    One JSON a split and regime below `teachers`. A teacher that is not at hand, has another skeleton or is no pose
+    model of ours is passed over.
+    """
+    folders = {name: shop.work / "prepared" / name / "best" for name in plan.prepare}
+    for split, regime in dict.fromkeys((row["split"], row["regime"]) for row in rows if row["regime"] in plan.regimes):
+        path = shop.results / "teachers" / split / f"{regime}.json"
+        if path.is_file() or "pseudo_label" not in plan.arms_of(regime):
+            continue
+        asked = make_job(plan, split=split, regime=regime, arm="pseudo_label", learning_rate=1.0, seed=0,
+                         folders=folders).config  # fmt: skip
+        try:
+            assert asked.teacher is not None
+            teacher = asked.teacher.model_copy(update={"cache": False}).build()
+        except UserError as error:
+            log.say(f"the teacher of {regime} is not measured on {split}: {error}")
+            continue
+        source = asked.data.val.build()
+        if not isinstance(teacher, ModelTeacher) or teacher.skeleton.names != source.skeleton.names:
+            continue
+        log.say(f"measuring the teacher of {regime} on {split} ...")
+        found = evaluate_model(teacher.model, source, asked.evaluate)
+        write_json(
+            path,
+            {
+                "teacher": asked.teacher.model_dump(mode="json"),
+                "metrics": found.metrics,
+                "similarity": pack_similarity(found.similarity),
+                "conditions": found.conditions,
+                "surroundings": surroundings(),
+            },
+        )
+
+
 def run_jobs(what: str, jobs: Sequence[Job], shop: Workshop, log: RunLog, *, protocol: str = "") -> None:
     """Train the jobs that have no result yet and write one JSON each."""
     waiting = [job for job in _once(jobs) if not _is_finished(job, shop.results)]
@@ -109,7 +160,7 @@ def run_jobs(what: str, jobs: Sequence[Job], shop: Workshop, log: RunLog, *, pro
     clock = _Clock(waiting, workers, read_rows(shop.results))
     # Spawned, not forked: a fork would inherit this process's threads half-way through whatever they do.
     with (
-        ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _end_with_parent) as pool,
+        ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin, (shop.plugins,)) as pool,
         log.bar(what, len(waiting)) as bar,
     ):
         running: dict[Future[dict[str, Any]], Job] = {}
@@ -214,6 +265,12 @@ def _top_up(
     while len(running) < workers and (job := next(queue, None)) is not None:
         running[pool.submit(train_job, job, shop.work, threads, shop.keep_runs)] = job
     return bool(running)
+
+
+def _begin(plugins: Sequence[Path]) -> None:
+    for path in plugins:
+        load_plugin(path)
+    _end_with_parent()
 
 
 def _end_with_parent() -> None:

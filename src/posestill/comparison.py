@@ -6,11 +6,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from posestill.metrics.stats import Difference, Spreads, difference, holm, spreads_of
+from posestill.metrics.stats import Difference, Spreads, difference, holm, share_of_gap, spreads_of
 
 if TYPE_CHECKING:
     from posestill.plan import Plan
@@ -37,6 +38,8 @@ class Cell:
     """of mean OKS, by the arm that it is measured from, over the seeds that both have"""
     adjusted: Mapping[str, float]
     """p-values of the gains by Holm's method, over the arms of the regime that are measured from the same arm"""
+    gap_closed: Difference | None
+    """its share of the way from the baseline to the teacher; None where no teacher was measured, or it is not above"""
     spreads: Spreads | None
     """of the gain over the baseline, between seeds, between persons and what is left; None for one seed"""
     per_keypoint: Mapping[str, float]
@@ -50,7 +53,21 @@ def read_rows(results: Path) -> list[dict[str, Any]]:
     ]
 
 
-def compare_rows(plan: Plan, rows: Sequence[Row], split: str, rates: Mapping[tuple[str, str], float]) -> list[Cell]:
+def read_teachers(results: Path) -> dict[tuple[str, str], Row]:
+    """What was measured of the teacher, by split and regime; see `compare.measure_teachers`."""
+    return {
+        (path.parent.name, path.stem): json.loads(path.read_text())
+        for path in sorted((results / "teachers").glob("*/*.json"))
+    }
+
+
+def compare_rows(
+    plan: Plan,
+    rows: Sequence[Row],
+    split: str,
+    rates: Mapping[tuple[str, str], float],
+    teachers: Mapping[tuple[str, str], Row] = MappingProxyType({}),
+) -> list[Cell]:
     """The cells of one split, in the plan's order: runs at the chosen learning rates only."""
     cells = []
     for regime in plan.regimes:
@@ -70,7 +87,10 @@ def compare_rows(plan: Plan, rows: Sequence[Row], split: str, rates: Mapping[tup
             spreads = None
             if plan.baseline in gains[arm] and gains[arm][plan.baseline].seeds > 1:
                 spreads = spreads_of(*paired(runs, arms[plan.baseline]))
-            cells.append(_cell(regime, arm, runs, gains[arm], adjusted[arm], spreads))
+            closed = None
+            if plan.baseline in gains[arm] and (split, regime) in teachers:
+                closed = _gap_closed(runs, arms[plan.baseline], teachers[split, regime])
+            cells.append(_cell(regime, arm, runs, gains[arm], adjusted[arm], closed, spreads))
     return cells
 
 
@@ -86,6 +106,13 @@ def paired(runs: Mapping[int, Row], others: Mapping[int, Row]) -> tuple[np.ndarr
         np.stack([unpack_similarity(each[seed]["similarity"]) for seed in shared]) for each in (runs, others)
     )
     return after, before
+
+
+def _gap_closed(runs: Mapping[int, Row], others: Mapping[int, Row], teacher: Row) -> Difference | None:
+    try:
+        return share_of_gap(*paired(runs, others), unpack_similarity(teacher["similarity"]))
+    except ValueError:  # the teacher is no better than the student alone
+        return None
 
 
 def signed(gain: Difference) -> str:
@@ -117,6 +144,7 @@ def _cell(
     runs: Mapping[int, Row],
     gains: Mapping[str, Difference],
     adjusted: Mapping[str, float],
+    gap_closed: Difference | None,
     spreads: Spreads | None,
 ) -> Cell:
     every = list(runs.values())
@@ -132,6 +160,7 @@ def _cell(
         training_seconds=float(np.median([row["training_seconds"] for row in every])),
         gains=gains,
         adjusted=adjusted,
+        gap_closed=gap_closed,
         spreads=spreads,
         per_keypoint={
             name: float(np.mean([row["per_keypoint"][name]["PCK"] for row in every]))

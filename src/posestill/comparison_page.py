@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from posestill.charts import Point, curves, dots, gains, standalone
-from posestill.comparison import Cell, Row, compare_rows, signed
+from posestill.comparison import Cell, Row, compare_rows, read_teachers, signed
 from posestill.files import write_json, write_whole
 from posestill.metrics.stats import false_positive_rate
 from posestill.page import heading, page, paragraph, table
@@ -27,7 +27,8 @@ def write_comparison(
     plan: Plan, rows: Sequence[Row], rates: Mapping[tuple[str, str], float], results: Path, *, path: Path
 ) -> Path:
     """Write everything into the results folder and return the path of report.html; `path` is the plan's own."""
-    splits = {split: compare_rows(plan, rows, split, rates) for split in ("test", "tune")}
+    teachers = read_teachers(results)
+    splits = {split: compare_rows(plan, rows, split, rates, teachers) for split in ("test", "tune")}
     splits = {split: cells for split, cells in splits.items() if cells}
     foot = _foot(plan, rows)
     pictures = [draw(plan, splits) for draw in (dose_curves, _gain_chart, _keypoints, _cost)]
@@ -49,6 +50,10 @@ def write_comparison(
             "runs": len(rows),
             "surroundings": _surroundings(rows),
             "training_hours": sum(row["seconds"] for row in rows) / 3600,
+            "teachers": {
+                f"{split}/{regime}": {name: row[name] for name in ("teacher", "metrics")}
+                for (split, regime), row in teachers.items()
+            },
             "cells": {split: [_cell_json(cell, plan) for cell in cells] for split, cells in splits.items()},
         },
     )
@@ -60,8 +65,9 @@ def write_comparison(
 def table_of(plan: Plan, cells: Sequence[Cell]) -> tuple[list[str], list[list[str]]]:
     """Headers and lines of text; a star where Holm's p-value over the regime's arms is below 0.05."""
     references = [plan.baseline, *plan.controls]
-    headers = ["regime", "arm", "learning rate", "seeds", "mean OKS", *(f"over {each}" for each in references), "AP",
-               "training s"]  # fmt: skip
+    told = any(cell.gap_closed for cell in cells)
+    headers = ["regime", "arm", "learning rate", "seeds", "mean OKS", *(f"over {each}" for each in references),
+               *(["gap closed, %"] if told else []), "AP", "training s"]  # fmt: skip
     lines = []
     for cell in cells:
         spread = "" if cell.spread is None else f" ± {100 * cell.spread:.1f}"
@@ -73,6 +79,7 @@ def table_of(plan: Plan, cells: Sequence[Cell]) -> tuple[list[str], list[list[st
                 str(len(cell.seeds)),
                 f"{100 * cell.mean_oks:.1f}{spread}",
                 *(_gain(cell, reference) for reference in references),
+                *([_closed(cell)] if told else []),
                 f"{100 * cell.average_precision:.1f}",
                 f"{cell.training_seconds:.0f}",
             ]
@@ -154,6 +161,12 @@ def _gain(cell: Cell, reference: str) -> str:
     if (gain := cell.gains.get(reference)) is None:
         return "–"
     return signed(gain) + (" *" if len(cell.seeds) > 1 and cell.adjusted[reference] < ALPHA else "")
+
+
+def _closed(cell: Cell) -> str:
+    if (share := cell.gap_closed) is None:
+        return "–"
+    return f"{100 * share.mean:.0f} [{100 * share.low:.0f}, {100 * share.high:.0f}]"
 
 
 def _cell_json(cell: Cell, plan: Plan) -> dict[str, Any]:

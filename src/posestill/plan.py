@@ -84,13 +84,6 @@ class Seeds(Config):
     confirm: tuple[Seed, ...] = ()
 
 
-class Confirmation(Config):
-    """What is opened on test, fixed before anything is run."""
-
-    regimes: tuple[str, ...] = ()
-    arms: tuple[str, ...] = ()
-
-
 class Plan(Config):
     """A protocol."""
 
@@ -105,7 +98,8 @@ class Plan(Config):
     learning_rates: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
     """the same for every arm"""
     seeds: Seeds = Seeds()
-    confirm: Confirmation = Confirmation()
+    confirm: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
+    """which arms are opened on test in which regimes, fixed before anything is run"""
 
     @model_validator(mode="before")
     @classmethod
@@ -123,12 +117,14 @@ class Plan(Config):
         for name in (
             self.baseline,
             *self.controls,
-            *self.confirm.arms,
+            *(arm for arms in self.confirm.values() for arm in arms),
             *(each.tuned_as for each in self.arms.values()),
         ):
             _known(name, self.arms, "arm")
-        for name in self.confirm.regimes:
-            _known(name, self.regimes, "confirm.regimes")
+        for name, arms in self.confirm.items():
+            _known(name, self.regimes, "confirm")
+            if strange := set(arms) - set(self.arms_of(name)):
+                raise ValueError(f"confirm.{name}: the regime has no arm '{sorted(strange)[0]}'")
         return self
 
     def protocol_hash(self) -> str:
@@ -252,10 +248,10 @@ def confirming_jobs(plan: Plan, folders: Mapping[str, Path], rates: Mapping[tupl
         make_job(
             plan, split="test", regime=regime, arm=arm, learning_rate=rates[regime, arm], seed=seed, folders=folders
         )
-        for regime in plan.confirm.regimes
+        for regime, confirmed in plan.confirm.items()
         for seed in plan.seeds.confirm
         for arm in plan.arms_of(regime)
-        if arm in plan.confirm.arms
+        if arm in confirmed
     ]
 
 

@@ -13,6 +13,7 @@ from posestill.metrics.stats import (
     lower_bound,
     mean_squares,
     non_inferiority,
+    share_of_gap,
     spreads_of,
     upper_bound,
 )
@@ -236,3 +237,26 @@ def test_the_interval_over_persons_alone_misses_zero_far_too_often(seeds, seed):
     print(f"{seeds} seeds, {spreads}: {rate:.4f}, {persons_only_rate_by_hand(spreads, seeds=seeds, persons=500):.4f}")
     assert rate == pytest.approx(persons_only_rate_by_hand(spreads, seeds=seeds, persons=500), abs=0.03)
     assert rate > (0.25 if seed >= 0.02 else 0.065)
+
+
+def test_the_share_of_a_gap_is_the_mean_gain_over_the_mean_room_with_the_interval_of_its_linearisation():
+    before = np.array([[0.2, 0.4, 0.6], [0.4, 0.4, 0.4]])
+    after = before + np.array([[0.1, 0.2, 0.0], [0.1, 0.1, 0.1]])
+    above = np.array([0.9, 0.7, 0.8])
+    found = share_of_gap(after, before, above)
+    assert found.mean == pytest.approx(0.1 / 0.4)  # gains 0.6 / 6, room (0.7 0.3 0.2 0.5 0.3 0.4) / 6
+    room = above - before
+    linear = 0.25 + ((after - before) - 0.25 * room) / 0.4
+    by_hand = difference(linear, np.zeros((2, 3)))
+    assert (found.low, found.high) == (by_hand.low, by_hand.high)
+    assert found.low < 0.25 < found.high
+    with_nobody = share_of_gap(*(np.append(each, [[np.nan], [0.5]], axis=1) for each in (after, before)),
+                               np.append(above, 0.9))  # fmt: skip
+    assert with_nobody.mean == found.mean
+
+
+def test_closing_all_of_the_gap_is_1_and_no_gap_is_refused():
+    before, above = np.array([[0.2, 0.4], [0.3, 0.3]]), np.array([0.9, 0.8])
+    assert share_of_gap(np.stack([above, above]), before, above).mean == pytest.approx(1)
+    with pytest.raises(ValueError, match="no gap to close"):
+        share_of_gap(before, before, np.array([0.1, 0.2]))

@@ -81,6 +81,23 @@ def difference(after: np.ndarray, before: np.ndarray, *, confidence: float = 0.9
     )
 
 
+def share_of_gap(after: np.ndarray, before: np.ndarray, above: np.ndarray, *, confidence: float = 0.95) -> Difference:
+    """How much of the way from `before` to `above` was gone: the mean gain over the mean room, as a fraction.
+
+    after and before are (S, N) over seeds and persons, above (N,) is the one model to be reached. The interval is that
+    of `difference` on the ratio's linearisation (delta method): it holds where the room is wide beside its own error.
+    ValueError where `above` does not lie above `before` on average.
+    """
+    room = np.broadcast_to(above, before.shape) - before
+    known = np.isfinite(after + room).all(axis=0)
+    gain, room = (after - before)[:, known], room[:, known]
+    if room.mean() <= 0:
+        raise ValueError(f"there is no gap to close: what is to be reached lies {-room.mean():.4g} below")
+    ratio = gain.mean() / room.mean()
+    linear = ratio + (gain - ratio * room) / room.mean()
+    return difference(linear, np.zeros_like(linear), confidence=confidence)
+
+
 def lower_bound(found: Difference, *, confidence: float = 0.95) -> float:
     """What the difference exceeds with this confidence, one-sided; with the sign turned, the upper bound of a loss."""
     return found.mean - found.errors.reach(1 - confidence)
