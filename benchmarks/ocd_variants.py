@@ -2,9 +2,10 @@
 
 posestill compare benchmarks/protocol-ocd.yaml --plugin benchmarks/ocd_variants.py
 
-`head_only`, `probe`: which losses reach the backbone. `drawn`, `drawn_labels`: the head loss on maps, to the helper's
-or to the labels'. `mutual`: the head loss both ways. `decay`, `drop_last`: its schedule. `argmax`, `soft`: how the
-helper's maps are read. `labels`, `everything`: which keypoints it teaches. The letters of specs: G, X2, X3, X5, S, D, W.
+`head_only`, `probe`: which losses reach the backbone (G in the specification). `drawn`, `drawn_labels`: the head loss
+on maps, to the helper's or to the labels' (X2, X3). `mutual`: the head loss both ways (X5). `decay`, `drop_last`: its
+schedule (S). `argmax`, `soft`: how the helper's maps are read (D).
+`labels`, `everything`: which keypoints it teaches (W).
 """
 
 from __future__ import annotations
@@ -76,8 +77,8 @@ class OcdVariant(Ocd):
             soft, _ = decode_maps(drawn.maps, "local", sigma=self.config.sigma)
             error = (soft - self.helper.codec.to_map(own)).abs().mean(-1) / max(self.helper.codec.map_size)
             head = head + (confidence * error).mean()
-        schedule = {"decay": 1 - progress, "drop_last": 1.0}.get(variant, 1.0)
-        helped = float(progress < 0.9) if variant == "drop_last" else 1.0
+        schedule = 1 - progress if variant == "decay" else 1.0
+        helped = 0.0 if variant == "drop_last" and progress >= 0.9 else 1.0
         return {
             "task": self.task_loss(output, batch),
             "heatmap": helped * self.heatmap_weight.weight * self.helper.codec.loss(drawn, target, weight),

@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from posestill.config import change_run, load_run
+from posestill import catalog
+from posestill.config import change_run, load_plugin, load_run
 from posestill.data.synthetic import SyntheticConfig
 from posestill.engine.log import RunLog
 from posestill.engine.setup import Sources, try_one_batch
@@ -19,7 +20,7 @@ from posestill.plan import (
     screening_jobs,
     tuning_jobs,
 )
-from posestill.schema import UserError, validate
+from posestill.schema import TABLES, UserError, validate
 
 PROTOCOL = Path(__file__).parents[1] / "benchmarks" / "protocol.yaml"
 
@@ -186,24 +187,40 @@ def test_the_protocol_asks_for_at_most_150_runs():
         "protocol",
         "protocol-gpu",
         "protocol-distilpose",
+        "protocol-ocd",
         pytest.param("protocol-distilpose-gpu", marks=pytest.mark.slow),
     ],
 )
-def test_every_arm_of_a_published_plan_fits_together(name, tmp_path):
-    """One small batch goes through every arm of the first regime; only data and prepared weights are replaced."""
+def test_every_arm_of_a_published_plan_fits_together(name, tmp_path, monkeypatch):
+    """One small batch goes through every arm of every regime; only data and prepared weights are replaced."""
+    monkeypatch.setattr(catalog, "METHODS", dict(catalog.METHODS))
+    monkeypatch.setitem(TABLES, "methods", catalog.METHODS)
+    if name == "protocol-ocd":
+        load_plugin(PROTOCOL.with_name("ocd_variants.py"))
     published = load_plan(PROTOCOL.with_name(f"{name}.yaml"))
-    regime = next(iter(published.confirm))
-    people = SyntheticConfig(people=8).build()
     folders = {prepared: tmp_path / prepared for prepared in published.prepare}
     for prepared, run in published.prepare.items():
-        model = load_run(run.recipe, [filled(change, folders) for change in run.set]).model
-        PoseModel(model, people.skeleton).save(folders[prepared])
-    for arm in published.arms_of(regime):
-        job = make_job(published, split="tune", regime=regime, arm=arm, learning_rate=1e-3, seed=0, folders=folders)
-        run = change_run(job.config, ["train.batch_size=4", "data.labelled=4", "data.crops=null"])
-        per_batch = run.data.labelled_per_batch and min(run.data.labelled_per_batch, 4 if run.teacher is None else 2)
-        run = change_run(run, [f"data.labelled_per_batch={per_batch or 'null'}"])
-        if run.teacher is not None and name == "protocol-gpu":
-            run = change_run(run, [f"teacher={folders['teacher']}"])
-        losses = try_one_batch(run, Sources(people, people), log=RunLog(None, quiet=True))
-        assert all(0 <= value < 100 for value in losses.values()), (arm, losses)
+        settings = load_run(run.recipe, [filled(change, folders) for change in run.set])
+        PoseModel(settings.model, people_like(settings).skeleton).save(folders[prepared])
+    seen = set()
+    for regime in published.regimes:
+        for arm in published.arms_of(regime):
+            job = make_job(published, split="tune", regime=regime, arm=arm, learning_rate=1e-3, seed=0, folders=folders)
+            run = change_run(job.config, ["train.batch_size=4", "data.labelled=4", "data.crops=null"])
+            per_batch = run.data.labelled_per_batch and min(
+                run.data.labelled_per_batch, 4 if run.teacher is None else 2
+            )
+            run = change_run(run, [f"data.labelled_per_batch={per_batch or 'null'}"])
+            if run.teacher is not None and name == "protocol-gpu":
+                run = change_run(run, [f"teacher={folders['teacher']}"])
+            if (parts := (str(run.model), str(run.method), str(run.teacher))) in seen:
+                continue
+            seen.add(parts)
+            people = people_like(run)
+            losses = try_one_batch(run, Sources(people, people), log=RunLog(None, quiet=True))
+            assert all(0 <= value < 100 for value in losses.values()), (regime, arm, losses)
+
+
+def people_like(run):
+    """Eight synthetic people with as many keypoints as the run's."""
+    return SyntheticConfig(people=8, keypoints=getattr(run.data.train, "keypoints", 17)).build()
