@@ -78,16 +78,19 @@ def set_up(config: RunConfig, sources: Sources, *, device: torch.device, world: 
     )
     teacher = None
     if config.teacher is not None:
-        teacher = config.teacher.build().to(device)
+        teacher = config.teacher.build()
         if config.teacher.cache:
             teacher = _ask_once(teacher, config, sources, labels, device, log)
+    distiller = config.method.build(student, teacher)
+    if teacher is not None:
+        teacher.to(device)  # only now: methods may show student and teacher a blank crop, where the student lies
     unit = 1.0 if config.train.steps is not None else batches.steps_per_epoch()
     return Parts(
         sources=sources,
         labels=labels,
         dataset=_open_dataset(config, sources, labels, None if teacher is None else teacher.input_size, device, log),
         batches=batches,
-        distiller=config.method.build(student, teacher),
+        distiller=distiller,
         total_steps=config.train.steps or max(1, round((config.train.epochs or 0) * unit)),
         unit=unit,
     )

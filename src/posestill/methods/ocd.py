@@ -19,7 +19,7 @@ from torch import Tensor
 
 from posestill.codecs.heatmap import HeatmapCodec
 from posestill.methods.base import Distiller, MethodConfig
-from posestill.models.heatmap_helper import HeatmapHelper, HeatmapWeight
+from posestill.models.heatmap_helper import HeatmapHelper, heatmap_weight
 from posestill.models.pose_model import PoseModel
 from posestill.schema import UserError
 from posestill.teachers.base import Teacher
@@ -62,7 +62,7 @@ class Ocd(Distiller):
             )
         self.config = config
         self.helper = HeatmapHelper(student, stride=config.stride, width=config.width, sigma=config.sigma)
-        self.heatmap_weight = HeatmapWeight(student, config.heatmap_weight)
+        self.heatmap_weight = heatmap_weight(student, config.heatmap_weight)
 
     def forward(self, batch: PoseBatch, progress: float) -> dict[str, Tensor]:
         """The task loss, the heatmap loss and the head loss."""

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from posestill.codecs.heatmap import HeatmapCodec
 from posestill.methods.base import Distiller, MethodConfig
-from posestill.models.heatmap_helper import HeatmapHelper, HeatmapWeight, last_feature_shape
+from posestill.models.heatmap_helper import HeatmapHelper, heatmap_weight, last_feature_shape
 from posestill.models.pose_model import PoseModel
 from posestill.schema import UserError
 from posestill.teachers.base import Teacher
@@ -76,7 +76,7 @@ class Tcd(Distiller):
         self.bridge = Bridge(self.teacher, student)
         if self.form != "keypoints":
             self.heatmap_bridge = self._meet_heatmaps(self.teacher)
-            self.heatmap_weight = HeatmapWeight(student, config.heatmap_weight)
+            self.heatmap_weight = heatmap_weight(student, config.heatmap_weight)
         if self.form == "head":
             self.adapter = _Adapter(student, self.teacher)
         if self.form == "helper":

@@ -1,4 +1,4 @@
-"""A heatmap head on a student's features, for training only, and the balance of its pull with the student's own."""
+"""A heatmap head on a student's features, for training only."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from posestill.codecs.coords import CoordsCodec
 from posestill.codecs.heatmap import HeatmapConfig
+from posestill.models.balance import BalancedWeight
 from posestill.models.heads import DeconvConfig
 from posestill.models.pose_model import PoseModel, evaluating
 from posestill.schema import UserError
@@ -51,55 +52,14 @@ class HeatmapHelper(nn.Module):
         return self.codec.decode(Heatmaps(maps=drawn.maps.detach()))
 
 
-class HeatmapWeight(nn.Module):
-    """How much a helper's heatmap loss counts: a fixed weight, or what balances the gradients on the shared features.
-
-    `branch` hands out the features twice; the backward pass measures the gradient that comes back through each, and the
-    weight that is found is the ratio of their running norms. That costs no pass of its own.
+def heatmap_weight(student: PoseModel, weight: float | Literal["auto"] | None) -> BalancedWeight:
+    """Of a heatmap loss beside the student's task loss. None: 1 beside Smooth-L1 with beta 1, 10 beside other losses,
+    whose gradients are larger; auto: begins with that and measures.
     """
-
-    weight: Tensor
-    norms: Tensor
-
-    def __init__(self, student: PoseModel, weight: float | Literal["auto"] | None, *, decay: float = 0.98) -> None:
-        """None: 1 beside Smooth-L1 with beta 1, 10 beside other task losses, whose gradients are larger; "auto" begins
-        with that, and forgets what it measured over about 1 / (1 - decay) steps.
-        """
-        super().__init__()
-        self.measures = weight == "auto"
-        self.decay = decay
-        first = weight if isinstance(weight, float | int) else _usual_weight(student)
-        self.register_buffer("weight", torch.tensor(float(first)))
-        self.register_buffer("norms", torch.zeros(2))  # of the student's losses and of the helper's, unweighted
-        self.measured: dict[int, Tensor] = {}
-
-    def branch(self, features: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """The same features for the student's head and for the helper, told apart by their gradients."""
-        if not (self.measures and features[-1].requires_grad):
-            return features, features
-        self.measured = {}
-        return self._watched(features, 0), self._watched(features, 1)
-
-    def after_step(self) -> None:
-        """Take in what the last backward pass measured; shared over processes, so that all use one weight."""
-        if len(self.measured) < 2:
-            return
-        found = torch.stack([self.measured[0], self.measured[1] / self.weight]).to(self.norms)
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.all_reduce(found)
-        if not torch.isfinite(found).all() or (found <= 0).any():
-            return  # such as a batch without any label
-        kept = self.decay if (self.norms > 0).all() else 0.0
-        self.norms.mul_(kept).add_(found, alpha=1 - kept)
-        self.weight.copy_((self.norms[0] / self.norms[1]).clamp(1e-3, 1e4))
-
-    def _watched(self, features: tuple[Tensor, ...], which: int) -> tuple[Tensor, ...]:
-        last = features[-1].view_as(features[-1])
-        last.register_hook(lambda gradient: self._measure(which, gradient))
-        return (*features[:-1], last)
-
-    def _measure(self, which: int, gradient: Tensor) -> None:
-        self.measured[which] = torch.linalg.vector_norm(gradient.detach().float())
+    codec = student.codec
+    gentle = isinstance(codec, CoordsCodec) and codec.config.loss == "smooth_l1" and codec.config.beta >= 1
+    usual = 1.0 if gentle else 10.0
+    return BalancedWeight(weight if isinstance(weight, float | int) else usual, measures=weight == "auto")
 
 
 def last_feature_shape(student: PoseModel) -> tuple[int, int, int]:
@@ -108,9 +68,3 @@ def last_feature_shape(student: PoseModel) -> tuple[int, int, int]:
     with torch.no_grad(), evaluating(student):
         channels, height, width = student.features(image)[-1].shape[1:]
     return channels, height, width
-
-
-def _usual_weight(student: PoseModel) -> float:
-    codec = student.codec
-    gentle = isinstance(codec, CoordsCodec) and codec.config.loss == "smooth_l1" and codec.config.beta >= 1
-    return 1.0 if gentle else 10.0

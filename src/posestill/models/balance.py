@@ -1,0 +1,53 @@
+"""How much a loss counts beside the student's own, measured on the features that both reach."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class BalancedWeight(nn.Module):
+    """The weight of a loss: fixed, or so that it pulls at the shared features `share` times as hard as the student's.
+
+    `branch` hands out the features twice; the backward pass measures the gradient that comes back through each, and the
+    weight that is found is the ratio of their running norms. That costs no pass of its own.
+    """
+
+    weight: Tensor
+    norms: Tensor
+
+    def __init__(self, first: float, *, measures: bool, share: float = 1.0, decay: float = 0.98) -> None:
+        """It stays at `first` unless it `measures`; `decay` forgets over about 1 / (1 - decay) steps."""
+        super().__init__()
+        self.measures, self.share, self.decay = measures, share, decay
+        self.register_buffer("weight", torch.tensor(float(first)))
+        self.register_buffer("norms", torch.zeros(2))  # of the student's losses and of the other, unweighted
+        self.measured: dict[int, Tensor] = {}
+
+    def branch(self, features: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """The same features for the student's head and for the other loss, told apart by their gradients."""
+        if not (self.measures and features[-1].requires_grad):
+            return features, features
+        self.measured = {}
+        return self._watched(features, 0), self._watched(features, 1)
+
+    def after_step(self) -> None:
+        """Take in what the last backward pass measured; shared over processes, so that all use one weight."""
+        if len(self.measured) < 2:
+            return
+        found = torch.stack([self.measured[0], self.measured[1] / self.weight]).to(self.norms)
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.all_reduce(found)
+        if not torch.isfinite(found).all() or (found <= 0).any():
+            return  # such as a batch without any label
+        kept = self.decay if (self.norms > 0).all() else 0.0
+        self.norms.mul_(kept).add_(found, alpha=1 - kept)
+        self.weight.copy_((self.share * self.norms[0] / self.norms[1]).clamp(1e-3, 1e4))
+
+    def _watched(self, features: tuple[Tensor, ...], which: int) -> tuple[Tensor, ...]:
+        last = features[-1].view_as(features[-1])
+        last.register_hook(lambda gradient: self._measure(which, gradient))
+        return (*features[:-1], last)
+
+    def _measure(self, which: int, gradient: Tensor) -> None:
+        self.measured[which] = torch.linalg.vector_norm(gradient.detach().float())
