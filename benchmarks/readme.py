@@ -115,6 +115,22 @@ def distilpose() -> str:
     )
 
 
+def distilpose_finding() -> str:
+    """In a sentence, what DistilPose gave in both regimes."""
+    cells = read("protocol-distilpose/summary")["cells"]["test"]
+    told = []
+    for cell in cells:
+        if cell["arm"] == "distilpose_2":
+            over = [
+                f"{100 * gain['mean']:+.1f} [{100 * gain['low']:+.1f}, {100 * gain['high']:+.1f}]"
+                for gain in (cell["gains"][name] for name in ("alone", "pseudo_label", "longer"))
+            ]
+            told.append(
+                f"on {cell['regime']} {over[0]} over alone, {over[1]} over pseudo-labels, {over[2]} over longer"
+            )
+    return f"**DistilPose** gains, in mean OKS: {'; '.join(told)} ([its page](docs/distilpose.md))."
+
+
 def distilpose_cost() -> str:
     """What DistilPose's models cost, beside the published figures and a plain implementation."""
     figures = read("distilpose-cost")
@@ -263,7 +279,7 @@ def written(text: str) -> str:
 
 PARTS = (
     quickstart, sample, students, evaluator, protocol, longer, intervals, photographs, crops,
-    distilpose, distilpose_cost,
+    distilpose, distilpose_finding, distilpose_cost,
 )  # fmt: skip
 PAGES = ("README.md", "docs/measuring.md", "docs/distilpose.md")
 FINDING = ROOT / "src" / "posestill" / "assets" / "protocol.json"

@@ -94,6 +94,7 @@ def test_a_codecs_loss_is_zero_and_finite_without_labels(name):
 TOKENS = {"head": {"name": "token", "patch": [4, 3], "dim": 16, "heads": 2, "depth": 2}}
 STUDENT = {
     "distilpose": {**TOKENS, "codec": {"name": "coords", "bounded": True, "score": True, "scale": True}},
+    "simcc_logits": {"head": "simcc", "codec": "simcc"},
     "simulated_heatmap": {"codec": {"name": "coords", "score": True, "scale": True}},
 }
 """What a method's student has beside coordinates; a method that asks for no more needs no line."""
@@ -104,7 +105,9 @@ TASK = {"distilpose": "regression"}
 def build(name):
     """A method around a small student, with a teacher of another representation where it needs one."""
     config = catalog.METHODS[name]()
-    student = small_model("heatmap") if name == "head_slimming" else small_model("coords", **STUDENT.get(name, {}))
+    student = small_model("heatmap" if name in ("head_slimming", "fpd") else "coords", **STUDENT.get(name, {}))
+    if name == "simcc_logits":
+        return config.build(student, ModelTeacher(small_model("coords", seed=3, **STUDENT[name])))
     if name == "head_slimming":
         config = config.model_copy(update={"full": DeconvConfig(channels=(32,))})
     try:
@@ -160,7 +163,8 @@ def test_a_method_gives_the_same_finite_named_losses_at_every_progress(name):
 def test_a_method_gives_every_trainable_parameter_a_gradient(name):
     distiller = build(name)
     sum(distiller(batch(), 0.5).values()).backward()
-    without = [name for name, parameter in distiller.named_parameters() if parameter.grad is None]
+    trained = [(name, each) for name, each in distiller.named_parameters() if each.requires_grad]
+    without = [name for name, each in trained if each.grad is None]
     assert not without
     grouped = {id(parameter) for group in distiller.parameter_groups() for parameter in group["params"]}
     assert grouped == {id(parameter) for parameter in distiller.parameters() if parameter.requires_grad}

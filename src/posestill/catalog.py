@@ -13,13 +13,17 @@ from posestill.data.packed import PackedConfig
 from posestill.data.source import SourceConfig
 from posestill.data.synthetic import SyntheticConfig
 from posestill.data.yolo import YoloConfig
+from posestill.methods.agentpose import AgentPoseConfig, AgentPosePaperConfig, DiffKDConfig
 from posestill.methods.base import MethodConfig
 from posestill.methods.distilpose import DistilPoseConfig, SimulatedHeatmapConfig
+from posestill.methods.feature import ChannelWiseConfig, FitNetConfig, MaskedGenerationConfig, PearsonConfig
 from posestill.methods.head_slimming import HeadSlimmingConfig
+from posestill.methods.logit import HeatmapLogitConfig, SimccLogitConfig
 from posestill.methods.ocd import OcdConfig
 from posestill.methods.pseudo_label import PseudoLabelConfig
 from posestill.methods.supervised import SupervisedConfig
 from posestill.methods.tcd import TcdConfig
+from posestill.models.agent import AgentNeckConfig, PaperAgentNeckConfig
 from posestill.models.backbone import BackboneConfig, SmallResNetConfig, TimmConfig
 from posestill.models.gau_head import GauConfig
 from posestill.models.heads import ConvMapsConfig, DeconvConfig, FlatFcConfig, GapFcConfig, HeadConfig, SimccHeadConfig
@@ -48,7 +52,10 @@ BACKBONES: dict[str, type[BackboneConfig]] = {
     "stemnet": StemNetConfig,
     "hrnet": HRNetConfig,
 }
-NECKS: dict[str, type[NeckConfig]] = {}
+NECKS: dict[str, type[NeckConfig]] = {
+    "agent": AgentNeckConfig,
+    "agent_paper": PaperAgentNeckConfig,
+}
 HEADS: dict[str, type[HeadConfig]] = {
     "deconv": DeconvConfig,
     "conv_maps": ConvMapsConfig,
@@ -70,6 +77,15 @@ METHODS: dict[str, type[MethodConfig]] = {
     "head_slimming": HeadSlimmingConfig,
     "distilpose": DistilPoseConfig,
     "simulated_heatmap": SimulatedHeatmapConfig,
+    "agentpose": AgentPoseConfig,
+    "agentpose_paper": AgentPosePaperConfig,
+    "diffkd": DiffKDConfig,
+    "fitnet": FitNetConfig,
+    "pkd": PearsonConfig,
+    "mgd": MaskedGenerationConfig,
+    "cwd": ChannelWiseConfig,
+    "fpd": HeatmapLogitConfig,
+    "simcc_logits": SimccLogitConfig,
 }
 
 schema.TABLES.update(

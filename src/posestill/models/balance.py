@@ -26,10 +26,15 @@ class BalancedWeight(nn.Module):
 
     def branch(self, features: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """The same features for the student's head and for the other loss, told apart by their gradients."""
-        if not (self.measures and features[-1].requires_grad):
-            return features, features
-        self.measured = {}
-        return self._watched(features, 0), self._watched(features, 1)
+        return self.of_student(features), self.of_other(features)
+
+    def of_student(self, features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Features for the student's head, whose gradient is measured."""
+        return self._watched(features, 0)
+
+    def of_other(self, features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Features for the other loss, whose gradient is measured; those of a neck's other side will do."""
+        return self._watched(features, 1)
 
     def after_step(self) -> None:
         """Take in what the last backward pass measured; shared over processes, so that all use one weight."""
@@ -45,6 +50,9 @@ class BalancedWeight(nn.Module):
         self.weight.copy_((self.share * self.norms[0] / self.norms[1]).clamp(1e-3, 1e4))
 
     def _watched(self, features: tuple[Tensor, ...], which: int) -> tuple[Tensor, ...]:
+        self.measured.pop(which, None)
+        if not (self.measures and features[-1].requires_grad):
+            return features
         last = features[-1].view_as(features[-1])
         last.register_hook(lambda gradient: self._measure(which, gradient))
         return (*features[:-1], last)

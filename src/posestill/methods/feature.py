@@ -1,0 +1,175 @@
+"""Distillers of features that others are compared with: FitNet, PKD, MGD and CWD, each by its published weight.
+
+All align the student's last feature map with the teacher's by one 1x1 convolution and a bilinear resize, and differ in
+what they call near. `weight: auto` makes each pull half as hard at the student's features as the task loss does, so
+that they can be compared at one strength; a number is the published weight on the published scale.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, NonNegativeFloat, PositiveFloat
+from torch import Tensor, nn
+
+from posestill.methods.base import Distiller, MethodConfig
+from posestill.models.agent import resized
+from posestill.models.balance import BalancedWeight
+from posestill.models.heatmap_helper import last_feature_shape
+from posestill.models.pose_model import PoseModel
+from posestill.teachers.base import Teacher
+from posestill.teachers.bridge import blank_batch
+from posestill.types import PoseBatch
+
+Weight = NonNegativeFloat | Literal["auto"]
+
+
+class FeatureDistiller(Distiller):
+    """The task loss, and how far the student's aligned features are from the teacher's."""
+
+    needs = frozenset({"features"})
+
+    def __init__(self, student: PoseModel, teacher: Teacher | None, *, weight: float | str) -> None:
+        super().__init__(student, teacher)
+        assert self.teacher is not None
+        self.channels, *grid = self.teacher(blank_batch(student, self.teacher)).features[-1].shape[1:]
+        self.grid = (grid[0], grid[1])
+        self.align = nn.Conv2d(last_feature_shape(student)[0], self.channels, 1)
+        first = weight if isinstance(weight, float | int) else 1.0
+        self.balance = BalancedWeight(first, measures=weight == "auto", share=0.5)
+
+    def forward(self, batch: PoseBatch, progress: float) -> dict[str, Tensor]:
+        """The task loss and the distance of the features."""
+        assert self.teacher is not None
+        taught = self.teacher(batch).features[-1].float()  # (B, C, h, w)
+        features = self.student.features(batch.image)
+        output = self.student.read(self.balance.of_student(features))
+        aligned = resized(self.align(self.balance.of_other(features)[-1]).float(), self.grid)
+        return {
+            "task": self.task_loss(output, batch),
+            "features": self.balance.weight * self.distance(aligned, taught),
+        }
+
+    def distance(self, aligned: Tensor, taught: Tensor) -> Tensor:
+        """A scalar for features (B, C, h, w) of both."""
+        raise NotImplementedError
+
+    def after_step(self) -> None:
+        """Measure the balance of the gradients."""
+        self.balance.after_step()
+
+    def watch(self) -> dict[str, float]:
+        """The weight of the distance, which may be measured."""
+        return {"weight": self.balance.weight.item()}
+
+
+class FitNetConfig(MethodConfig):
+    """FitNet's hint (ICLR 2015)."""
+
+    weight: Weight = 10.0
+    """of the mean squared error; as mmrazor has it"""
+
+    def build(self, student: PoseModel, teacher: Teacher | None) -> FitNet:
+        """The method around any student; needs a teacher's features."""
+        return FitNet(student, teacher, weight=self.weight)
+
+
+class FitNet(FeatureDistiller):
+    """The mean squared error."""
+
+    origin = "FitNet, ICLR 2015, for comparison"
+
+    def distance(self, aligned: Tensor, taught: Tensor) -> Tensor:
+        """Averaged over everything."""
+        return F.mse_loss(aligned, taught)
+
+
+class PearsonConfig(MethodConfig):
+    """PKD (NeurIPS 2022)."""
+
+    weight: Weight = 10.0
+    """as published between families of networks; 6 within one"""
+
+    def build(self, student: PoseModel, teacher: Teacher | None) -> Pearson:
+        """The method around any student; needs a teacher's features."""
+        return Pearson(student, teacher, weight=self.weight)
+
+
+class Pearson(FeatureDistiller):
+    """Half the squared error of features at mean 0 and variance 1 a channel: one less their correlation."""
+
+    origin = "PKD, NeurIPS 2022, for comparison"
+
+    def distance(self, aligned: Tensor, taught: Tensor) -> Tensor:
+        """Averaged over everything; each channel over the batch and the map."""
+        return F.mse_loss(_standard(aligned), _standard(taught)) / 2
+
+
+def _standard(feature: Tensor) -> Tensor:
+    mean, spread = feature.mean(dim=(0, 2, 3), keepdim=True), feature.std(dim=(0, 2, 3), keepdim=True, correction=0)
+    return (feature - mean) / (spread + 1e-6)
+
+
+class MaskedGenerationConfig(MethodConfig):
+    """MGD (ECCV 2022)."""
+
+    weight: Weight = 2e-5
+    """of the squared error summed over all and divided by the batch; as published for dense prediction"""
+    masked: float = Field(default=0.65, ge=0, lt=1)
+    """share of the places that are hidden"""
+
+    def build(self, student: PoseModel, teacher: Teacher | None) -> MaskedGeneration:
+        """The method around any student; needs a teacher's features."""
+        return MaskedGeneration(student, teacher, self)
+
+
+class MaskedGeneration(FeatureDistiller):
+    """The teacher's features rebuilt from the student's with most places hidden."""
+
+    origin = "MGD, ECCV 2022, for comparison"
+
+    def __init__(self, student: PoseModel, teacher: Teacher | None, config: MaskedGenerationConfig) -> None:
+        super().__init__(student, teacher, weight=config.weight)
+        channels = self.channels
+        self.masked = config.masked
+        self.generate = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU(True), nn.Conv2d(channels, channels, 3, padding=1)
+        )
+
+    def distance(self, aligned: Tensor, taught: Tensor) -> Tensor:
+        """Summed over everything, divided by the batch; hidden places are drawn anew."""
+        batch, _, height, width = aligned.shape
+        generator = torch.Generator(aligned.device).manual_seed((torch.initial_seed() ^ 0x36D) & 0x7FFF_FFFF)
+        shown = torch.rand(batch, 1, height, width, generator=generator, device=aligned.device) > self.masked
+        return F.mse_loss(self.generate(aligned * shown).float(), taught, reduction="sum") / batch
+
+
+class ChannelWiseConfig(MethodConfig):
+    """CWD (ICCV 2021)."""
+
+    weight: Weight = 50.0
+    """of the divergence; as published for features"""
+    temperature: PositiveFloat = 4.0
+
+    def build(self, student: PoseModel, teacher: Teacher | None) -> ChannelWise:
+        """The method around any student; needs a teacher's features."""
+        return ChannelWise(student, teacher, self)
+
+
+class ChannelWise(FeatureDistiller):
+    """Each channel as a distribution over the map: where it looks, whatever its height."""
+
+    origin = "CWD, ICCV 2021, for comparison"
+
+    def __init__(self, student: PoseModel, teacher: Teacher | None, config: ChannelWiseConfig) -> None:
+        super().__init__(student, teacher, weight=config.weight)
+        self.temperature = config.temperature
+
+    def distance(self, aligned: Tensor, taught: Tensor) -> Tensor:
+        """The divergence, summed over the map, averaged over channels and batch, times the temperature squared."""
+        one, other = (each.flatten(2) / self.temperature for each in (aligned, taught))  # (B, C, h w)
+        wanted = other.softmax(dim=-1)
+        divergence = (wanted * (other.log_softmax(dim=-1) - one.log_softmax(dim=-1))).sum(dim=-1)  # (B, C)
+        return self.temperature**2 * divergence.mean()

@@ -1,0 +1,319 @@
+"""A feature agent: a small network that takes noise and errors off features by the reverse of a diffusion.
+
+`Agent` is the network with its sampler; `AgentNeck` keeps one in a model that ships (AgentPose, ICASSP 2025; what of it
+is known, derived and designed is told in methods/agentpose.py).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, PositiveFloat, PositiveInt
+from torch import Tensor, nn
+
+from posestill.models.pose_model import NeckConfig
+from posestill.models.vp_sde import (
+    clean_from,
+    noise_target,
+    ode_step,
+    perturbed,
+    sde_step,
+    signal_and_noise,
+    time_features,
+    time_of,
+)
+from posestill.schema import Config
+from posestill.types import Size
+
+SEED = 20250114
+"""of the noise that a kept agent with a stochastic sampler draws: the same for every crop and every run"""
+SHORTEST, LONGEST = 0.02, 0.4
+"""the times between which the reverse diffusion may begin"""
+
+
+class AgentConfig(Config):
+    """The network and how it is sampled."""
+
+    channels: PositiveInt = 128
+    """D, of the latent features and of the network"""
+    blocks: PositiveInt = 2
+    network: Literal["depthwise", "bottleneck", "diffkd"] = "depthwise"
+    """depthwise: residual blocks of a depthwise 3x3 and an MLP, told the time by scale and shift; diffkd: DiffKD's
+    bottlenecks (NeurIPS 2023) with batch norms and a learnt table of times; bottleneck: these with group norms, which
+    do not mix noise levels"""
+    predicts: Literal["clean", "noise", "velocity"] = "clean"
+    """clean: best with one or two evaluations; noise: the score, as the paper's words suggest; velocity"""
+    entry: Literal["scaled", "noised", "mixed"] = "scaled"
+    """how a student's feature becomes a state of the diffusion. scaled: its own error stands for the noise; noised: the
+    forward diffusion adds some, as the paper says; mixed: DiffKD's, a learnt share of noise for each sample"""
+    begin: PositiveFloat | None = Field(default=None, le=1)
+    """the time at which the reverse diffusion begins; None: where its noise is as large as the student's error"""
+    evaluations: PositiveInt = 2
+    """of the network in one denoising (NFE)"""
+    times: tuple[PositiveFloat, ...] | None = None
+    """of the evaluations, falling; None: evenly from `begin` down"""
+    stochastic: bool = False
+    """False: the ODE (DDIM's steps); True: the reverse SDE, by Euler and Maruyama"""
+
+
+class Agent(nn.Module):
+    """Denoises features (B, D, h, w) of unit variance. `generator` draws its noise, apart from all other randomness."""
+
+    error: Tensor
+
+    def __init__(self, config: AgentConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.network: nn.Module = (
+            _DepthwiseNetwork(config.channels, config.blocks)
+            if config.network == "depthwise"
+            else _BottleneckNetwork(config.channels, config.blocks, batch_norm=config.network == "diffkd")
+        )
+        self.mix = _Mix(config.channels) if config.entry == "mixed" else None
+        self.register_buffer("error", torch.tensor(0.5))  # running spread of the student's error, in latent deviations
+
+    def loss(self, latent: Tensor, generator: torch.Generator, *, latest: float) -> Tensor:
+        """How badly it denoises latents (B, D, h, w) that were perturbed to random times up to `latest`."""
+        latent = latent.float()
+        time = torch.rand(len(latent), generator=generator, device=latent.device) * (latest - 1e-3) + 1e-3  # (B,)
+        noise = torch.randn(latent.shape, generator=generator, device=latent.device)
+        wide = time[:, None, None, None]
+        state = perturbed(latent, wide, noise)
+        said = self.network(state, time).float()
+        return F.mse_loss(said, noise_target(latent, noise, wide, predicts=self.config.predicts))
+
+    def denoise(self, feature: Tensor, generator: torch.Generator) -> Tensor:
+        """The clean feature that the reverse diffusion finds from a student's (B, D, h, w)."""
+        feature = feature.float()
+        times = self.times().to(feature.device)
+        state = self._enter(feature, times[0], generator)
+        for number, time in enumerate(times):
+            clean = self._clean(state, time)
+            if number + 1 < len(times):  # the last evaluation's estimate is the answer
+                earlier = times[number + 1]
+                if self.config.stochastic:
+                    noise = torch.randn(state.shape, generator=generator, device=state.device)
+                    state = sde_step(state, clean, time, earlier, noise)
+                else:
+                    state = ode_step(state, clean, time, earlier)
+        return clean
+
+    def times(self) -> Tensor:
+        """Of the evaluations, falling."""
+        config = self.config
+        if config.times is not None:
+            return torch.tensor(config.times, device=self.error.device)
+        # Beginning too late is nearly free, too early is not: hence a quarter more than the error.
+        begin = time_of(1.25 * self.error).clamp(SHORTEST, LONGEST) if config.begin is None else config.begin
+        return begin * (1 - torch.arange(config.evaluations, device=self.error.device) / config.evaluations)
+
+    @torch.no_grad()
+    def note_error(self, feature: Tensor, latent: Tensor, decay: float = 0.99) -> None:
+        """Keep account of how far students' features are from the teacher's; shared over processes."""
+        found = (feature.float() - latent.float()).square().mean()
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.all_reduce(found)
+            found /= torch.distributed.get_world_size()
+        self.error.copy_((decay * self.error**2 + (1 - decay) * found).sqrt())
+
+    def _enter(self, feature: Tensor, time: Tensor, generator: torch.Generator) -> Tensor:
+        signal, _ = signal_and_noise(time)
+        if self.config.entry == "scaled":
+            return signal * feature
+        noise = torch.randn(feature.shape, generator=generator, device=feature.device)
+        if self.mix is not None:
+            share = self.mix(feature)
+            return share * feature + (1 - share) * noise
+        return perturbed(feature, time, noise)
+
+    def _clean(self, state: Tensor, time: Tensor) -> Tensor:
+        said = self.network(state, time.expand(len(state))).float()
+        return clean_from(said, state, time, predicts=self.config.predicts)
+
+
+class _DepthwiseNetwork(nn.Module):
+    def __init__(self, channels: int, blocks: int) -> None:
+        super().__init__()
+        self.enter = nn.Conv2d(channels, channels, 1)
+        self.blocks = nn.ModuleList(_DepthwiseBlock(channels) for _ in range(blocks))
+        self.leave = nn.Conv2d(channels, channels, 1)
+        nn.init.zeros_(self.leave.weight)
+        nn.init.zeros_(self.leave.bias)  # type: ignore[arg-type]
+
+    def forward(self, state: Tensor, time: Tensor) -> Tensor:
+        told = time_features(time, 32)  # (B, 32)
+        maps = self.enter(state)
+        for block in self.blocks:
+            maps = block(maps, told)
+        found: Tensor = self.leave(maps)
+        return found
+
+
+class _DepthwiseBlock(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = _norm(channels, batch_norm=False)
+        self.time = nn.Sequential(nn.Linear(32, 32), nn.SiLU(), nn.Linear(32, 2 * channels))
+        self.spread = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
+        self.mlp = nn.Sequential(nn.SiLU(), nn.Conv2d(channels, 2 * channels, 1), nn.SiLU(),
+                                 nn.Conv2d(2 * channels, channels, 1))  # fmt: skip
+
+    def forward(self, maps: Tensor, told: Tensor) -> Tensor:
+        scale, shift = self.time(told)[..., None, None].chunk(2, dim=1)  # (B, C, 1, 1) each
+        found: Tensor = self.mlp(self.spread(self.norm(maps) * (1 + scale) + shift))
+        return maps + found
+
+
+class _BottleneckNetwork(nn.Module):
+    """DiffKD's noise predictor, with its batch norms or with group norms."""
+
+    def __init__(self, channels: int, blocks: int, *, batch_norm: bool) -> None:
+        super().__init__()
+        self.time = nn.Embedding(1280, channels)
+        self.blocks = nn.ModuleList(_Bottleneck(channels, channels // 4, batch_norm=batch_norm) for _ in range(blocks))
+        self.leave = nn.Sequential(nn.Conv2d(channels, channels, 1), _norm(channels, batch_norm=batch_norm))
+
+    def forward(self, state: Tensor, time: Tensor) -> Tensor:
+        index = ((time * 1000).round().long() - 1).clamp(min=0)  # DDPM counts its thousand steps from 0
+        maps = state + self.time(index)[..., None, None]
+        for block in self.blocks:
+            maps = block(maps)
+        found: Tensor = self.leave(maps)
+        return found
+
+
+class _Bottleneck(nn.Module):
+    def __init__(self, channels: int, inner: int, *, batch_norm: bool) -> None:
+        super().__init__()
+        inner = max(1, inner)
+        self.layers = nn.Sequential(
+            nn.Conv2d(channels, inner, 1), _norm(inner, batch_norm=batch_norm), nn.ReLU(),
+            nn.Conv2d(inner, inner, 3, padding=1), _norm(inner, batch_norm=batch_norm), nn.ReLU(),
+            nn.Conv2d(inner, channels, 1), _norm(channels, batch_norm=batch_norm),
+        )  # fmt: skip
+
+    def forward(self, maps: Tensor) -> Tensor:
+        found: Tensor = self.layers(maps)
+        return maps + found
+
+
+def _norm(channels: int, *, batch_norm: bool) -> nn.Module:
+    return nn.BatchNorm2d(channels) if batch_norm else nn.GroupNorm(math.gcd(8, channels), channels)
+
+
+class _Mix(nn.Module):
+    """DiffKD's noise adapter: how much of a sample is kept, (B, 1, 1, 1)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.look = _Bottleneck(channels, channels // 8, batch_norm=True)
+        self.decide = nn.Linear(channels, 2)
+
+    def forward(self, feature: Tensor) -> Tensor:
+        share = self.decide(self.look(feature).mean(dim=(-2, -1))).softmax(dim=-1)[:, :1]
+        return share[..., None, None].float()
+
+
+class Standardise(nn.Module):
+    """Features (B, C, h, w) at mean 0 and variance 1 a channel, by running statistics that processes share.
+
+    Nothing is learnt: times and weights of the diffusion mean what they say only at unit variance.
+    """
+
+    mean: Tensor
+    variance: Tensor
+    known: Tensor
+
+    def __init__(self, channels: int, decay: float = 0.99) -> None:
+        super().__init__()
+        self.decay = decay
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("variance", torch.ones(channels))
+        self.register_buffer("known", torch.tensor(False))
+
+    def forward(self, feature: Tensor) -> Tensor:
+        """Of the same shape, fp32; in training the statistics move first."""
+        feature = feature.float()
+        if self.training:
+            self._note(feature.detach())
+        # Clones, as the next forward pass moves the statistics before this one's backward pass may have run.
+        mean, variance = self.mean.clone(), self.variance.clone()
+        return (feature - mean[:, None, None]) * torch.rsqrt(variance + 1e-5)[:, None, None]
+
+    @torch.no_grad()
+    def _note(self, feature: Tensor) -> None:
+        moments = torch.stack([feature.mean(dim=(0, 2, 3)), feature.square().mean(dim=(0, 2, 3))])  # (2, C)
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.all_reduce(moments)
+            moments /= torch.distributed.get_world_size()
+        mean, variance = moments[0], (moments[1] - moments[0] ** 2).clamp(min=0)
+        kept = self.decay if self.known else 0.0
+        self.mean.lerp_(mean, 1 - kept)
+        self.variance.lerp_(variance, 1 - kept)
+        self.known.fill_(True)
+
+
+class PaperAgentConfig(AgentConfig):
+    """What the paper's words suggest: noise on the student's feature, too, a score, and the reverse SDE."""
+
+    network: Literal["depthwise", "bottleneck", "diffkd"] = "bottleneck"
+    predicts: Literal["clean", "noise", "velocity"] = "noise"
+    entry: Literal["scaled", "noised", "mixed"] = "noised"
+    begin: PositiveFloat | None = Field(default=0.4, le=1)
+    evaluations: PositiveInt = 5
+    stochastic: bool = True
+
+
+class AgentNeckConfig(NeckConfig):
+    """An agent that ships, between the backbone's last feature map and the head; trained by `agentpose`."""
+
+    agent: AgentConfig = AgentConfig()
+
+    def build(self, feature_shape: tuple[int, int, int]) -> nn.Module:
+        """The network for a last feature map of (C, h, w)."""
+        return AgentNeck(feature_shape[0], self.agent)
+
+
+class PaperAgentNeckConfig(AgentNeckConfig):
+    """The same with the paper's agent and a fixed seed; trained by `agentpose_paper`."""
+
+    agent: AgentConfig = PaperAgentConfig()
+
+
+class AgentNeck(nn.Module):
+    """Adds to the last feature map what the agent makes of it, by a gate that opens from zero."""
+
+    def __init__(self, channels: int, config: AgentConfig) -> None:
+        super().__init__()
+        self.project = nn.Conv2d(channels, config.channels, 1)
+        self.standardise = Standardise(config.channels)
+        self.agent = Agent(config)
+        self.back = nn.Conv2d(config.channels, channels, 1)
+        self.gate = nn.Parameter(torch.zeros(()))
+
+    def latent(self, features: tuple[Tensor, ...]) -> Tensor:
+        """The last map as the agent reads it (B, D, h, w), of unit variance."""
+        found: Tensor = self.standardise(self.project(features[-1]))
+        return found
+
+    def forward(self, features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """The features as they were, and after them the bridged last map (B, C, h, w), which the head reads."""
+        own = self.latent(features)
+        denoised = self.agent.denoise(own, fixed_noise(own.device))
+        bridged = features[-1] + self.gate * self.back(denoised.to(self.back.weight.dtype))
+        return (*features, bridged.to(features[-1].dtype))
+
+
+def fixed_noise(device: torch.device) -> torch.Generator:
+    """A generator that begins anew with the same noise each time: a model that ships says the same twice."""
+    return torch.Generator(device).manual_seed(SEED)
+
+
+def resized(feature: Tensor, grid: Size) -> Tensor:
+    """(B, C, *grid), bilinear."""
+    if tuple(feature.shape[-2:]) == tuple(grid):
+        return feature
+    return F.interpolate(feature, grid, mode="bilinear", align_corners=False)

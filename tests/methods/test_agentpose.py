@@ -1,0 +1,182 @@
+import pytest
+import torch
+
+from posestill.data.topdown import TopDownDataset
+from posestill.methods.agentpose import AgentPoseConfig, AgentPosePaperConfig, Autoencoder, DiffKDConfig
+from posestill.models.agent import AgentConfig
+from posestill.schema import UserError
+from posestill.teachers.base import ModelTeacher
+from tests.conftest import DotSource, small_model
+
+PRESETS = {"default": AgentPoseConfig, "paper": AgentPosePaperConfig, "diffkd": DiffKDConfig}
+
+
+def batch(count=6):
+    return TopDownDataset(DotSource(count), size=(32, 24)).__getitems__([(0, index) for index in range(count)])
+
+
+def teacher(**changes):
+    return ModelTeacher(small_model("heatmap", seed=3, **changes))
+
+
+def build(preset="default", student=None, taught=None, **settings):
+    return PRESETS[preset](**settings).build(student or small_model("coords"), taught or teacher())
+
+
+def grads(module):
+    return any(each.grad is not None and each.grad.abs().sum() > 0 for each in module.parameters())
+
+
+@pytest.mark.parametrize("preset", sorted(PRESETS))
+def test_each_loss_reaches_what_it_should_and_nothing_else(preset):
+    method, given = build(preset), batch()
+    torch.nn.init.normal_(
+        method.agent.network.leave[0].weight if preset != "default" else method.agent.network.leave.weight
+    )
+    if method.guide is not None:
+        method.guide.load_state_dict(method.agent.state_dict())
+    parts = {"backbone": method.student.backbone, "project": method.project, "agent": method.agent.network,
+             "encoder": method.autoencoder, "head": method.student.head}  # fmt: skip
+    reached = {}
+    for name, loss in method(given, 0.5).items():
+        method.zero_grad()
+        loss.backward(retain_graph=True)
+        reached[name] = {part for part, module in parts.items() if grads(module)}
+    joint = {"agent"} if preset != "default" else set()
+    assert reached == {
+        "task": {"backbone", "head"},
+        "distil": {"backbone", "project"} | joint,
+        "diffusion": {"agent"},
+        "autoencoder": {"encoder"},
+    }
+
+
+def test_the_distillation_sets_in_after_the_warm_up_and_falls_to_nothing():
+    method = build(warmup=0.2)
+    assert [round(method.ramp(progress), 6) for progress in (0.0, 0.2, 0.25, 0.3, 0.5, 1.0)] == [
+        0,
+        0,
+        0.375,
+        0.7,
+        0.5,
+        0,
+    ]
+    assert build("paper").ramp(0.0) == 1.0 == build("paper").ramp(1.0)
+
+
+def test_the_distillation_is_the_guided_and_the_direct_distance_of_standardised_features():
+    method, given = build(distil_weight=2.0, direct=0.25, warmup=0.0, decays=False).eval(), batch()
+    latent, _ = method.autoencoder(method.teacher(given).features[-1])
+    own = method.standardise(method.project(method.student.features(given.image)[-1]))
+    guided = method.guide.denoise(own, torch.Generator())
+    wanted = 2 * ((guided - latent).square().mean() + 0.25 * (own - latent).square().mean())
+    torch.testing.assert_close(method(given, 0.5)["distil"], wanted)
+
+
+def test_its_noise_follows_from_the_step_and_leaves_all_other_draws_alone():
+    method, given = build().eval(), batch()
+    torch.nn.init.normal_(method.agent.network.leave.weight)
+    torch.manual_seed(5)
+    first = method(given, 0.5)
+    after = torch.rand(3)
+    torch.manual_seed(5)
+    assert torch.equal(torch.rand(3), after)
+    torch.manual_seed(5)
+    second = method(given, 0.5)
+    torch.manual_seed(6)
+    other = method(given, 0.5)
+    assert first["diffusion"] == second["diffusion"] != other["diffusion"]
+
+
+@pytest.mark.parametrize(
+    ("taught", "grid"),
+    [
+        ({"size": [64, 48]}, (16, 12)),  # a finer teacher: its own grid, the student's features are resized
+        (
+            {"size": [128, 96], "backbone": "stemnet", "head": "conv_maps", "codec": {"name": "heatmap", "stride": 4}},
+            (16, 12),
+        ),
+        ({"head": {"name": "token", "patch": [4, 3], "dim": 16, "heads": 2, "depth": 1}}, (8, 6)),
+    ],
+)
+def test_teachers_of_any_grid_are_met(taught, grid):
+    method = build(taught=teacher(**taught))
+    assert method.autoencoder.grid == grid
+    source = TopDownDataset(DotSource(2), size=(32, 24), teacher_size=tuple(method.teacher.input_size))
+    losses = method(source.__getitems__([(0, 0), (0, 1)]), 0.5)
+    assert all(torch.isfinite(each) for each in losses.values())
+
+
+def test_fine_features_are_cut_into_patches_and_rebuilt_from_them():
+    torch.manual_seed(0)
+    autoencoder = Autoencoder((3, 64, 48), 48, None, literal=False)
+    assert autoencoder.grid == (16, 12)
+    taught = torch.randn(4, 3, 64, 48)
+    latent, before = autoencoder(taught)
+    assert latent.shape == (4, 48, 16, 12)
+    assert not latent.requires_grad
+    optimiser = torch.optim.Adam(autoencoder.parameters(), lr=1e-2)
+    for _ in range(300):
+        optimiser.zero_grad()
+        autoencoder(taught)[1].backward()
+        optimiser.step()
+    assert autoencoder(taught)[1] < 0.1 * before  # 48 latents can hold 3 x 4 x 4 values
+
+
+@pytest.mark.parametrize("preset", sorted(PRESETS))
+def test_gradients_are_finite_in_half_precision(preset):
+    method = build(preset)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        sum(method(batch(), 0.5).values()).backward()
+    assert all(torch.isfinite(each.grad).all() for each in method.parameters() if each.grad is not None)
+
+
+def test_a_dropped_agent_leaves_the_bare_student():
+    student, plain = small_model("coords"), small_model("coords")
+    method = build(student=student)
+    assert method.deployable() is student
+    assert list(student.state_dict()) == list(plain.state_dict())
+    image = torch.rand(2, 3, 32, 24)
+    assert torch.equal(student.eval()(image).prediction.xy, plain.eval()(image).prediction.xy)
+
+
+def test_a_kept_agent_is_trained_by_everything_and_saved_with_the_model(tmp_path):
+    student = small_model("coords", neck="agent")
+    method = build(student=student)
+    assert method.kept
+    assert method.guide is None
+    optimiser = torch.optim.Adam(method.parameters(), lr=1e-2)
+    for _ in range(3):
+        optimiser.zero_grad()
+        sum(method.train()(batch(), 0.5).values()).backward()
+        optimiser.step()
+        method.after_step()
+    assert grads(student.neck.agent)
+    assert student.neck.gate != 0
+    student.eval().save(tmp_path)
+    loaded = type(student).load(tmp_path)
+    image = torch.rand(2, 3, 32, 24)
+    assert torch.equal(loaded(image).prediction.xy, student(image).prediction.xy)
+    assert any("agent" in key for key in loaded.state_dict())
+
+
+def test_a_kept_agent_with_other_settings_than_the_methods_is_refused():
+    with pytest.raises(UserError, match="give both the same"):
+        build(student=small_model("coords", neck="agent"), agent=AgentConfig(evaluations=5))
+
+
+def test_the_guide_follows_the_agent_slowly():
+    method = build()
+    before = method.guide.network.enter.weight.clone()
+    method.agent.network.enter.weight.data.add_(1.0)
+    method.agent.error.fill_(0.123)
+    method.after_step()
+    torch.testing.assert_close(method.guide.network.enter.weight, before + 0.001)
+    assert method.guide.error == method.agent.error
+
+
+def test_a_teacher_without_features_is_refused():
+    deaf = teacher()
+    deaf.provides = frozenset({"prediction"})
+    with pytest.raises(UserError, match="needs the teacher's features"):
+        build(taught=deaf)

@@ -1,0 +1,110 @@
+import pytest
+import torch
+
+from posestill.models.agent import Agent, AgentConfig, AgentNeckConfig, PaperAgentNeckConfig, Standardise
+from posestill.models.vp_sde import ode_step, perturbed, signal_and_noise, time_of
+from tests.conftest import small_model
+
+
+def noise():
+    return torch.Generator().manual_seed(0)
+
+
+def test_standardised_features_have_mean_0_and_variance_1_by_running_statistics():
+    layer = Standardise(3, decay=0.5)
+    feature = torch.randn(64, 3, 4, 4) * torch.tensor([2.0, 0.5, 1.0])[:, None, None] + 3
+    found = layer(feature)
+    torch.testing.assert_close(found.mean(dim=(0, 2, 3)), torch.zeros(3), atol=1e-4, rtol=0)
+    torch.testing.assert_close(found.var(dim=(0, 2, 3), correction=0), torch.ones(3), atol=1e-3, rtol=0)
+    before = layer.mean.clone()
+    layer(feature + 2)
+    torch.testing.assert_close(layer.mean, before + 1)  # half-way to the new mean
+    layer.eval()(feature - 100)
+    torch.testing.assert_close(layer.mean, before + 1)
+    assert not list(layer.parameters())
+
+
+def test_the_reverse_process_is_the_ode_from_the_students_error_with_as_many_evaluations_as_asked():
+    torch.manual_seed(0)
+    agent = Agent(AgentConfig(channels=8, evaluations=3, predicts="clean"))
+    torch.nn.init.normal_(agent.network.leave.weight)
+    agent.error.fill_(0.4)
+    feature = torch.randn(2, 8, 4, 3)
+    begin = time_of(torch.tensor(1.25 * 0.4))
+    times = [begin, begin * 2 / 3, begin / 3]
+    torch.testing.assert_close(agent.times(), torch.stack(times))
+    state = signal_and_noise(begin)[0] * feature
+    for number, time in enumerate(times):
+        clean = agent.network(state, time.expand(2))
+        if number < 2:
+            state = ode_step(state, clean, time, times[number + 1])
+    torch.testing.assert_close(agent.denoise(feature, noise()), clean)
+
+
+def test_a_noised_entry_is_the_forward_diffusion_of_the_students_feature():
+    agent = Agent(AgentConfig(channels=8, evaluations=1, entry="noised", begin=0.3, predicts="velocity"))
+    feature = torch.randn(2, 8, 4, 3)
+    drawn = torch.randn(feature.shape, generator=noise())
+    state = perturbed(feature, torch.tensor(0.3), drawn)
+    signal, _ = signal_and_noise(torch.tensor(0.3))
+    torch.testing.assert_close(agent.denoise(feature, noise()), signal * state)  # an untrained velocity says 0
+
+
+def test_the_begin_stays_within_its_bounds():
+    agent = Agent(AgentConfig(channels=8))
+    for error, begin in ((0.0, 0.02), (50.0, 0.4)):
+        agent.error.fill_(error)
+        assert agent.times()[0].item() == pytest.approx(begin)
+
+
+@pytest.mark.parametrize("network", ["depthwise", "bottleneck"])
+def test_it_learns_to_take_a_students_error_off_teacher_features(network):
+    """specs/agentpose.md section 8, test 3: at least three times less error after a short training."""
+    generator = torch.Generator().manual_seed(1)
+    codes = torch.randn(3, 8, generator=generator)
+
+    def features(count):
+        """Three 'joints' with a code each, somewhere on 8 x 6."""
+        place = torch.rand(count, 3, 2, generator=generator) * torch.tensor([5.0, 7.0])
+        rows, columns = torch.arange(8.0)[:, None], torch.arange(6.0)
+        x, y = place[..., 0, None, None], place[..., 1, None, None]
+        maps = torch.exp(-((columns - x) ** 2 + (rows - y) ** 2) / 2)
+        found = torch.einsum("nkhw,kc->nchw", maps, codes)
+        return (found - found.mean()) / found.std()
+
+    torch.manual_seed(0)
+    agent = Agent(AgentConfig(channels=8, network=network))
+    optimiser = torch.optim.Adam(agent.parameters(), lr=3e-3)
+    for _ in range(500):
+        optimiser.zero_grad()
+        agent.loss(features(32), generator, latest=0.6).backward()
+        optimiser.step()
+    clean = features(128)
+    noisy = clean + 0.5 * torch.randn(clean.shape, generator=generator)
+    agent.error.fill_(0.5)
+    agent.eval()
+    with torch.no_grad():
+        left = (agent.denoise(noisy, generator) - clean).square().mean()
+    assert left < (noisy - clean).square().mean() / 3
+
+
+def test_a_kept_agent_with_its_gate_closed_changes_nothing_and_says_the_same_twice():
+    plain, kept = small_model("heatmap"), small_model("heatmap", neck="agent")
+    kept.backbone.load_state_dict(plain.backbone.state_dict())
+    kept.head.load_state_dict(plain.head.state_dict())
+    image = torch.rand(2, 3, 32, 24)
+    assert torch.equal(plain.eval()(image).prediction.maps, kept.eval()(image).prediction.maps)
+    paper = small_model("heatmap", neck="agent_paper").eval()
+    torch.nn.init.ones_(paper.neck.gate)
+    first, second = (paper(image).prediction.maps for _ in range(2))
+    assert torch.equal(first, second)
+    assert not torch.equal(first, plain(image).prediction.maps)
+
+
+@pytest.mark.parametrize("config", [AgentNeckConfig(), PaperAgentNeckConfig()])
+def test_a_kept_agent_gives_the_features_and_the_bridged_map(config):
+    neck = config.build((16, 8, 6))
+    features = (torch.rand(2, 4, 16, 12), torch.rand(2, 16, 8, 6))
+    found = neck(features)
+    assert [tuple(each.shape) for each in found] == [(2, 4, 16, 12), (2, 16, 8, 6), (2, 16, 8, 6)]
+    assert found[1] is features[1]
