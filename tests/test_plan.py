@@ -22,6 +22,7 @@ from posestill.plan import (
 )
 from posestill.schema import TABLES, UserError, validate
 
+PLUGINS = {"protocol-ocd": "ocd_variants.py", "protocol-agentpose": "agentpose_controls.py"}
 PROTOCOL = Path(__file__).parents[1] / "benchmarks" / "protocol.yaml"
 
 
@@ -188,6 +189,7 @@ def test_the_protocol_asks_for_at_most_150_runs():
         "protocol-gpu",
         "protocol-distilpose",
         "protocol-ocd",
+        "protocol-agentpose",
         pytest.param("protocol-distilpose-gpu", marks=pytest.mark.slow),
     ],
 )
@@ -195,8 +197,8 @@ def test_every_arm_of_a_published_plan_fits_together(name, tmp_path, monkeypatch
     """One small batch goes through every arm of every regime; only data and prepared weights are replaced."""
     monkeypatch.setattr(catalog, "METHODS", dict(catalog.METHODS))
     monkeypatch.setitem(TABLES, "methods", catalog.METHODS)
-    if name == "protocol-ocd":
-        load_plugin(PROTOCOL.with_name("ocd_variants.py"))
+    if name in PLUGINS:
+        load_plugin(PROTOCOL.with_name(PLUGINS[name]))
     published = load_plan(PROTOCOL.with_name(f"{name}.yaml"))
     folders = {prepared: tmp_path / prepared for prepared in published.prepare}
     for prepared, run in published.prepare.items():

@@ -103,7 +103,7 @@ def test_unlabelled_people_reach_the_teacher_terms_only(tmp_path):
     data = config.data.model_copy(update={"people": 20, "labelled": 4, "labelled_per_batch": 2})
     fit(config.model_copy(update={"data": data}), tmp_path / "run", sources=sources(), quiet=True)
     rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
-    assert {"task", "teacher"} <= set(rows[0])
+    assert {"task", "head"} <= set(rows[0])
 
 
 def test_a_run_folder_in_use_and_another_runs_folder_are_refused(tmp_path):

@@ -25,7 +25,15 @@ from pydantic import Field, NonNegativeFloat
 from torch import Tensor, nn
 
 from posestill.methods.base import Distiller, MethodConfig
-from posestill.models.agent import Agent, AgentConfig, AgentNeck, PaperAgentConfig, Standardise, resized
+from posestill.models.agent import (
+    Agent,
+    AgentConfig,
+    AgentNeck,
+    DiffKDAgentConfig,
+    PaperAgentConfig,
+    Standardise,
+    resized,
+)
 from posestill.models.balance import BalancedWeight
 from posestill.models.pose_model import PoseModel, evaluating
 from posestill.schema import UserError
@@ -68,7 +76,7 @@ class AgentPoseConfig(MethodConfig):
 class AgentPosePaperConfig(AgentPoseConfig):
     """As the paper's words suggest; its weights are not known."""
 
-    agent: AgentConfig = PaperAgentConfig()
+    agent: PaperAgentConfig = PaperAgentConfig()
     latest: float = Field(default=1.0, gt=0, le=1)
     distil_weight: NonNegativeFloat | Literal["auto"] = 1.0
     direct: NonNegativeFloat = 0.0
@@ -77,12 +85,16 @@ class AgentPosePaperConfig(AgentPoseConfig):
     joint: bool = True
 
 
-class DiffKDConfig(AgentPosePaperConfig):
+class DiffKDConfig(AgentPoseConfig):
     """DiffKD (NeurIPS 2023), as its code has it: five of DDPM's steps without noise, a learnt mix with noise."""
 
-    agent: AgentConfig = AgentConfig(
-        network="diffkd", predicts="noise", entry="mixed", times=(0.401, 0.301, 0.201, 0.101, 0.001)
-    )
+    agent: DiffKDAgentConfig = DiffKDAgentConfig()
+    latest: float = Field(default=1.0, gt=0, le=1)
+    distil_weight: NonNegativeFloat | Literal["auto"] = 1.0
+    direct: NonNegativeFloat = 0.0
+    warmup: float = Field(default=0.0, ge=0, lt=1)
+    decays: bool = False
+    joint: bool = True
     literal: bool = True
 
     def build(self, student: PoseModel, teacher: Teacher | None) -> DiffKD:

@@ -26,19 +26,27 @@ from posestill.types import PoseBatch
 Weight = NonNegativeFloat | Literal["auto"]
 
 
+class FeatureConfig(MethodConfig):
+    """How much the distance of the features counts."""
+
+    weight: Weight = 1.0
+    """a number, or auto, which begins with the published number"""
+
+
 class FeatureDistiller(Distiller):
     """The task loss, and how far the student's aligned features are from the teacher's."""
 
     needs = frozenset({"features"})
 
-    def __init__(self, student: PoseModel, teacher: Teacher | None, *, weight: float | str) -> None:
+    def __init__(self, student: PoseModel, teacher: Teacher | None, config: FeatureConfig) -> None:
         super().__init__(student, teacher)
         assert self.teacher is not None
         self.channels, *grid = self.teacher(blank_batch(student, self.teacher)).features[-1].shape[1:]
         self.grid = (grid[0], grid[1])
         self.align = nn.Conv2d(last_feature_shape(student)[0], self.channels, 1)
-        first = weight if isinstance(weight, float | int) else 1.0
-        self.balance = BalancedWeight(first, measures=weight == "auto", share=0.5)
+        published: float = type(config).model_fields["weight"].default
+        first = published if config.weight == "auto" else config.weight
+        self.balance = BalancedWeight(first, measures=config.weight == "auto", share=0.5)
 
     def forward(self, batch: PoseBatch, progress: float) -> dict[str, Tensor]:
         """The task loss and the distance of the features."""
@@ -65,7 +73,7 @@ class FeatureDistiller(Distiller):
         return {"weight": self.balance.weight.item()}
 
 
-class FitNetConfig(MethodConfig):
+class FitNetConfig(FeatureConfig):
     """FitNet's hint (ICLR 2015)."""
 
     weight: Weight = 10.0
@@ -73,7 +81,7 @@ class FitNetConfig(MethodConfig):
 
     def build(self, student: PoseModel, teacher: Teacher | None) -> FitNet:
         """The method around any student; needs a teacher's features."""
-        return FitNet(student, teacher, weight=self.weight)
+        return FitNet(student, teacher, self)
 
 
 class FitNet(FeatureDistiller):
@@ -86,7 +94,7 @@ class FitNet(FeatureDistiller):
         return F.mse_loss(aligned, taught)
 
 
-class PearsonConfig(MethodConfig):
+class PearsonConfig(FeatureConfig):
     """PKD (NeurIPS 2022)."""
 
     weight: Weight = 10.0
@@ -94,7 +102,7 @@ class PearsonConfig(MethodConfig):
 
     def build(self, student: PoseModel, teacher: Teacher | None) -> Pearson:
         """The method around any student; needs a teacher's features."""
-        return Pearson(student, teacher, weight=self.weight)
+        return Pearson(student, teacher, self)
 
 
 class Pearson(FeatureDistiller):
@@ -112,7 +120,7 @@ def _standard(feature: Tensor) -> Tensor:
     return (feature - mean) / (spread + 1e-6)
 
 
-class MaskedGenerationConfig(MethodConfig):
+class MaskedGenerationConfig(FeatureConfig):
     """MGD (ECCV 2022)."""
 
     weight: Weight = 2e-5
@@ -131,7 +139,7 @@ class MaskedGeneration(FeatureDistiller):
     origin = "MGD, ECCV 2022, for comparison"
 
     def __init__(self, student: PoseModel, teacher: Teacher | None, config: MaskedGenerationConfig) -> None:
-        super().__init__(student, teacher, weight=config.weight)
+        super().__init__(student, teacher, config)
         channels = self.channels
         self.masked = config.masked
         self.generate = nn.Sequential(
@@ -146,7 +154,7 @@ class MaskedGeneration(FeatureDistiller):
         return F.mse_loss(self.generate(aligned * shown).float(), taught, reduction="sum") / batch
 
 
-class ChannelWiseConfig(MethodConfig):
+class ChannelWiseConfig(FeatureConfig):
     """CWD (ICCV 2021)."""
 
     weight: Weight = 50.0
@@ -164,7 +172,7 @@ class ChannelWise(FeatureDistiller):
     origin = "CWD, ICCV 2021, for comparison"
 
     def __init__(self, student: PoseModel, teacher: Teacher | None, config: ChannelWiseConfig) -> None:
-        super().__init__(student, teacher, weight=config.weight)
+        super().__init__(student, teacher, config)
         self.temperature = config.temperature
 
     def distance(self, aligned: Tensor, taught: Tensor) -> Tensor:

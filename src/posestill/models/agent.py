@@ -267,6 +267,16 @@ class PaperAgentConfig(AgentConfig):
     stochastic: bool = True
 
 
+class DiffKDAgentConfig(AgentConfig):
+    """DiffKD's denoiser, as its code has it."""
+
+    network: Literal["depthwise", "bottleneck", "diffkd"] = "diffkd"
+    predicts: Literal["clean", "noise", "velocity"] = "noise"
+    entry: Literal["scaled", "noised", "mixed"] = "mixed"
+    times: tuple[PositiveFloat, ...] | None = (0.401, 0.301, 0.201, 0.101, 0.001)
+    """DDPM's steps 400, 300, 200, 100 and 0 of 1000"""
+
+
 class AgentNeckConfig(NeckConfig):
     """An agent that ships, between the backbone's last feature map and the head; trained by `agentpose`."""
 
@@ -280,7 +290,7 @@ class AgentNeckConfig(NeckConfig):
 class PaperAgentNeckConfig(AgentNeckConfig):
     """The same with the paper's agent and a fixed seed; trained by `agentpose_paper`."""
 
-    agent: AgentConfig = PaperAgentConfig()
+    agent: PaperAgentConfig = PaperAgentConfig()
 
 
 class AgentNeck(nn.Module):
