@@ -95,8 +95,8 @@ def train(job: Job, test: bool) -> dict[str, Any]:
     return row
 
 
-def run_all(jobs: list[Job], *, test: bool) -> list[dict[str, Any]]:
-    with ProcessPoolExecutor(min(2, os.cpu_count() or 1), multiprocessing.get_context("spawn")) as pool:
+def run_all(jobs: list[Job], *, test: bool, workers: int) -> list[dict[str, Any]]:
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
         rows = []
         for job, future in [(job, pool.submit(train, job, test)) for job in jobs]:
             rows.append(future.result())
@@ -175,15 +175,17 @@ def judged(family: str, rates: dict[tuple[str, str], float]) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path, required=True)
+    parser.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1))
     asked = parser.parse_args()
-    tuning = run_all([(family, way, rate, 100) for family in FAMILIES for way in WAYS for rate in RATES], test=False)
+    first = [(family, way, rate, 100) for family in FAMILIES for way in WAYS for rate in RATES]
+    tuning = run_all(first, test=False, workers=asked.workers)
     rates = {}
     for family in FAMILIES:
         for way in WAYS:
             own = [row for row in tuning if (row["family"], row["way"]) == (family, way)]
             rates[family, way] = max(own, key=lambda row: row["mean_oks"])["learning_rate"]
     jobs = [(family, way, rates[family, way], seed) for family in FAMILIES for seed in SEEDS for way in WAYS]
-    rows = run_all(jobs, test=True)
+    rows = run_all(jobs, test=True, workers=asked.workers)
     write_json(
         asked.json,
         {
