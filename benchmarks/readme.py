@@ -168,6 +168,100 @@ def distilpose_cost() -> str:
     return "\n".join([*lines, "", told])
 
 
+def ocd() -> str:
+    """What the protocol of OCD and TCD confirmed, and what it screened with one seed."""
+    text = (ROOT / "results" / "protocol-ocd" / "table.md").read_text()
+    screened = re.search(r"## Screened on tune.*?\n\n(.*?)(?:\n\n|\Z)", text, flags=re.S)
+    assert screened is not None
+    return (
+        f"{confirmed('protocol-ocd')}\n\nScreened on tune, one seed (intervals over persons only):\n\n"
+        f"{screened[1].strip()}\n\n{wholebody_parts()}"
+    )
+
+
+def wholebody_parts() -> str:
+    """The six evaluations of COCO-WholeBody for each arm of the whole-body regime."""
+    parts = ("body", "foot", "face", "lefthand", "righthand")
+    plan, rows = load_plan(ROOT / "benchmarks" / "protocol-ocd.yaml"), read_rows(ROOT / "results" / "protocol-ocd")
+    rates = chosen_rates(plan, rows)
+    lines = [
+        f"| wholebody-1600 | AP | {' | '.join(f'AP {part}' for part in parts)} |",
+        "|---|--:|" + "--:|" * len(parts),
+    ]
+    for row in rows:
+        if row["regime"] == "wholebody-1600" and row["learning_rate"] == rates[row["regime"], row["arm"]]:
+            figures = [row["metrics"]["AP"], *(row["metrics"][f"AP_{part}"] for part in parts)]
+            lines.append(f"| {plan.arms[row['arm']].title} | {' | '.join(percent(each) for each in figures)} |")
+    return "\n".join(lines)
+
+
+def ocd_cost() -> str:
+    """What OCD costs beside the plain student, and how soon it is as good."""
+    figures = read("ocd-cost")
+    told = []
+    for count, found in figures["training_step"].items():
+        for name, ratio in found.items():
+            if "/" in name:
+                spread = f"{ratio['median']:.2f} ({ratio['min']:.2f}–{ratio['max']:.2f})"
+                told.append(f"{name.partition(' /')[0]} {spread} at batch {count}")
+    quick = figures["quick_session"]
+
+    def mean(name: str, what: str) -> float:
+        return sum(row[what] for row in quick[name]) / len(quick[name])
+
+    lengths = [name for name in quick if name.startswith("OCD x")]
+    lines = ["| | mean OKS | training s |", "|---|--:|--:|"]
+    lines += [
+        f"| {name} | {percent(mean(name, 'mean_oks'))} | {mean(name, 'seconds'):.0f} |" for name in ("alone", *lengths)
+    ]
+    around = figures["surroundings"]
+    return "\n".join(
+        [
+            f"A training step of DeepPose with ResNet-50 at 256x192, times the plain student's: {'; '.join(told)} "
+            f"({figures['threads']} cores, fp32, medians and ranges; `{figures['command']}`, {around['processor']}, "
+            f"torch {around['torch']}).",
+            "",
+            f"How soon OCD is as good: the student alone for {quick['steps']} steps, OCD for a share of them "
+            f"with its own schedule; 400 labels, synthetic people for choosing, means over seeds {quick['seeds']}:",
+            "",
+            *lines,
+        ]
+    )
+
+
+def head_slimming() -> str:
+    """Light heads beside full ones."""
+    figures = read("head-slimming")
+    lines = ["| head | parameters of the head | MACs | AP alone | AP taught by the full one |", "|---|--:|--:|--:|--:|"]
+    told = []
+    for family, found in figures["families"].items():
+        precision: dict[str, list[float]] = {}
+        for row in figures["runs"]:
+            if row["family"] == family:
+                precision.setdefault(row["way"], []).append(row["AP"])
+        means = {way: sum(each) / len(each) for way, each in precision.items()}
+        for name in ("full", "light"):
+            cost = found["cost"][name]
+            taught = percent(means["light, taught"]) if name == "light" else "–"
+            lines.append(
+                f"| {family}, {name}: `{found['heads'][name]}` | {cost['head_parameters']:,} "
+                f"| {cost['macs'] / 1e6:.1f} M | {percent(means[name])} | {taught} |"
+            )
+        lost, alone = found["lost_by_taught"], found["lost_by_light_alone"]
+        told.append(
+            f"{family}: the taught light head loses {_points(lost)} AP to the full one, the light one alone "
+            f"{_points(alone)}; upper bound {100 * found['upper_bound_of_loss']:.1f}, so the claim of less than "
+            f"{100 * found['margin']:.0f} {'holds' if found['fulfilled'] else 'does not hold'}"
+        )
+    seeds = len(precision["full"])
+    return "\n".join([*lines, "", f"{'. '.join(told)}. {figures['test']}, {seeds} seeds, 95 % intervals over seeds and "
+                                   f"persons; `{figures['command']}`."])  # fmt: skip
+
+
+def _points(found: dict[str, Any]) -> str:
+    return f"{100 * found['mean']:.1f} [{100 * found['low']:.1f}, {100 * found['high']:.1f}]"
+
+
 def longer() -> str:
     """What each arm gained over the student alone for twice as long, from the runs themselves."""
     plan, rows = load_plan(ROOT / "benchmarks" / "protocol.yaml"), read_rows(ROOT / "results" / "protocol")
@@ -279,9 +373,9 @@ def written(text: str) -> str:
 
 PARTS = (
     quickstart, sample, students, evaluator, protocol, longer, intervals, photographs, crops,
-    distilpose, distilpose_finding, distilpose_cost,
+    distilpose, distilpose_finding, distilpose_cost, ocd_cost,
 )  # fmt: skip
-PAGES = ("README.md", "docs/measuring.md", "docs/distilpose.md")
+PAGES = ("README.md", "docs/measuring.md", "docs/distilpose.md", "docs/ocd.md")
 FINDING = ROOT / "src" / "posestill" / "assets" / "protocol.json"
 
 
