@@ -24,7 +24,7 @@ import torch
 from posestill.comparison import pack_similarity, read_rows
 from posestill.comparison_page import write_comparison
 from posestill.config import RunConfig, dump_run, load_plugin, load_run
-from posestill.engine.evaluate import evaluate_model
+from posestill.engine.evaluate import Worker, evaluate_model
 from posestill.engine.fit import fit
 from posestill.engine.log import Bar, RunLog
 from posestill.engine.setup import Sources, open_sources
@@ -137,7 +137,8 @@ def measure_teachers(plan: Plan, rows: Sequence[Mapping[str, Any]], shop: Worksh
         if not isinstance(teacher, ModelTeacher) or teacher.skeleton.names != source.skeleton.names:
             continue
         log.say(f"measuring the teacher of {regime} on {split} ...")
-        found = evaluate_model(teacher.model, source, asked.evaluate)
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        found = evaluate_model(teacher.model.to(device), source, asked.evaluate, Worker(device=device))
         write_json(
             path,
             {

@@ -1,0 +1,127 @@
+"""What AgentPose costs: a training step beside FitNet's with the same teacher, and what a kept agent adds.
+
+python benchmarks/agentpose.py --json results/agentpose-cost.json     (five minutes on two cores that do nothing else)
+
+MobileNetV2 taught by HRNet-W48 at 256x192, both with random weights: the arithmetic is the same. All ways alternate.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from posestill.bench import measure
+from posestill.config import load_run
+from posestill.engine.optim import build_optimiser
+from posestill.engine.surroundings import surroundings
+from posestill.files import write_json
+from posestill.models.pose_model import PoseModel
+from posestill.schema import validate
+from posestill.skeletons import COCO_17
+from posestill.teachers.base import ModelTeacher, Teacher
+from posestill.types import PoseBatch
+
+RANDOM = ["model.backbone.pretrained=false"]
+STUDENT = "coco/student-mobilenetv2-agentpose"
+WAYS = {
+    "fitnet": (STUDENT, ["method=fitnet"]),
+    "agentpose": (STUDENT, []),
+    "agentpose, kept": (f"{STUDENT}-keep", []),
+    "agentpose_paper": (f"{STUDENT}-paper", []),
+    "diffkd": (STUDENT, ["method=diffkd"]),
+}
+
+
+def batch_of(count: int) -> PoseBatch:
+    generator = torch.Generator().manual_seed(0)
+    return PoseBatch(
+        image=torch.randint(0, 256, (count, 3, 256, 192), dtype=torch.uint8, generator=generator),
+        keypoints=torch.rand(count, 17, 2, generator=generator) * torch.tensor([191.0, 255.0]),
+        weight=torch.ones(count, 17),
+        to_image=torch.eye(2, 3).expand(count, -1, -1),
+        index=torch.arange(count),
+    )
+
+
+def step_of(recipe: str, changes: list[str], teacher: Teacher, batch: PoseBatch) -> Callable[[], None]:
+    run = load_run(recipe, [*RANDOM, *changes])
+    torch.manual_seed(0)
+    method = run.method.build(PoseModel(run.model, COCO_17), teacher).train()
+    optimiser = build_optimiser(run.train.optimiser, method, method.parameter_groups())
+
+    def step() -> None:
+        optimiser.zero_grad()
+        torch.stack(list(method(batch, 0.5).values())).sum().backward()
+        optimiser.step()
+        method.after_step()
+
+    return step
+
+
+def step_cost(count: int, rounds: int) -> dict[str, Any]:
+    """Milliseconds of a step of each way, and how many times FitNet's."""
+    torch.manual_seed(0)
+    taught = load_run("coco/teacher-hrnet48-heatmap", RANDOM)
+    teacher = ModelTeacher(PoseModel(taught.model, COCO_17))
+    batch = batch_of(count)
+    ways = {name: step_of(recipe, changes, teacher, batch) for name, (recipe, changes) in WAYS.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for number in range(rounds + 1):
+        for name, way in ways.items():
+            began = time.perf_counter()
+            way()
+            if number:
+                seconds[name].append(time.perf_counter() - began)
+    found: dict[str, Any] = {name: {"median_ms": 1000 * statistics.median(each)} for name, each in seconds.items()}
+    for name in ways:
+        if name != "fitnet":
+            ratios = [one / other for one, other in zip(seconds[name], seconds["fitnet"], strict=True)]
+            found[f"{name} / fitnet"] = {"median": statistics.median(ratios), "min": min(ratios), "max": max(ratios)}
+    return found
+
+
+def deployed() -> dict[str, Any]:
+    """Parameters and operations of what ships, for one to five evaluations of a kept agent."""
+    plain = load_run(STUDENT, RANDOM).model
+    found = {"dropped": measure(PoseModel(plain, COCO_17).eval())}
+    for evaluations in (1, 2, 5):
+        neck = {"name": "agent", "agent": {"evaluations": evaluations}}
+        model = validate(type(plain), {**plain.model_dump(mode="json"), "neck": neck}, where="benchmark")
+        found[f"kept, {evaluations} evaluations"] = measure(PoseModel(model, COCO_17).eval())
+    return {
+        name: {
+            "parameters": cost.parameters,
+            "macs": cost.macs,
+            "macs / dropped": cost.macs / found["dropped"].macs,
+            "milliseconds": cost.milliseconds,
+        }
+        for name, cost in found.items()
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path, required=True)
+    asked = parser.parse_args()
+    torch.set_num_threads(2)
+    figures = {
+        "command": "python benchmarks/agentpose.py --json results/agentpose-cost.json",
+        "teacher": "coco/teacher-hrnet48-heatmap",
+        "input": [256, 192],
+        "precision": "fp32",
+        "threads": 2,
+        "training_step": {"4": step_cost(4, 7)},
+        "deployed": deployed(),
+        "surroundings": surroundings(),
+    }
+    write_json(asked.json, figures)
+
+
+if __name__ == "__main__":
+    main()
