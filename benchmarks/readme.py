@@ -229,6 +229,28 @@ def ocd_cost() -> str:
     )
 
 
+def agentpose_cost() -> str:
+    """A training step beside FitNet's, and what a kept agent adds."""
+    figures = read("agentpose-cost")
+    told = []
+    for count, found in figures["training_step"].items():
+        for name, ratio in found.items():
+            if "/" in name:
+                spread = f"{ratio['median']:.2f} ({ratio['min']:.2f}–{ratio['max']:.2f})"
+                told.append(f"`{name.partition(' /')[0]}` {spread}")
+    kept = [
+        f"{100 * (cost['macs / dropped'] - 1):.1f} % ({name.partition(', ')[2]})"
+        for name, cost in figures["deployed"].items()
+        if name != "dropped"
+    ]
+    around = figures["surroundings"]
+    return (
+        f"MobileNetV2 taught by HRNet-W48 at 256x192, batch {count}, a training step times FitNet's: {', '.join(told)}. "
+        f"A kept agent adds to the student's operations: {', '.join(kept)} (`{figures['command']}`, "
+        f"{figures['threads']} cores, {around['processor']}, torch {around['torch']}; medians and ranges)."
+    )
+
+
 def head_slimming() -> str:
     """Light heads beside full ones."""
     figures = read("head-slimming")
@@ -373,9 +395,9 @@ def written(text: str) -> str:
 
 PARTS = (
     quickstart, sample, students, evaluator, protocol, longer, intervals, photographs, crops,
-    distilpose, distilpose_finding, distilpose_cost, ocd_cost,
+    distilpose, distilpose_finding, distilpose_cost, ocd_cost, agentpose_cost,
 )  # fmt: skip
-PAGES = ("README.md", "docs/measuring.md", "docs/distilpose.md", "docs/ocd.md")
+PAGES = ("README.md", "docs/measuring.md", "docs/distilpose.md", "docs/ocd.md", "docs/agentpose.md")
 FINDING = ROOT / "src" / "posestill" / "assets" / "protocol.json"
 
 
