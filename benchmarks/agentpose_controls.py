@@ -38,7 +38,7 @@ class Adapter(AgentPose):
 
     def forward(self, batch: PoseBatch, progress: float) -> dict[str, Tensor]:
         assert self.teacher is not None
-        latent, rebuilding = self.autoencoder(self.teacher(batch).features[-1])
+        latent, rebuilding = self.autoencoder(self.teacher.features(batch)[-1])
         features = self.student.features(batch.image)
         output = self.student.read(self.balance.of_student(features))
         own = resized(self._latent(self.balance.of_other(features)), self.autoencoder.grid).float()

@@ -233,7 +233,7 @@ def agentpose_cost() -> str:
     """A training step beside FitNet's, and what a kept agent adds."""
     figures = read("agentpose-cost")
     told = []
-    for count, found in figures["training_step"].items():
+    for found in figures["training_step"].values():
         for name, ratio in found.items():
             if "/" in name:
                 spread = f"{ratio['median']:.2f} ({ratio['min']:.2f}–{ratio['max']:.2f})"
@@ -244,8 +244,10 @@ def agentpose_cost() -> str:
         if name != "dropped"
     ]
     around = figures["surroundings"]
+    count = ", ".join(figures["training_step"])
     return (
-        f"MobileNetV2 taught by HRNet-W48 at 256x192, batch {count}, a training step times FitNet's: {', '.join(told)}. "
+        f"MobileNetV2 taught by HRNet-W48 at 256x192, batch {count}, a training step times FitNet's: "
+        f"{', '.join(told)}. "
         f"A kept agent adds to the student's operations: {', '.join(kept)} (`{figures['command']}`, "
         f"{figures['threads']} cores, {around['processor']}, torch {around['torch']}; medians and ranges)."
     )

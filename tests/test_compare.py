@@ -145,6 +145,19 @@ def test_finished_runs_are_not_run_again(finished):
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
+def test_regimes_that_differ_in_the_teacher_alone_share_the_student_alone(tmp_path):
+    path = tiny(tmp_path)
+    text = path.read_text().replace("[1.0e-3, 3.0e-3]", "[1.0e-3]").replace("    dose: {labels: 16}\n", "")
+    few = text[text.index("  few:") : text.index("  more:")]
+    other = few.replace("few:", "other:").replace("set: [", "set: [teacher.cache=false, ")
+    path.write_text(text.replace("arms:\n", f"{other}arms:\n", 1))
+    rows = run_plan(load_plan(path), shop(tmp_path), RunLog(None, quiet=True), stages=["screen"])
+    found = {(row["regime"], row["arm"]): row for row in rows}
+    assert found["other", "alone"]["same_run_as"] == "tune/few/alone-lr0.001-seed5"
+    assert found["other", "alone"]["similarity"] == found["few", "alone"]["similarity"]
+    assert "same_run_as" not in found["other", "tcd"]
+
+
 def test_a_finished_run_of_other_settings_stops_the_plan(finished):
     folder, _ = finished
     path = folder / "changed.yaml"

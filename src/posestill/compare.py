@@ -153,8 +153,12 @@ def measure_teachers(plan: Plan, rows: Sequence[Mapping[str, Any]], shop: Worksh
 
 def run_jobs(what: str, jobs: Sequence[Job], shop: Workshop, log: RunLog, *, protocol: str = "") -> None:
     """Train the jobs that have no result yet and write one JSON each."""
-    waiting = [job for job in _once(jobs) if not _is_finished(job, shop.results)]
-    log.say(f"{what}: {len(jobs)} runs, {len(jobs) - len(waiting)} finished already")
+    waiting, twins = _apart([job for job in _once(jobs) if not _is_finished(job, shop.results)], shop.results)
+    shared = sum(map(len, twins.values()))
+    log.say(
+        f"{what}: {len(jobs)} runs, {len(jobs) - len(waiting) - shared} finished already"
+        + (f", {shared} are the same as others" if shared else "")
+    )
     if not waiting:
         return
     workers = min(shop.workers or (1 if torch.cuda.is_available() else os.cpu_count() or 1), len(waiting))
@@ -170,8 +174,9 @@ def run_jobs(what: str, jobs: Sequence[Job], shop: Workshop, log: RunLog, *, pro
             while _top_up(running, queue, workers, pool, shop):
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     job = running.pop(future)
-                    row = _outcome(future, job)
-                    write_json(shop.results / f"{job.name}.json", {**row, "protocol": protocol})
+                    row = {**_outcome(future, job), "protocol": protocol}
+                    write_json(shop.results / f"{job.name}.json", row)
+                    _share(row, job.name, twins.get(job.settings_hash, ()), shop.results)
                     _tell(bar, clock, job, row)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -243,6 +248,30 @@ def _tell(bar: Bar, clock: _Clock, job: Job, row: Mapping[str, Any]) -> None:
 
 def _once(jobs: Sequence[Job]) -> list[Job]:
     return list({job.name: job for job in jobs}.values())
+
+
+def _apart(jobs: Sequence[Job], results: Path) -> tuple[list[Job], dict[str, list[Job]]]:
+    """The jobs to be trained, and by their settings those that are the very same run under another name.
+
+    Regimes that differ in the teacher alone have one student alone between them. What is finished is shared at once.
+    """
+    finished = {row["settings_hash"]: row for row in read_rows(results)}
+    trained: dict[str, Job] = {}
+    twins: dict[str, list[Job]] = {}
+    for job in jobs:
+        if (row := finished.get(job.settings_hash)) is not None:
+            _share(row, f"{row['split']}/{row['regime']}/{row['arm']}", [job], results)
+        elif job.settings_hash in trained:
+            twins.setdefault(job.settings_hash, []).append(job)
+        else:
+            trained[job.settings_hash] = job
+    return list(trained.values()), twins
+
+
+def _share(row: Mapping[str, Any], name: str, twins: Sequence[Job], results: Path) -> None:
+    for job in twins:
+        named = {"split": job.split, "regime": job.regime, "arm": job.arm, "same_run_as": name}
+        write_json(results / f"{job.name}.json", {**row, **named})
 
 
 def _is_finished(job: Job, results: Path) -> bool:

@@ -116,7 +116,7 @@ class AgentPose(Distiller):
         self.kept = isinstance(neck, AgentNeck)
         blank = blank_batch(student, self.teacher)
         with torch.no_grad(), evaluating(student):
-            taught = self.teacher(blank).features[-1].shape[1:]
+            taught = self.teacher.features(blank)[-1].shape[1:]
             own = _raw(student.features(blank.image), kept=self.kept)[-1].shape[1:]
         channels = config.agent.channels
         grid = (own[1], own[2]) if self.kept else None
@@ -143,7 +143,7 @@ class AgentPose(Distiller):
         """The task loss, the distillation, and the losses of agent and autoencoder."""
         assert self.teacher is not None
         generator = _noise_of_this_step(batch.image.device)
-        latent, rebuilding = self.autoencoder(self.teacher(batch).features[-1])  # (B, D, h, w), a scalar
+        latent, rebuilding = self.autoencoder(self.teacher.features(batch)[-1])  # (B, D, h, w), a scalar
         features = self.student.features(batch.image)
         output = self.student.read(self.balance.of_student(features))
         own = resized(self._latent(self.balance.of_other(_raw(features, kept=self.kept))), self.autoencoder.grid)

@@ -41,7 +41,7 @@ class FeatureDistiller(Distiller):
     def __init__(self, student: PoseModel, teacher: Teacher | None, config: FeatureConfig) -> None:
         super().__init__(student, teacher)
         assert self.teacher is not None
-        self.channels, *grid = self.teacher(blank_batch(student, self.teacher)).features[-1].shape[1:]
+        self.channels, *grid = self.teacher.features(blank_batch(student, self.teacher))[-1].shape[1:]
         self.grid = (grid[0], grid[1])
         self.align = nn.Conv2d(last_feature_shape(student)[0], self.channels, 1)
         published: float = type(config).model_fields["weight"].default
@@ -51,7 +51,7 @@ class FeatureDistiller(Distiller):
     def forward(self, batch: PoseBatch, progress: float) -> dict[str, Tensor]:
         """The task loss and the distance of the features."""
         assert self.teacher is not None
-        taught = self.teacher(batch).features[-1].float()  # (B, C, h, w)
+        taught = self.teacher.features(batch)[-1].float()  # (B, C, h, w)
         features = self.student.features(batch.image)
         output = self.student.read(self.balance.of_student(features))
         aligned = resized(self.align(self.balance.of_other(features)[-1]).float(), self.grid)

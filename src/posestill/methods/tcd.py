@@ -189,5 +189,5 @@ def _choose(student: PoseModel, teacher: Teacher) -> tuple[Form, str]:
 
 def _teacher_features(student: PoseModel, teacher: Teacher) -> tuple[int, int, int]:
     """(C, h, w) of the features that the teacher's head reads."""
-    channels, height, width = teacher(blank_batch(student, teacher)).features[-1].shape[1:]
+    channels, height, width = teacher.features(blank_batch(student, teacher))[-1].shape[1:]
     return channels, height, width

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from posestill.codecs.base import Codec
+from posestill.models.fold import folded
 from posestill.models.pose_model import PoseModel
 from posestill.schema import Config, UserError
 from posestill.skeletons import Skeleton
@@ -26,6 +27,10 @@ class Teacher:
     def __call__(self, batch: PoseBatch) -> PoseOutput:
         """What the teacher sees in `teacher_image`, or in `image` where the sizes are equal."""
         raise NotImplementedError
+
+    def features(self, batch: PoseBatch) -> tuple[Tensor, ...]:
+        """(B, C_i, h_i, w_i) of each stage, without the work of its head where that can be saved."""
+        return self(batch).features
 
     def head(self, features: tuple[Tensor, ...]) -> Prediction:
         """The teacher's head on somebody's features, differentiable in them."""
@@ -52,10 +57,10 @@ class TeacherConfig(Config):
 
 
 class ModelTeacher(Teacher):
-    """A pose model of ours as a teacher."""
+    """A pose model of ours as a teacher, its batch norms folded: it never trains."""
 
     def __init__(self, model: PoseModel) -> None:
-        self.model = model.eval().requires_grad_(False)
+        self.model = folded(model)
         own: set[Part] = {"prediction", "features", "head"}
         self.provides = frozenset(own | {"tokens"} if model.head.gives_tokens else own)
         self.codec = model.codec
@@ -66,8 +71,13 @@ class ModelTeacher(Teacher):
     @torch.no_grad()
     def __call__(self, batch: PoseBatch) -> PoseOutput:
         """Prediction, features and, from a token head, tokens."""
-        output: PoseOutput = self.model(batch.image if batch.teacher_image is None else batch.teacher_image)
+        output: PoseOutput = self.model(_seen(batch))
         return output
+
+    @torch.no_grad()
+    def features(self, batch: PoseBatch) -> tuple[Tensor, ...]:
+        """Of the backbone and the neck alone: a deconvolution head is a quarter of a ResNet-50's work."""
+        return self.model.features(_seen(batch))
 
     def head(self, features: tuple[Tensor, ...]) -> Prediction:
         """The model's head on somebody's features."""
@@ -78,3 +88,7 @@ class ModelTeacher(Teacher):
         """The same teacher on `device`."""
         self.model.to(device)
         return self
+
+
+def _seen(batch: PoseBatch) -> Tensor:
+    return batch.image if batch.teacher_image is None else batch.teacher_image
