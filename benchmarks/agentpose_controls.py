@@ -73,8 +73,10 @@ class _OfTheNext(Teacher):
         self.provides, self.lineage = teacher.provides, teacher.lineage
 
     def __call__(self, batch: PoseBatch) -> PoseOutput:
-        found = self.teacher(batch)
-        return PoseOutput(found.prediction, tuple(each.roll(1, dims=0) for each in found.features), found.tokens)
+        return PoseOutput(self.teacher(batch).prediction, self.features(batch))
+
+    def features(self, batch: PoseBatch) -> tuple[Tensor, ...]:
+        return tuple(each.roll(1, dims=0) for each in self.teacher.features(batch))
 
     def to(self, device: torch.device) -> Teacher:
         self.teacher.to(device)

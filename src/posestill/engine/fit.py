@@ -26,6 +26,7 @@ from posestill.engine.setup import Parts, Sources, open_sources, set_up
 from posestill.engine.surroundings import run_hash, surroundings
 from posestill.files import write_json
 from posestill.methods.base import Distiller
+from posestill.models.average import move_average, warm_decay
 from posestill.models.pose_model import PoseModel, read_description
 from posestill.schema import UserError
 from posestill.types import PoseBatch
@@ -152,7 +153,7 @@ class _Run:
         if not accelerator.optimizer_step_was_skipped:
             self.distiller.after_step()
             if self.averaged is not None:
-                _average(self.averaged, self.distiller, _warm_decay(config.ema or 0.0, step))
+                move_average(self.averaged, self.distiller, warm_decay(config.ema or 0.0, step))
         for name, value in losses.items():
             self.sums[name] = self.sums.get(name, torch.zeros_like(value)) + value.detach()
         self.summed += 1
@@ -324,19 +325,3 @@ def _compile(student: PoseModel, log: RunLog) -> None:
         return
     student.compile()
     student.backbone.compile()  # for methods that put something between features and head
-
-
-@torch.no_grad()
-def _average(averaged: nn.Module, distiller: nn.Module, decay: float) -> None:
-    """Move the averaged weights towards the current ones; counters and the like are copied."""
-    current = distiller.state_dict()
-    for name, value in averaged.state_dict().items():
-        if value.dtype.is_floating_point:
-            value.lerp_(current[name].to(value.dtype), 1 - decay)
-        else:
-            value.copy_(current[name])
-
-
-def _warm_decay(decay: float, step: int) -> float:
-    """Short averages at first, so that the initial weights are soon forgotten."""
-    return min(decay, (1 + step) / (10 + step))

@@ -34,6 +34,7 @@ from posestill.models.agent import (
     Standardise,
     resized,
 )
+from posestill.models.average import move_average, warm_decay
 from posestill.models.balance import BalancedWeight
 from posestill.models.pose_model import PoseModel, evaluating
 from posestill.schema import UserError
@@ -105,6 +106,7 @@ class DiffKDConfig(AgentPoseConfig):
 class AgentPose(Distiller):
     """The task loss, the agent's own losses, and the distance of what the agent makes of the student's features."""
 
+    steps: Tensor
     needs = frozenset({"features"})
     origin = "AgentPose, ICASSP 2025; reconstructed: no equation of the paper could be read"
 
@@ -135,6 +137,7 @@ class AgentPose(Distiller):
         self.guide = None if learns else copy.deepcopy(self._agent()).eval().requires_grad_(False)
         first = 1.0 if config.distil_weight == "auto" else config.distil_weight
         self.balance = BalancedWeight(first, measures=config.distil_weight == "auto", share=0.5)
+        self.register_buffer("steps", torch.zeros((), dtype=torch.long))  # that the average has taken in
         self.chosen = (
             f"{type(self).__name__}: the agent is {'kept in the model' if self.kept else 'dropped afterwards'}"
         )
@@ -170,7 +173,9 @@ class AgentPose(Distiller):
         """Move the running average of the agent, and measure the balance of the gradients."""
         self.balance.after_step()
         if self.guide is not None:
-            _follow(self.guide, self._agent(), decay=0.999)
+            move_average(self.guide, self._agent(), warm_decay(0.999, int(self.steps)))
+            self.guide.error.copy_(self._agent().error)
+        self.steps += 1
 
     def watch(self) -> dict[str, float]:
         """The weight of the distillation, the student's error in latent deviations, and where denoising begins."""
@@ -241,11 +246,3 @@ def _last_convolution(channels: int, *, literal: bool) -> nn.Module:
 def _noise_of_this_step(device: torch.device) -> torch.Generator:
     """Apart from all other draws, and following from the step as these do: switching the method on changes no other."""
     return torch.Generator(device).manual_seed((torch.initial_seed() ^ 0xA6E47) & 0x7FFF_FFFF)
-
-
-@torch.no_grad()
-def _follow(average: nn.Module, current: nn.Module, *, decay: float) -> None:
-    for mean, value in zip(average.parameters(), current.parameters(), strict=True):
-        mean.data.lerp_(value.data, 1 - decay)
-    for copied, buffer in zip(average.buffers(), current.buffers(), strict=True):
-        copied.copy_(buffer)
