@@ -1,3 +1,9 @@
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -183,3 +189,41 @@ def test_a_teacher_without_features_is_refused():
     deaf.provides = frozenset({"prediction"})
     with pytest.raises(UserError, match="needs the teacher's features"):
         build(taught=deaf)
+
+
+PROGRAM = """
+import torch
+from tests.methods.test_agentpose import batch, build, small_model
+
+torch.distributed.init_process_group("gloo")
+rank = torch.distributed.get_rank()
+for name, neck in (("dropped", None), ("kept", "agent")):
+    method = build(student=small_model("coords", neck=neck)).train()
+    wrapped = torch.nn.parallel.DistributedDataParallel(method)
+    optimiser = torch.optim.SGD(method.parameters(), lr=1e-2)
+    for step in range(3):  # all of them in the warm-up, when the distillation counts nothing
+        torch.manual_seed(100 * step + rank)
+        optimiser.zero_grad()
+        sum(wrapped(batch(4 + 2 * rank), 0.0).values()).backward()
+        optimiser.step()
+        method.after_step()
+    followed = method.guide if name == "dropped" else method.student.neck.agent
+    sums = [value.double().sum().item() for part in (followed, method.autoencoder.standardise, method.balance)
+            for value in part.state_dict().values()]
+    print(f"rank {rank} {name} {sum(sums):.12f}", flush=True)
+torch.distributed.destroy_process_group()
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_keep_one_agent_one_average_and_one_set_of_statistics(tmp_path):
+    (tmp_path / "program.py").write_text(PROGRAM)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    root = Path(__file__).parents[2]
+    done = subprocess.run([*command, str(tmp_path / "program.py")], capture_output=True, text=True, cwd=root,
+                          env={**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"})  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = dict(re.findall(r"(rank \d \w+) (-?\d+\.\d{12})", done.stdout))
+    assert len(found) == 4
+    for name in ("dropped", "kept"):
+        assert found[f"rank 0 {name}"] == found[f"rank 1 {name}"]
