@@ -12,7 +12,15 @@ import numpy as np
 import pytest
 
 from posestill.compare import Workshop, _Clock, _outcome, run_and_write, run_plan
-from posestill.comparison import compare_rows, gain_over, pack_similarity, read_rows, read_teachers, unpack_similarity
+from posestill.comparison import (
+    compare_rows,
+    gain_over,
+    pack_similarity,
+    read_rows,
+    read_teachers,
+    slope_of_gain,
+    unpack_similarity,
+)
 from posestill.config import load_plugin
 from posestill.engine.log import RunLog
 from posestill.plan import chosen_rates, load_plan
@@ -209,6 +217,21 @@ def test_gains_are_over_the_seeds_that_both_arms_have(finished):
     gain = gain_over(rows, {seed: row("alone", seed, 0.0) for seed in (2, 3, 4)})
     assert gain.seeds == 2
     assert gain.mean == pytest.approx(0.045, abs=1e-3)
+
+
+def test_the_slope_of_a_gain_is_that_of_the_line_through_the_regimes():
+    at, noise = [0.6, 0.8, 0.9], np.random.default_rng(1).normal(0, 0.01, (3, 2))
+    alone = [{seed: row("alone", seed, 0.0) for seed in (1, 2, 9)} for _ in at]
+    taught = [
+        {seed: row("tcd", seed, 0.3 * place + moved) for seed, moved in zip((1, 2), moves, strict=True)}
+        for place, moves in zip(at, noise, strict=True)
+    ]
+    levels = [np.mean([unpack_similarity(each["similarity"]) for each in runs.values()]) for runs in taught]
+    slope = slope_of_gain(taught, alone, at)
+    assert slope.mean == pytest.approx(np.polyfit(at, levels, 1)[0])
+    assert slope.seeds == 2
+    with pytest.raises(ValueError, match="two places"):
+        slope_of_gain(taught[:1], alone[:1], at[:1])
 
 
 def test_cells_take_runs_of_the_chosen_rate_only_and_holm_counts_the_arms(finished):

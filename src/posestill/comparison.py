@@ -102,10 +102,32 @@ def gain_over(runs: Mapping[int, Row], others: Mapping[int, Row]) -> Difference:
 def paired(runs: Mapping[int, Row], others: Mapping[int, Row]) -> tuple[np.ndarray, np.ndarray]:
     """OKS (S, N) of both arms over the seeds that both have."""
     shared = sorted(set(runs) & set(others))
-    after, before = (
-        np.stack([unpack_similarity(each[seed]["similarity"]) for seed in shared]) for each in (runs, others)
-    )
-    return after, before
+    return _oks_of(runs, shared), _oks_of(others, shared)
+
+
+def slope_of_gain(
+    runs: Sequence[Mapping[int, Row]], others: Sequence[Mapping[int, Row]], at: Sequence[float]
+) -> Difference:
+    """By how much the gain of an arm's runs over others' changes when `at` grows by 1: the least-squares line.
+
+    `runs` and `others` hold one regime each, by seed; `at` is where the regimes lie, such as the teacher's mean OKS.
+    Regimes must share their persons; seeds are those that all have. What both arms share over regimes cancels.
+    """
+    places = np.array(at, dtype=float)
+    if len(set(places)) < 2:
+        raise ValueError(f"a slope needs regimes at two places, not at {sorted(set(places))}")
+    shares = (places - places.mean()) / ((places - places.mean()) ** 2).sum()
+    seeds = sorted(set.intersection(*(set(each) for each in (*runs, *others))))
+
+    def weighed(regimes: Sequence[Mapping[int, Row]]) -> np.ndarray:
+        tables = np.stack([_oks_of(regime, seeds) for regime in regimes])  # (R, S, N)
+        return np.tensordot(shares, tables, axes=1)
+
+    return difference(weighed(runs), weighed(others))
+
+
+def _oks_of(runs: Mapping[int, Row], seeds: Sequence[int]) -> np.ndarray:
+    return np.stack([unpack_similarity(runs[seed]["similarity"]) for seed in seeds])
 
 
 def _gap_closed(runs: Mapping[int, Row], others: Mapping[int, Row], teacher: Row) -> Difference | None:
