@@ -306,11 +306,11 @@ def _begin(plugins: Sequence[Path]) -> None:
 def _end_with_parent() -> None:
     """A plan that is killed leaves no process behind that would go on writing into the folders of the next one."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches every process: these end without a word
-    parent = os.getppid()
+    parent = multiprocessing.parent_process()
+    assert parent is not None
 
     def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
+        parent.join()  # at once, if it has ended while this process was starting
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
