@@ -47,7 +47,7 @@ class Adapter(AgentPose):
         distance = F.mse_loss(self.leave(adapted).float(), latent) + self.config.direct * F.mse_loss(own, latent)
         return {
             "task": self.task_loss(output, batch),
-            "distil": self.ramp(progress) * self.balance.weight * distance,
+            "distil": self.balance.at(self.ramp(progress)) * distance,
             "autoencoder": self.config.autoencoder_weight * rebuilding,
         }
 

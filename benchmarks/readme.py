@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from posestill.comparison import compare_rows, read_rows, signed
+from posestill.comparison import compare_rows, read_rows, read_teachers, signed, slope_of_gain
 from posestill.plan import chosen_rates, load_plan
 from posestill.report import percent
 
@@ -84,7 +84,7 @@ def confirmed(name: str) -> str:
     assert table is not None
     told = (
         "Mean OKS and AP x 100 on test, mean ± standard deviation over seeds; gains with 95 % intervals over seeds and "
-        f"persons; a star: Holm's p below 0.05. `posestill compare benchmarks/{name}.yaml`: protocol "
+        f"persons; a star: Holm's p below 0.05. `{figures['command']}`: protocol "
         f"{figures['protocol']}, {figures['runs']} runs, {figures['training_hours']:.1f} hours of one thread beside "
         f"other work ({machines})."
     )
@@ -170,13 +170,7 @@ def distilpose_cost() -> str:
 
 def ocd() -> str:
     """What the protocol of OCD and TCD confirmed, and what it screened with one seed."""
-    text = (ROOT / "results" / "protocol-ocd" / "table.md").read_text()
-    screened = re.search(r"## Screened on tune.*?\n\n(.*?)(?:\n\n|\Z)", text, flags=re.S)
-    assert screened is not None
-    return (
-        f"{confirmed('protocol-ocd')}\n\nScreened on tune, one seed (intervals over persons only):\n\n"
-        f"{screened[1].strip()}\n\n{wholebody_parts()}"
-    )
+    return f"{confirmed('protocol-ocd')}\n\n{screened('protocol-ocd')}\n\n{wholebody_parts()}"
 
 
 def wholebody_parts() -> str:
@@ -251,6 +245,64 @@ def agentpose_cost() -> str:
         f"A kept agent adds to the student's operations: {', '.join(kept)} (`{figures['command']}`, "
         f"{figures['threads']} cores, {around['processor']}, torch {around['torch']}; medians and ranges)."
     )
+
+
+def screened(name: str) -> str:
+    """What a plan screened on tune, in its own table."""
+    text = (ROOT / "results" / name / "table.md").read_text()
+    table = re.search(r"## Screened on tune.*?\n\n(.*?)(?:\n\n|\Z)", text, flags=re.S)
+    assert table is not None
+    return f"Screened on tune, one seed (intervals over persons only):\n\n{table[1].strip()}"
+
+
+def agentpose() -> str:
+    """What AgentPose's protocol confirmed and screened, and how its gains change with the teacher's strength."""
+    name = "protocol-agentpose"
+    return f"{confirmed(name)}\n\n{gap_slopes()}\n\n{screened(name)}"
+
+
+def gap_slopes() -> str:
+    """Points of gain per ten points of the teacher's mean OKS, over regimes that differ in the teacher alone."""
+    name = "protocol-agentpose"
+    plan, rows = load_plan(ROOT / "benchmarks" / f"{name}.yaml"), read_rows(ROOT / "results" / name)
+    rates, teachers = chosen_rates(plan, rows), read_teachers(ROOT / "results" / name)
+    regimes = [regime for regime in plan.regimes if "teacher" in plan.regimes[regime].dose]
+    told = []
+    for split in ("test", "tune"):
+        strengths = [teachers[split, regime]["metrics"]["mean_oks"] for regime in regimes]
+        lines = []
+        for arm, reference in (("fitnet", "alone"), ("agentpose", "alone"), ("agentpose", "fitnet"),
+                               ("pseudo_label", "alone"), ("pkd", "alone"), ("diffkd", "alone"),
+                               ("agentpose_adapter", "alone"), ("agentpose_keep", "alone"),
+                               ("agentpose_paper", "alone")):  # fmt: skip
+            runs, others = ([_runs_of(rows, split, regime, which, rates) for regime in regimes]
+                            for which in (arm, reference))  # fmt: skip
+            if all(runs) and all(others):
+                slope = slope_of_gain(runs, others, [10 * each for each in strengths])
+                titles = (plan.arms[arm].title, plan.arms[reference].title)
+                lines.append(f"| {titles[0]} over {titles[1]} | {slope.seeds} | {signed(slope)} |")
+        listed = ", ".join(f"{100 * each:.1f}" for each in strengths)
+        told.append(
+            "\n".join(
+                [
+                    f"{'Confirmed on test' if split == 'test' else 'Screened on tune'}; teachers of mean OKS {listed}:",
+                    "",
+                    "| gain of | seeds | points of mean OKS for ten points of the teacher's |",
+                    "|---|--:|--:|",
+                    *lines,
+                ]
+            )
+        )
+    return "\n\n".join(told)
+
+
+def _runs_of(rows: list[Any], split: str, regime: str, arm: str, rates: dict[tuple[str, str], float]) -> dict[int, Any]:
+    wanted = (split, regime, arm, rates[regime, arm])
+    return {
+        row["seed"]: row
+        for row in rows
+        if (row["split"], row["regime"], row["arm"], row["learning_rate"]) == wanted
+    }
 
 
 def head_slimming() -> str:

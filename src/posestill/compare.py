@@ -74,7 +74,8 @@ def run_and_write(path: Path, shop: Workshop, *, stages: Sequence[str] = STAGES)
     if not rows:
         raise UserError(f"nothing is finished in {shop.results}: run the plan first")
     measure_teachers(plan, rows, shop, log)
-    report = write_comparison(plan, rows, chosen_rates(plan, rows), shop.results, path=path)
+    command = " ".join(["posestill compare", str(path), *(f"--plugin {each}" for each in shop.plugins)])
+    report = write_comparison(plan, rows, chosen_rates(plan, rows), shop.results, name=path.name, command=command)
     log.say((shop.results / "table.md").read_text())
     return report
 

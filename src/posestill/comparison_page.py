@@ -24,15 +24,15 @@ _WORDS = {
 
 
 def write_comparison(
-    plan: Plan, rows: Sequence[Row], rates: Mapping[tuple[str, str], float], results: Path, *, path: Path
+    plan: Plan, rows: Sequence[Row], rates: Mapping[tuple[str, str], float], results: Path, *, name: str, command: str
 ) -> Path:
-    """Write everything into the results folder and return the path of report.html; `path` is the plan's own."""
+    """Write everything into the results folder, under the plan's name and command; returns the path of report.html."""
     teachers = read_teachers(results)
     splits = {split: compare_rows(plan, rows, split, rates, teachers) for split in ("test", "tune")}
     splits = {split: cells for split, cells in splits.items() if cells}
     foot = _foot(plan, rows)
     pictures = [draw(plan, splits) for draw in (dose_curves, _gain_chart, _keypoints, _cost)]
-    parts, text = [paragraph(foot)], [f"# {path.name}", "", foot]
+    parts, text = [paragraph(foot)], [f"# {name}", "", foot]
     for split, cells in splits.items():
         headers, lines = table_of(plan, cells)
         parts += [heading(_WORDS[split]), table(headers, lines)]
@@ -44,8 +44,8 @@ def write_comparison(
     write_json(
         results / "summary.json",
         {
-            "name": path.name,
-            "command": f"posestill compare {path}",
+            "name": name,
+            "command": command,
             "protocol": plan.protocol_hash(),
             "runs": len(rows),
             "surroundings": _surroundings(rows),
@@ -58,7 +58,7 @@ def write_comparison(
         },
     )
     report = results / "report.html"
-    write_whole(report, lambda draft: draft.write_text(page(path.name, parts)))
+    write_whole(report, lambda draft: draft.write_text(page(name, parts)))
     return report
 
 

@@ -51,6 +51,16 @@ def test_the_balance_forgets_slowly_and_a_step_without_labels_leaves_it_alone():
     assert weight.weight == before
 
 
+def test_a_schedule_is_not_undone_by_the_measuring():
+    weight = BalancedWeight(10.0, measures=True)
+    for factor in (0.0, 0.5, 0.01):
+        own, other = weight.branch((torch.ones(1, 4, 1, 1, requires_grad=True),))
+        (own[-1].sum() + weight.at(factor) * 4 * other[-1].sum()).backward()
+        weight.after_step()
+        expected = 10.0 if factor == 0 else 0.25  # nothing can be measured where nothing counts
+        torch.testing.assert_close(weight.weight, torch.tensor(expected))
+
+
 def test_a_fixed_weight_measures_nothing():
     weight = BalancedWeight(4.0, measures=False)
     features = (torch.ones(1, 4, 1, 1, requires_grad=True),)

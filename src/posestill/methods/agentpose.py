@@ -158,7 +158,7 @@ class AgentPose(Distiller):
         diffusion = agent.loss(latent, generator, latest=self.config.latest)
         return {
             "task": self.task_loss(output, batch),
-            "distil": self.ramp(progress) * self.balance.weight * distance,
+            "distil": self.balance.at(self.ramp(progress)) * distance,
             "diffusion": self.config.diffusion_weight * diffusion,
             "autoencoder": self.config.autoencoder_weight * rebuilding,
         }

@@ -31,6 +31,8 @@ class FeatureConfig(MethodConfig):
 
     weight: Weight = 1.0
     """a number, or auto, which begins with the published number"""
+    decays: bool = False
+    """fall to nothing towards the end, as DWPose (ICCV Workshops 2023) has it: the last word is the labels'"""
 
 
 class FeatureDistiller(Distiller):
@@ -44,6 +46,7 @@ class FeatureDistiller(Distiller):
         self.channels, *grid = self.teacher.features(blank_batch(student, self.teacher))[-1].shape[1:]
         self.grid = (grid[0], grid[1])
         self.align = nn.Conv2d(last_feature_shape(student)[0], self.channels, 1)
+        self.decays = config.decays
         published: float = type(config).model_fields["weight"].default
         first = published if config.weight == "auto" else config.weight
         self.balance = BalancedWeight(first, measures=config.weight == "auto", share=0.5)
@@ -57,7 +60,7 @@ class FeatureDistiller(Distiller):
         aligned = resized(self.align(self.balance.of_other(features)[-1]).float(), self.grid)
         return {
             "task": self.task_loss(output, batch),
-            "features": self.balance.weight * self.distance(aligned, taught),
+            "features": self.balance.at(1 - progress if self.decays else 1.0) * self.distance(aligned, taught),
         }
 
     def distance(self, aligned: Tensor, taught: Tensor) -> Tensor:

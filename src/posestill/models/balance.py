@@ -23,6 +23,12 @@ class BalancedWeight(nn.Module):
         self.register_buffer("weight", torch.tensor(float(first)))
         self.register_buffer("norms", torch.zeros(2))  # of the student's losses and of the other, unweighted
         self.measured: dict[int, Tensor] = {}
+        self.factor = 1.0
+
+    def at(self, factor: float) -> Tensor:
+        """The weight times a schedule's factor, which the measuring leaves out: it would undo the schedule."""
+        self.factor = factor
+        return self.weight * factor
 
     def branch(self, features: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """The same features for the student's head and for the other loss, told apart by their gradients."""
@@ -38,9 +44,9 @@ class BalancedWeight(nn.Module):
 
     def after_step(self) -> None:
         """Take in what the last backward pass measured; shared over processes, so that all use one weight."""
-        if len(self.measured) < 2:
+        if len(self.measured) < 2 or self.factor == 0:
             return
-        found = torch.stack([self.measured[0], self.measured[1] / self.weight]).to(self.norms)
+        found = torch.stack([self.measured[0], self.measured[1] / (self.weight * self.factor)]).to(self.norms)
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.all_reduce(found)
         if not torch.isfinite(found).all() or (found <= 0).any():
