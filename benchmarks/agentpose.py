@@ -8,24 +8,20 @@ MobileNetV2 taught by HRNet-W48 at 256x192, both with random weights: the arithm
 from __future__ import annotations
 
 import argparse
-import statistics
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from steps import alternate, batch_of, step_of
 
 from posestill.bench import measure
 from posestill.config import load_run
-from posestill.engine.optim import build_optimiser
 from posestill.engine.surroundings import surroundings
 from posestill.files import write_json
 from posestill.models.pose_model import PoseModel
 from posestill.schema import validate
 from posestill.skeletons import COCO_17
-from posestill.teachers.base import ModelTeacher, Teacher
-from posestill.types import PoseBatch
+from posestill.teachers.base import ModelTeacher
 
 RANDOM = ["model.backbone.pretrained=false"]
 STUDENT = "coco/student-mobilenetv2-agentpose"
@@ -38,52 +34,15 @@ WAYS = {
 }
 
 
-def batch_of(count: int) -> PoseBatch:
-    generator = torch.Generator().manual_seed(0)
-    return PoseBatch(
-        image=torch.randint(0, 256, (count, 3, 256, 192), dtype=torch.uint8, generator=generator),
-        keypoints=torch.rand(count, 17, 2, generator=generator) * torch.tensor([191.0, 255.0]),
-        weight=torch.ones(count, 17),
-        to_image=torch.eye(2, 3).expand(count, -1, -1),
-        index=torch.arange(count),
-    )
-
-
-def step_of(recipe: str, changes: list[str], teacher: Teacher, batch: PoseBatch) -> Callable[[], None]:
-    run = load_run(recipe, [*RANDOM, *changes])
-    torch.manual_seed(0)
-    method = run.method.build(PoseModel(run.model, COCO_17), teacher).train()
-    optimiser = build_optimiser(run.train.optimiser, method, method.parameter_groups())
-
-    def step() -> None:
-        optimiser.zero_grad()
-        torch.stack(list(method(batch, 0.5).values())).sum().backward()
-        optimiser.step()
-        method.after_step()
-
-    return step
-
-
 def step_cost(count: int, rounds: int) -> dict[str, Any]:
     """Milliseconds of a step of each way, and how many times FitNet's."""
     torch.manual_seed(0)
     taught = load_run("coco/teacher-hrnet48-heatmap", RANDOM)
-    teacher = ModelTeacher(PoseModel(taught.model, COCO_17))
-    batch = batch_of(count)
-    ways = {name: step_of(recipe, changes, teacher, batch) for name, (recipe, changes) in WAYS.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for number in range(rounds + 1):
-        for name, way in ways.items():
-            began = time.perf_counter()
-            way()
-            if number:
-                seconds[name].append(time.perf_counter() - began)
-    found: dict[str, Any] = {name: {"median_ms": 1000 * statistics.median(each)} for name, each in seconds.items()}
-    for name in ways:
-        if name != "fitnet":
-            ratios = [one / other for one, other in zip(seconds[name], seconds["fitnet"], strict=True)]
-            found[f"{name} / fitnet"] = {"median": statistics.median(ratios), "min": min(ratios), "max": max(ratios)}
-    return found
+    teacher, batch = ModelTeacher(PoseModel(taught.model, COCO_17)), batch_of(count)
+    ways = {
+        name: step_of(load_run(recipe, [*RANDOM, *changes]), teacher, batch) for name, (recipe, changes) in WAYS.items()
+    }
+    return alternate(ways, rounds, beside="fitnet")
 
 
 def deployed() -> dict[str, Any]:

@@ -9,29 +9,25 @@ steps, each with its own schedule, against the student alone trained for all of 
 from __future__ import annotations
 
 import argparse
-import statistics
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from steps import alternate, batch_of, step_of
 
 from posestill.bench import measure
 from posestill.config import load_run
 from posestill.engine.fit import fit
-from posestill.engine.optim import build_optimiser
 from posestill.engine.setup import Sources, open_sources
 from posestill.engine.surroundings import surroundings
 from posestill.files import write_json
-from posestill.methods.base import Distiller
 from posestill.models.pose_model import PoseModel
 from posestill.skeletons import COCO_17
-from posestill.types import PoseBatch
 
 RECIPE = "coco/student-resnet50-ocd"
+RANDOM = ["model.backbone.pretrained=false"]
 SETTINGS = {
     "alone": ["method=supervised"],
     "OCD": [],
@@ -41,60 +37,21 @@ QUICK = ["data.labelled=400", "data.labelled_per_batch=32", "teacher=null", "tra
 LENGTHS = (0.25, 0.5, 0.75, 1.0)
 
 
-def distiller(changes: list[str]) -> Distiller:
-    run = load_run(RECIPE, ["model.backbone.pretrained=false", *changes])
-    torch.manual_seed(0)
-    return run.method.build(PoseModel(run.model, COCO_17), None).train()
-
-
-def batch_of(count: int) -> PoseBatch:
-    generator = torch.Generator().manual_seed(0)
-    return PoseBatch(
-        image=torch.randint(0, 256, (count, 3, 256, 192), dtype=torch.uint8, generator=generator),
-        keypoints=torch.rand(count, 17, 2, generator=generator) * torch.tensor([191.0, 255.0]),
-        weight=torch.ones(count, 17),
-        to_image=torch.eye(2, 3).expand(count, -1, -1),
-        index=torch.arange(count),
-    )
-
-
 def step_cost(count: int, rounds: int) -> dict[str, Any]:
-    """Milliseconds of a step (forward, backward, optimiser) of each way, and how many times the plain student's."""
-    batch, ways = batch_of(count), {}
-    run = load_run(RECIPE, ["model.backbone.pretrained=false"])
-    for name, changes in SETTINGS.items():
-        method = distiller(changes)
-        optimiser = build_optimiser(run.train.optimiser, method, method.parameter_groups())
-        ways[name] = _step(method, optimiser, batch)
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for number in range(rounds + 1):
-        for name, way in ways.items():
-            began = time.perf_counter()
-            way()
-            if number:
-                seconds[name].append(time.perf_counter() - began)
-    found: dict[str, Any] = {name: {"median_ms": 1000 * statistics.median(each)} for name, each in seconds.items()}
-    for name in ways:
-        if name != "alone":
-            ratios = [one / other for one, other in zip(seconds[name], seconds["alone"], strict=True)]
-            found[f"{name} / alone"] = {"median": statistics.median(ratios), "min": min(ratios), "max": max(ratios)}
-    return found
-
-
-def _step(method: Distiller, optimiser: torch.optim.Optimizer, batch: PoseBatch) -> Callable[[], None]:
-    def step() -> None:
-        optimiser.zero_grad()
-        torch.stack(list(method(batch, 0.5).values())).sum().backward()
-        optimiser.step()
-        method.after_step()
-
-    return step
+    """Milliseconds of a step of each way, and how many times the plain student's."""
+    batch = batch_of(count)
+    ways = {name: step_of(load_run(RECIPE, [*RANDOM, *changes]), None, batch) for name, changes in SETTINGS.items()}
+    return alternate(ways, rounds, beside="alone")
 
 
 def deployed() -> dict[str, Any]:
     """Parameters and operations of what each way ships."""
-    costs = {name: measure(distiller(changes).deployable().eval()) for name, changes in SETTINGS.items()}
-    return {name: {"parameters": cost.parameters, "macs": cost.macs} for name, cost in costs.items()}
+    found = {}
+    for name, changes in SETTINGS.items():
+        run = load_run(RECIPE, [*RANDOM, *changes])
+        cost = measure(run.method.build(PoseModel(run.model, COCO_17), None).deployable().eval())
+        found[name] = {"parameters": cost.parameters, "macs": cost.macs}
+    return found
 
 
 def quick_session(steps: int, seeds: tuple[int, ...]) -> dict[str, Any]:

@@ -115,20 +115,40 @@ def distilpose() -> str:
     )
 
 
+def interval(gain: dict[str, Any]) -> str:
+    """Points with their interval: +1.2 [+0.8, +1.6]."""
+    return f"{100 * gain['mean']:+.1f} [{100 * gain['low']:+.1f}, {100 * gain['high']:+.1f}]"
+
+
+def gained(name: str, arm: str, regimes: tuple[str, ...] | None = None) -> str:
+    """In a sentence, what a confirmed arm gained in each regime, over every control that was confirmed there."""
+    titles = {"alone": "alone", "pseudo_label": "pseudo-labels", "longer": "longer", "fitnet": "FitNet"}
+    told = []
+    for cell in read(f"{name}/summary")["cells"]["test"]:
+        if cell["arm"] == arm and (regimes is None or cell["regime"] in regimes):
+            over = [f"{interval(gain)} over {titles[reference]}" for reference, gain in cell["gains"].items()]
+            told.append(f"on {cell['regime']} {', '.join(over)}")
+    return "; ".join(told)
+
+
 def distilpose_finding() -> str:
     """In a sentence, what DistilPose gave in both regimes."""
-    cells = read("protocol-distilpose/summary")["cells"]["test"]
-    told = []
-    for cell in cells:
-        if cell["arm"] == "distilpose_2":
-            over = [
-                f"{100 * gain['mean']:+.1f} [{100 * gain['low']:+.1f}, {100 * gain['high']:+.1f}]"
-                for gain in (cell["gains"][name] for name in ("alone", "pseudo_label", "longer"))
-            ]
-            told.append(
-                f"on {cell['regime']} {over[0]} over alone, {over[1]} over pseudo-labels, {over[2]} over longer"
-            )
-    return f"**DistilPose** gains, in mean OKS: {'; '.join(told)} ([its page](docs/distilpose.md))."
+    told = gained("protocol-distilpose", "distilpose_2")
+    return f"**DistilPose** gains, in mean OKS: {told} ([its page](docs/distilpose.md))."
+
+
+def ocd_finding() -> str:
+    """In two sentences, what TCD and OCD gave."""
+    return (
+        f"**TCD** through the teacher's own head gains {gained('protocol-ocd', 'tcd_head')}. **OCD**, which has no "
+        f"teacher, gains {gained('protocol-ocd', 'ocd')} ([their page](docs/ocd.md))."
+    )
+
+
+def agentpose_finding() -> str:
+    """In a sentence, what AgentPose gave with the strongest teacher."""
+    told = gained("protocol-agentpose", "agentpose", ("gap-4",))
+    return f"**AgentPose**, its agent dropped, gains {told} ([its page](docs/agentpose.md))."
 
 
 def distilpose_cost() -> str:
@@ -403,17 +423,14 @@ def finding() -> str:
     figures = read("protocol/summary")
     cell = next(each for each in figures["cells"]["test"] if (each["regime"], each["arm"]) == ("labels-400", "tcd"))
 
-    def told(gain: dict[str, Any]) -> str:
-        return f"{100 * gain['mean']:+.1f} [{100 * gain['low']:+.1f}, {100 * gain['high']:+.1f}]"
-
     content = {
         "protocol": figures["protocol"],
         "arm": "tcd",
         "labels": 400,
         "seeds": len(cell["seeds"]),
         "persons": cell["gains"]["alone"]["persons"],
-        "over_alone": told(cell["gains"]["alone"]),
-        "over_pseudo_label": told(cell["gains"]["pseudo_label"]),
+        "over_alone": interval(cell["gains"]["alone"]),
+        "over_pseudo_label": interval(cell["gains"]["pseudo_label"]),
     }
     return json.dumps(content, indent=2) + "\n"
 
