@@ -34,6 +34,7 @@ KEYPOINTS = ("left_wrist", "right_wrist", "left_ankle", "right_ankle")
 RUN = [
     "model.backbone={name: small_resnet, channels: [16, 32, 64]}", "model.head={name: deconv, channels: [32, 32]}",
     "model.codec={name: heatmap, sigma: 1.5}", "teacher=bundled", "train.steps=1000",
+    "data.labelled=1600", "data.labelled_per_batch=24", "train.optimiser.learning_rate=1e-2",
     "method={name: seen, agent: {channels: 64}}",
 ]  # fmt: skip
 TRAINED: list[AgentPose] = []
@@ -87,6 +88,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("docs/agentpose.jpg"))
     asked = parser.parse_args()
+    torch.set_num_threads(1)
     config = load_run("protocol/synthetic", RUN)
     with tempfile.TemporaryDirectory() as folder, torch.enable_grad():
         fit(config, Path(folder) / "run", quiet=True)
