@@ -2,9 +2,9 @@
 
 posestill compare benchmarks/protocol-ocd.yaml --plugin benchmarks/ocd_variants.py
 
-`head_only`, `probe`: which losses reach the backbone (G in the specification). `drawn`, `drawn_labels`: the head loss
-on maps, to the helper's or to the labels' (X2, X3). `mutual`: the head loss both ways (X5). `decay`, `drop_last`: its
-schedule (S). `argmax`, `soft`: how the helper's maps are read (D).
+`head_only`: the heatmap loss does not reach the backbone (G in the specification). `drawn`, `drawn_labels`: the head
+loss on maps, to the helper's or to the labels' (X2, X3). `mutual`: the head loss both ways (X5). `decay`, `drop_last`:
+its schedule (S). `argmax`, `soft`: how the helper's maps are read (D).
 `labels`, `everything`: which keypoints it teaches (W).
 """
 
@@ -25,7 +25,7 @@ from posestill.teachers.base import Teacher
 from posestill.types import Coords, Heatmaps, PoseBatch
 
 Variant = Literal[
-    "head_only", "probe", "drawn", "drawn_labels", "mutual", "decay", "drop_last", "argmax", "soft", "labels",
+    "head_only", "drawn", "drawn_labels", "mutual", "decay", "drop_last", "argmax", "soft", "labels",
     "everything",
 ]  # fmt: skip
 
@@ -48,9 +48,8 @@ class OcdVariant(Ocd):
     def forward(self, batch: PoseBatch, progress: float) -> dict[str, Tensor]:
         variant = self.config.variant
         features = self.student.features(batch.image)
-        of_student = tuple(each.detach() for each in features) if variant == "probe" else features
         of_helper = tuple(each.detach() for each in features) if variant == "head_only" else features
-        output = self.student.read(of_student)
+        output = self.student.read(features)
         drawn = self.helper(of_helper)
         target, weight = self.helper.codec.encode(batch.keypoints, batch.weight)
         fixed = Heatmaps(maps=drawn.maps.detach())

@@ -91,6 +91,20 @@ def test_the_head_loss_is_the_confidence_weighted_distance_to_the_helpers_places
     torch.testing.assert_close(ocd(given, 0.5)["head"], 3 * (confidence * error).mean())
 
 
+def test_the_features_can_be_left_to_the_heatmap_loss():
+    config = OcdConfig(stride=2, width=8, task_reaches_backbone=False)
+    ocd = sure(config.build(student("coords"), None))
+    backbone = list(ocd.student.backbone.parameters())
+    losses = ocd(batch(), 0.5)
+    (losses["task"] + losses["head"]).backward(retain_graph=True)
+    assert any(each.grad.abs().sum() > 0 for each in ocd.student.head.parameters())
+    assert all(each.grad is None for each in backbone)
+    losses["heatmap"].backward()
+    assert any(each.grad.abs().sum() > 0 for each in backbone)
+    with pytest.raises(UserError, match="balances two gradients"):
+        OcdConfig(stride=2, task_reaches_backbone=False, heatmap_weight="auto").build(student("coords"), None)
+
+
 def test_what_is_deployed_is_the_plain_student():
     ocd = OcdConfig(stride=2, width=8).build(student("coords"), None)
     assert ocd.deployable() is ocd.student

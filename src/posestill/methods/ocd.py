@@ -40,6 +40,9 @@ class OcdConfig(MethodConfig):
     shared features are larger; auto: as much as makes both gradients there equally large, measured while training"""
     head_weight: NonNegativeFloat = 1.0
     """of the head loss"""
+    task_reaches_backbone: bool = True
+    """False: the heatmap loss alone makes the features, and the student's head learns to read them. Better for a small
+    student in our protocol (docs/ocd.md); a pooled head may find there nothing to read"""
     threshold: float = 0.2
     """peaks below teach nothing, so that the head loss sets in by itself once the helper has learnt something"""
 
@@ -60,6 +63,9 @@ class Ocd(Distiller):
                 "method: ocd teaches other representations by heatmaps, and this student has heatmaps already: choose "
                 "head_slimming for a lighter heatmap head"
             )
+        if config.heatmap_weight == "auto" and not config.task_reaches_backbone:
+            raise UserError("method.heatmap_weight: auto balances two gradients on the backbone, and "
+                            "task_reaches_backbone=false leaves one: give a number")  # fmt: skip
         self.config = config
         self.helper = HeatmapHelper(student, stride=config.stride, width=config.width, sigma=config.sigma)
         self.heatmap_weight = heatmap_weight(student, config.heatmap_weight)
@@ -68,6 +74,8 @@ class Ocd(Distiller):
         """The task loss, the heatmap loss and the head loss."""
         features = self.student.features(batch.image)
         of_student, of_helper = self.heatmap_weight.branch(features)
+        if not self.config.task_reaches_backbone:
+            of_student = tuple(each.detach() for each in of_student)
         output = self.student.read(of_student)
         drawn = self.helper(of_helper)
         target, weight = self.helper.codec.encode(batch.keypoints, batch.weight)
