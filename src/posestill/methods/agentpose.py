@@ -53,8 +53,9 @@ class AgentPoseConfig(MethodConfig):
     """a kept agent (`model.neck: agent`) has its settings there; these must be the same"""
     latest: float = Field(default=0.6, gt=0, le=1)
     """the time up to which teacher features are perturbed: the reverse diffusion never begins later than 0.4"""
-    distil_weight: NonNegativeFloat | Literal["auto"] = "auto"
-    """of the distillation; auto: so that it pulls half as hard at the student's features as the task loss does"""
+    distil_weight: NonNegativeFloat | Literal["auto"] = 1.0
+    """of the distillation, as in DiffKD; auto: so that it pulls half as hard at the student's features as the task loss
+    does, which was too little wherever we tried it"""
     direct: NonNegativeFloat = 0.5
     """share of the plain distance between the student's projected features and the teacher's latents"""
     diffusion_weight: NonNegativeFloat = 1.0
@@ -79,7 +80,6 @@ class AgentPosePaperConfig(AgentPoseConfig):
 
     agent: PaperAgentConfig = PaperAgentConfig()
     latest: float = Field(default=1.0, gt=0, le=1)
-    distil_weight: NonNegativeFloat | Literal["auto"] = 1.0
     direct: NonNegativeFloat = 0.0
     warmup: float = Field(default=0.0, ge=0, lt=1)
     decays: bool = False
@@ -91,7 +91,6 @@ class DiffKDConfig(AgentPoseConfig):
 
     agent: DiffKDAgentConfig = DiffKDAgentConfig()
     latest: float = Field(default=1.0, gt=0, le=1)
-    distil_weight: NonNegativeFloat | Literal["auto"] = 1.0
     direct: NonNegativeFloat = 0.0
     warmup: float = Field(default=0.0, ge=0, lt=1)
     decays: bool = False
