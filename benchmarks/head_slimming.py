@@ -31,7 +31,7 @@ from posestill.metrics import oks
 from posestill.metrics.stats import Difference, difference, lower_bound, non_inferiority
 from posestill.models.pose_model import PoseModel
 
-COMMON = ["data.labelled=null", "data.labelled_per_batch=null", "teacher=null", "method=supervised", "train.steps=1500"]
+COMMON = ["data.labelled=null", "data.labelled_per_batch=null", "teacher=null", "method=supervised", "train.steps=1000"]
 FAMILIES: dict[str, dict[str, Any]] = {
     "deconvolutions": {
         "codec": "{name: heatmap, stride: 4, sigma: 1.5}",
