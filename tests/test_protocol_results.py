@@ -1,6 +1,7 @@
 """The committed results are those of the committed protocols, and their intervals err as seldom as they say."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,7 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from posestill import catalog
 from posestill.comparison import compare_rows, read_rows
+from posestill.config import load_plugin
 from posestill.metrics.stats import Spreads, false_positive_rate
 from posestill.plan import Plan, chosen_rates, confirming_jobs, load_plan, screening_jobs, tuning_jobs
 
@@ -39,9 +42,23 @@ class Results:
         return json.loads((self.folder / "summary.json").read_text())
 
 
-@pytest.fixture(scope="module", params=["protocol", "protocol-distilpose"])
-def results(request: pytest.FixtureRequest) -> Results:
-    return Results(request.param)
+PLUGINS = {
+    "protocol": None,
+    "protocol-distilpose": None,
+    "protocol-ocd": "ocd_variants.py",
+    "protocol-agentpose": "agentpose_controls.py",
+    "protocol-agentpose-few": "agentpose_controls.py",
+}
+
+
+@pytest.fixture(scope="module", params=sorted(PLUGINS))
+def results(request: pytest.FixtureRequest) -> Iterator[Results]:
+    known = dict(catalog.METHODS)
+    if (plugin := PLUGINS[request.param]) is not None:
+        load_plugin(ROOT / "benchmarks" / plugin)
+    yield Results(request.param)
+    catalog.METHODS.clear()
+    catalog.METHODS.update(known)
 
 
 def test_every_finished_run_is_one_that_the_protocol_asks_for_with_its_very_settings(results):
@@ -66,15 +83,16 @@ def test_every_finished_run_is_one_that_the_protocol_asks_for_with_its_very_sett
     assert {row["protocol"] for row in rows} == {plan.protocol_hash()} == {results.summary["protocol"]}
 
 
-def test_every_confirmed_arm_has_eight_seeds_and_the_summary_is_made_of_the_runs(results):
+def test_every_confirmed_arm_has_the_first_seeds_and_the_summary_is_made_of_the_runs(results):
     plan, summary = results.plan, results.summary
     cells = compare_rows(plan, results.rows, "test", chosen_rates(plan, results.rows))
     assert {(cell.regime, cell.arm) for cell in cells} == {
         (regime, arm) for regime, arms in plan.confirm.items() for arm in arms
     }
-    told = {(cell["regime"], cell["arm"]): cell for cell in summary["cells"]["test"]}
+    told = {(cell["regime"], cell["arm"]): cell for cell in summary["cells"].get("test", ())}
     for cell in cells:
-        assert len(cell.seeds) == 8
+        assert cell.seeds == plan.seeds.confirm[: len(cell.seeds)]
+        assert len(cell.seeds) >= 3
         assert told[cell.regime, cell.arm]["mean_oks"] == pytest.approx(cell.mean_oks)
         for reference, gain in cell.gains.items():
             assert told[cell.regime, cell.arm]["gains"][reference]["low"] == pytest.approx(gain.low)
@@ -83,7 +101,7 @@ def test_every_confirmed_arm_has_eight_seeds_and_the_summary_is_made_of_the_runs
 @pytest.mark.slow
 def test_with_the_spreads_measured_here_the_interval_errs_at_most_seven_times_in_a_hundred(results):
     plan, simulated = results.plan, 0
-    for cell in results.summary["cells"]["test"]:
+    for cell in results.summary["cells"].get("test", ()):
         if cell["spreads"] is None:
             continue
         gain = cell["gains"][plan.baseline]
