@@ -17,7 +17,6 @@ from torch import Tensor
 
 from posestill import catalog
 from posestill.methods.agentpose import AgentPose, AgentPoseConfig
-from posestill.models.agent import resized
 from posestill.models.pose_model import PoseModel
 from posestill.teachers.base import Teacher
 from posestill.types import PoseBatch, PoseOutput
@@ -43,7 +42,7 @@ class Adapter(AgentPose):
         latent, rebuilding = self.autoencoder(self.teacher.features(batch)[-1])
         features = self.student.features(batch.image)
         output = self.student.read(self.balance.of_student(features))
-        own = resized(self._latent(self.balance.of_other(features)), self.autoencoder.grid).float()
+        own = self._latent(self.balance.of_other(features))
         at_rest = torch.zeros(len(own), device=own.device)
         adapted = own + self.agent.network(own, at_rest)
         distance = F.mse_loss(self.leave(adapted).float(), latent) + self.config.direct * F.mse_loss(own, latent)

@@ -23,7 +23,6 @@ from posestill.data.topdown import Labels, TopDownDataset
 from posestill.draw import encode_image
 from posestill.engine.fit import fit
 from posestill.methods.agentpose import AgentPose, AgentPoseConfig
-from posestill.models.agent import resized
 from posestill.models.pose_model import PoseModel
 from posestill.models.vp_sde import ode_step, signal_and_noise
 from posestill.teachers.base import ModelTeacher, Teacher
@@ -56,7 +55,7 @@ def states(method: AgentPose, batch: PoseBatch) -> list[Tensor]:
     assert method.teacher is not None
     assert method.guide is not None
     latent, _ = method.autoencoder(method.teacher.features(batch)[-1])
-    own = resized(method._latent(method.student.features(batch.image)), method.autoencoder.grid).float()
+    own = method._latent(method.student.features(batch.image))
     times = method.guide.times()
     state, found = signal_and_noise(times[0])[0] * own, [own]
     for number, time in enumerate(times):

@@ -129,6 +129,45 @@ def test_fine_features_are_cut_into_patches_and_rebuilt_from_them():
     assert autoencoder(taught)[1] < 0.1 * before  # 48 latents can hold 3 x 4 x 4 values
 
 
+@pytest.mark.parametrize(
+    ("grid", "patch"), [((8, 6), 1), ((16, 12), 1), ((24, 18), 2), ((64, 48), 4), ((17, 17), 1), ((96, 72), 6)]
+)
+def test_patches_divide_the_grid(grid, patch):
+    assert Autoencoder((3, *grid), 8, None, literal=False).grid == (grid[0] // patch, grid[1] // patch)
+
+
+def test_latents_have_variance_1_on_another_grid_too():
+    torch.manual_seed(0)
+    autoencoder = Autoencoder((3, 16, 12), 4, (10, 8), literal=False)
+    latent, _ = autoencoder(torch.randn(32, 3, 16, 12))
+    assert latent.shape == (32, 4, 10, 8)
+    torch.testing.assert_close(latent.var().item(), 1.0, atol=0.05, rtol=0)
+
+
+def test_the_guide_never_trains():
+    method = build(agent=AgentConfig(network="diffkd")).train()
+    assert method.training
+    assert not any(each.training for each in method.guide.modules())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"agent": AgentConfig(entry="mixed")}, "set joint=true"),
+        ({"agent": AgentConfig(begin=0.8)}, "learns times up to 0.6 and is asked at 0.8"),
+        ({"latest": 0.3}, "learns times up to 0.3 and is asked at 0.4"),
+    ],
+)
+def test_settings_that_leave_a_part_untrained_are_refused(settings, message):
+    with pytest.raises(UserError, match=message):
+        build(**settings)
+
+
+def test_a_teacher_of_another_aspect_is_refused():
+    with pytest.raises(UserError, match="of another aspect"):
+        build(taught=teacher(size=[32, 32]))
+
+
 @pytest.mark.parametrize("preset", sorted(PRESETS))
 def test_gradients_are_finite_in_half_precision(preset):
     method = build(preset)

@@ -10,7 +10,7 @@ def noise():
     return torch.Generator().manual_seed(0)
 
 
-def test_standardised_features_have_mean_0_and_variance_1_by_running_statistics():
+def test_standardised_features_have_mean_0_and_variance_1_and_running_statistics_for_later():
     layer = Standardise(3, decay=0.5)
     feature = torch.randn(64, 3, 4, 4) * torch.tensor([2.0, 0.5, 1.0])[:, None, None] + 3
     found = layer(feature)
@@ -21,7 +21,21 @@ def test_standardised_features_have_mean_0_and_variance_1_by_running_statistics(
     torch.testing.assert_close(layer.mean, before + 1)  # half-way to the new mean
     layer.eval()(feature - 100)
     torch.testing.assert_close(layer.mean, before + 1)
+    torch.testing.assert_close(layer(layer.mean[:, None, None].expand(1, 3, 2, 2)), torch.zeros(1, 3, 2, 2))
     assert not list(layer.parameters())
+
+
+def test_a_projection_does_not_come_nearer_to_its_target_by_shrinking():
+    torch.manual_seed(0)
+    project, layer = torch.nn.Conv2d(6, 3, 1), Standardise(3)
+    feature = torch.randn(64, 6, 4, 4)
+    target = 0.7 * Standardise(3)(feature[:, :3]) + 0.71 * torch.randn(64, 3, 4, 4)
+    optimiser = torch.optim.Adam(project.parameters(), lr=1e-2)
+    for _ in range(300):
+        optimiser.zero_grad()
+        (layer(project(feature)) - target).square().mean().backward()
+        optimiser.step()
+    torch.testing.assert_close(layer.eval()(project(feature)).var().item(), 1.0, atol=0.05, rtol=0)
 
 
 def test_the_reverse_process_is_the_ode_from_the_students_error_with_as_many_evaluations_as_asked():
@@ -99,6 +113,21 @@ def test_a_kept_agent_with_its_gate_closed_changes_nothing_and_says_the_same_twi
     first, second = (paper(image).prediction.maps for _ in range(2))
     assert torch.equal(first, second)
     assert not torch.equal(first, plain(image).prediction.maps)
+
+
+def test_what_a_kept_agent_says_of_a_crop_depends_on_no_other_crop():
+    torch.manual_seed(0)
+    paper = small_model("heatmap", neck="agent_paper").eval()
+    torch.nn.init.ones_(paper.neck.gate)
+    torch.nn.init.normal_(paper.neck.agent.network.leave[0].weight)
+    image = torch.rand(4, 3, 32, 24)
+    together = paper(image).prediction.maps
+    for index in (0, 3):
+        torch.testing.assert_close(paper(image[index : index + 1]).prediction.maps[0], together[index])
+    torch.manual_seed(1)
+    first = paper.train().neck(paper.backbone(image))[-1]
+    torch.manual_seed(2)
+    assert not torch.equal(paper.neck(paper.backbone(image))[-1], first)  # in training the noise follows from the step
 
 
 @pytest.mark.parametrize("config", [AgentNeckConfig(), PaperAgentNeckConfig()])

@@ -26,12 +26,14 @@ from torch import Tensor, nn
 
 from posestill.methods.base import Distiller, MethodConfig
 from posestill.models.agent import (
+    LONGEST,
     Agent,
     AgentConfig,
     AgentNeck,
     DiffKDAgentConfig,
     PaperAgentConfig,
     Standardise,
+    noise_of_this_step,
     resized,
 )
 from posestill.models.average import move_average, warm_decay
@@ -39,11 +41,12 @@ from posestill.models.balance import BalancedWeight
 from posestill.models.pose_model import PoseModel, evaluating
 from posestill.schema import UserError
 from posestill.teachers.base import Teacher
-from posestill.teachers.bridge import blank_batch
+from posestill.teachers.bridge import blank_batch, need_one_aspect
 from posestill.types import PoseBatch, Size
 
 FINEST = 16
-"""rows of the grid on which latents live, at most: finer features are cut into patches, which keep where things are"""
+"""rows of the grid on which latents live: finer features are cut into patches, which keep where things are, if a patch
+divides them"""
 
 
 class AgentPoseConfig(MethodConfig):
@@ -52,7 +55,7 @@ class AgentPoseConfig(MethodConfig):
     agent: AgentConfig = AgentConfig()
     """a kept agent (`model.neck: agent`) has its settings there; these must be the same"""
     latest: float = Field(default=0.6, gt=0, le=1)
-    """the time up to which teacher features are perturbed: the reverse diffusion never begins later than 0.4"""
+    """the time up to which teacher features are perturbed; without `agent.begin` the reverse diffusion begins by 0.4"""
     distil_weight: NonNegativeFloat | Literal["auto"] = 1.0
     """of the distillation, as in DiffKD; auto: so that it pulls half as hard at the student's features as the task loss
     does, which was too little wherever we tried it"""
@@ -115,6 +118,8 @@ class AgentPose(Distiller):
         self.config = config
         neck = student.neck
         self.kept = isinstance(neck, AgentNeck)
+        _check(config, kept=self.kept)
+        need_one_aspect(self.teacher, student)
         blank = blank_batch(student, self.teacher)
         with torch.no_grad(), evaluating(student):
             taught = self.teacher.features(blank)[-1].shape[1:]
@@ -144,11 +149,11 @@ class AgentPose(Distiller):
     def forward(self, batch: PoseBatch, progress: float) -> dict[str, Tensor]:
         """The task loss, the distillation, and the losses of agent and autoencoder."""
         assert self.teacher is not None
-        generator = _noise_of_this_step(batch.image.device)
+        generator = noise_of_this_step(batch.image.device)
         latent, rebuilding = self.autoencoder(self.teacher.features(batch)[-1])  # (B, D, h, w), a scalar
         features = self.student.features(batch.image)
         output = self.student.read(self.balance.of_student(features))
-        own = resized(self._latent(self.balance.of_other(_raw(features, kept=self.kept))), self.autoencoder.grid)
+        own = self._latent(self.balance.of_other(_raw(features, kept=self.kept)))  # (B, D, h, w)
         agent = self._agent()
         if self.training:
             agent.note_error(own, latent)
@@ -185,6 +190,13 @@ class AgentPose(Distiller):
             "begin": agent.times()[0].item(),
         }
 
+    def train(self, mode: bool = True) -> AgentPose:
+        """As every module, but for the guide, which never trains."""
+        super().train(mode)
+        if self.guide is not None:
+            self.guide.eval()
+        return self
+
     def _agent(self) -> Agent:
         if isinstance(self.student.neck, AgentNeck):
             return self.student.neck.agent
@@ -193,7 +205,7 @@ class AgentPose(Distiller):
     def _latent(self, features: tuple[Tensor, ...]) -> Tensor:
         if isinstance(self.student.neck, AgentNeck):
             return self.student.neck.latent(features)
-        found: Tensor = self.standardise(self.project(features[-1]))
+        found: Tensor = self.standardise(resized(self.project(features[-1]), self.autoencoder.grid))
         return found
 
 
@@ -210,13 +222,13 @@ class Autoencoder(nn.Module):
         """For features (C, h, w); on `grid` where one is given, else on their own, in patches if that is too fine."""
         super().__init__()
         given, height, width = taught
-        patch = max(1, height // (FINEST if grid is None else grid[0]))
-        if height % patch or width % patch:
-            patch = 1
+        patch = _patch(height, width, FINEST if grid is None else grid[0])
         self.grid: Size = (height // patch, width // patch) if grid is None else (grid[0], grid[1])
         self.literal = literal
         self.encode = nn.Conv2d(given, channels, patch, stride=patch)
         self.standardise = nn.BatchNorm2d(channels) if literal else Standardise(channels)
+        resizes = (height // patch, width // patch) != self.grid
+        self.again = Standardise(channels) if resizes and not literal else nn.Identity()  # resizing takes variance
         self.decode = nn.Sequential(nn.Conv2d(channels, given * patch**2, 1), nn.PixelShuffle(patch))
 
     def forward(self, taught: Tensor) -> tuple[Tensor, Tensor]:
@@ -225,7 +237,30 @@ class Autoencoder(nn.Module):
         error = F.mse_loss(self.decode(latent).float(), taught.float())
         if not self.literal:
             error = error / taught.float().var().clamp(min=1e-6)
-        return resized(latent.detach().float(), self.grid), error
+        on_grid: Tensor = self.again(resized(latent.detach().float(), self.grid))
+        return on_grid, error
+
+
+def _patch(height: int, width: int, rows: int) -> int:
+    """The smallest patch that brings a grid down to so many rows at most, and half of them at least; else 1."""
+    fits = [
+        each
+        for each in range(1, min(height, width) + 1)
+        if height % each == 0 and width % each == 0 and rows / 2 <= height // each <= rows
+    ]
+    return min(fits, default=1)
+
+
+def _check(config: AgentPoseConfig, *, kept: bool) -> None:
+    """Refuse settings that would leave a part untrained."""
+    agent = config.agent
+    if agent.entry == "mixed" and not (config.joint or kept):
+        raise UserError("method.agent.entry: mixed learns its share of noise from the distillation: set joint=true")
+    begins = max(agent.times or (agent.begin or LONGEST,))
+    if begins > config.latest:
+        raise UserError(
+            f"method.latest: the agent learns times up to {config.latest:g} and is asked at {begins:g}: raise it"
+        )
 
 
 def _raw(features: tuple[Tensor, ...], *, kept: bool) -> tuple[Tensor, ...]:
@@ -240,8 +275,3 @@ def _last_convolution(channels: int, *, literal: bool) -> nn.Module:
     nn.init.dirac_(layer.weight)
     nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
     return layer
-
-
-def _noise_of_this_step(device: torch.device) -> torch.Generator:
-    """Apart from all other draws, and following from the step as these do: switching the method on changes no other."""
-    return torch.Generator(device).manual_seed((torch.initial_seed() ^ 0xA6E47) & 0x7FFF_FFFF)

@@ -20,7 +20,7 @@ from posestill.models.balance import BalancedWeight
 from posestill.models.heatmap_helper import last_feature_shape
 from posestill.models.pose_model import PoseModel
 from posestill.teachers.base import Teacher
-from posestill.teachers.bridge import blank_batch
+from posestill.teachers.bridge import blank_batch, need_one_aspect
 from posestill.types import PoseBatch
 
 Weight = NonNegativeFloat | Literal["auto"]
@@ -43,6 +43,7 @@ class FeatureDistiller(Distiller):
     def __init__(self, student: PoseModel, teacher: Teacher | None, config: FeatureConfig) -> None:
         super().__init__(student, teacher)
         assert self.teacher is not None
+        need_one_aspect(self.teacher, student)
         self.channels, *grid = self.teacher.features(blank_batch(student, self.teacher))[-1].shape[1:]
         self.grid = (grid[0], grid[1])
         self.align = nn.Conv2d(last_feature_shape(student)[0], self.channels, 1)
@@ -161,7 +162,7 @@ class ChannelWiseConfig(FeatureConfig):
     """CWD (ICCV 2021)."""
 
     weight: Weight = 50.0
-    """of the divergence; as published for features"""
+    """of the divergence, for features; recalled from the paper, not checked, as is the temperature"""
     temperature: PositiveFloat = 4.0
 
     def build(self, student: PoseModel, teacher: Teacher | None) -> ChannelWise:
@@ -172,7 +173,7 @@ class ChannelWiseConfig(FeatureConfig):
 class ChannelWise(FeatureDistiller):
     """Each channel as a distribution over the map: where it looks, whatever its height."""
 
-    origin = "CWD, ICCV 2021, for comparison"
+    origin = "CWD, ICCV 2021, for comparison; weight and temperature are recalled, not checked"
 
     def __init__(self, student: PoseModel, teacher: Teacher | None, config: ChannelWiseConfig) -> None:
         super().__init__(student, teacher, config)

@@ -27,7 +27,7 @@ from posestill.models.heatmap_helper import HeatmapHelper, heatmap_weight, last_
 from posestill.models.pose_model import PoseModel
 from posestill.schema import UserError
 from posestill.teachers.base import Teacher
-from posestill.teachers.bridge import Bridge, HeatmapBridge, between_inputs, blank_batch
+from posestill.teachers.bridge import Bridge, HeatmapBridge, between_inputs, blank_batch, need_one_aspect
 from posestill.types import Heatmaps, PoseBatch, PoseOutput
 
 Form = Literal["head", "helper", "keypoints"]
@@ -78,6 +78,7 @@ class Tcd(Distiller):
             self.heatmap_bridge = self._meet_heatmaps(self.teacher)
             self.heatmap_weight = heatmap_weight(student, config.heatmap_weight)
         if self.form == "head":
+            need_one_aspect(self.teacher, student)
             self.adapter = _Adapter(student, self.teacher)
         if self.form == "helper":
             self.helper = HeatmapHelper(student, stride=config.stride, width=config.width, sigma=config.sigma)
@@ -127,7 +128,7 @@ class Tcd(Distiller):
     def _mixed(self, target: Tensor, weight: Tensor, soft: Tensor, confidence: Tensor) -> tuple[Tensor, Tensor]:
         """Labels' maps mixed with the teacher's soft ones (B, K, h, w) where it is sure, and what they count (B, K).
 
-        Without a label the teacher's map is all there is, and counts by its confidence.
+        Without a label on the map the teacher's is all there is, and counts by its confidence.
         """
         usual = 0.0 if self.form == "head" else 0.5
         share = usual if self.config.teacher_share is None else self.config.teacher_share
@@ -180,6 +181,8 @@ def _choose(student: PoseModel, teacher: Teacher) -> tuple[Form, str]:
         return "keypoints", "the teacher gives no heatmaps (a cached one gives its keypoints only)"
     if not {"features", "head"} <= teacher.provides:
         return "helper", "the teacher gives heatmaps and does not lend its head"
+    if teacher.input_size[0] * student.config.size[1] != teacher.input_size[1] * student.config.size[0]:
+        return "helper", "the teacher's crops are of another aspect than the student's"
     _, height, _ = last_feature_shape(student)
     _, finer, _ = _teacher_features(student, teacher)
     if finer > 2 * height:

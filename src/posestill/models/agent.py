@@ -7,6 +7,7 @@ is known, derived and designed is told in methods/agentpose.py).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -29,7 +30,7 @@ from posestill.schema import Config
 from posestill.types import Size
 
 SEED = 20250114
-"""of the noise that a kept agent with a stochastic sampler draws: the same for every crop and every run"""
+"""of the noise that a kept agent draws where it ships, if it draws any: the same for every crop and every run"""
 SHORTEST, LONGEST = 0.02, 0.4
 """the times between which the reverse diffusion may begin"""
 
@@ -85,18 +86,25 @@ class Agent(nn.Module):
         said = self.network(state, time).float()
         return F.mse_loss(said, noise_target(latent, noise, wide, predicts=self.config.predicts))
 
-    def denoise(self, feature: Tensor, generator: torch.Generator) -> Tensor:
-        """The clean feature that the reverse diffusion finds from a student's (B, D, h, w)."""
+    def denoise(self, feature: Tensor, generator: torch.Generator, *, alike: bool = False) -> Tensor:
+        """The clean feature that the reverse diffusion finds from a student's (B, D, h, w).
+
+        `alike`: the samples of a batch get the same noise, so that what is said of one depends on no other.
+        """
         feature = feature.float()
         times = self.times().to(feature.device)
-        state = self._enter(feature, times[0], generator)
+
+        def noise() -> Tensor:
+            shape = (1, *feature.shape[1:]) if alike else feature.shape
+            return torch.randn(shape, generator=generator, device=generator.device).to(feature.device)
+
+        state = self._enter(feature, times[0], noise)
         for number, time in enumerate(times):
             clean = self._clean(state, time)
             if number + 1 < len(times):  # the last evaluation's estimate is the answer
                 earlier = times[number + 1]
                 if self.config.stochastic:
-                    noise = torch.randn(state.shape, generator=generator, device=state.device)
-                    state = sde_step(state, clean, time, earlier, noise)
+                    state = sde_step(state, clean, time, earlier, noise())
                 else:
                     state = ode_step(state, clean, time, earlier)
         return clean
@@ -119,15 +127,14 @@ class Agent(nn.Module):
             found /= torch.distributed.get_world_size()
         self.error.copy_((decay * self.error**2 + (1 - decay) * found).sqrt())
 
-    def _enter(self, feature: Tensor, time: Tensor, generator: torch.Generator) -> Tensor:
+    def _enter(self, feature: Tensor, time: Tensor, noise: Callable[[], Tensor]) -> Tensor:
         signal, _ = signal_and_noise(time)
         if self.config.entry == "scaled":
             return signal * feature
-        noise = torch.randn(feature.shape, generator=generator, device=feature.device)
         if self.mix is not None:
             share = self.mix(feature)
-            return share * feature + (1 - share) * noise
-        return perturbed(feature, time, noise)
+            return share * feature + (1 - share) * noise()
+        return perturbed(feature, time, noise())
 
     def _clean(self, state: Tensor, time: Tensor) -> Tensor:
         said = self.network(state, time.expand(len(state))).float()
@@ -218,9 +225,11 @@ class _Mix(nn.Module):
 
 
 class Standardise(nn.Module):
-    """Features (B, C, h, w) at mean 0 and variance 1 a channel, by running statistics that processes share.
+    """Features (B, C, h, w) at mean 0 and variance 1 a channel: a batch norm without scale and shift.
 
-    Nothing is learnt: times and weights of the diffusion mean what they say only at unit variance.
+    Nothing is learnt: times and weights of the diffusion mean what they say only at unit variance. In training the
+    moments are the batch's, over all processes, with their gradients: with running ones alone, a projection could come
+    nearer to its target by shrinking.
     """
 
     mean: Tensor
@@ -235,25 +244,23 @@ class Standardise(nn.Module):
         self.register_buffer("known", torch.tensor(False))
 
     def forward(self, feature: Tensor) -> Tensor:
-        """Of the same shape, fp32; in training the statistics move first."""
+        """Of the same shape, fp32."""
         feature = feature.float()
-        if self.training:
-            self._note(feature.detach())
-        # Clones, as the next forward pass moves the statistics before this one's backward pass may have run.
-        mean, variance = self.mean.clone(), self.variance.clone()
+        mean, variance = self._moments(feature) if self.training else (self.mean, self.variance)
         return (feature - mean[:, None, None]) * torch.rsqrt(variance + 1e-5)[:, None, None]
 
-    @torch.no_grad()
-    def _note(self, feature: Tensor) -> None:
+    def _moments(self, feature: Tensor) -> tuple[Tensor, Tensor]:
         moments = torch.stack([feature.mean(dim=(0, 2, 3)), feature.square().mean(dim=(0, 2, 3))])  # (2, C)
         if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.all_reduce(moments)
-            moments /= torch.distributed.get_world_size()
+            from torch.distributed.nn.functional import all_reduce  # differentiable; absent from builds without it
+
+            moments = all_reduce(moments) / torch.distributed.get_world_size()
         mean, variance = moments[0], (moments[1] - moments[0] ** 2).clamp(min=0)
         kept = self.decay if self.known else 0.0
-        self.mean.lerp_(mean, 1 - kept)
-        self.variance.lerp_(variance, 1 - kept)
+        self.mean.lerp_(mean.detach(), 1 - kept)
+        self.variance.lerp_(variance.detach(), 1 - kept)
         self.known.fill_(True)
+        return mean, variance
 
 
 class PaperAgentConfig(AgentConfig):
@@ -312,14 +319,17 @@ class AgentNeck(nn.Module):
     def forward(self, features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """The features as they were, and after them the bridged last map (B, C, h, w), which the head reads."""
         own = self.latent(features)
-        denoised = self.agent.denoise(own, fixed_noise(own.device))
+        if self.training:
+            denoised = self.agent.denoise(own, noise_of_this_step(own.device, stream=1))
+        else:
+            denoised = self.agent.denoise(own, torch.Generator().manual_seed(SEED), alike=True)
         bridged = features[-1] + self.gate * self.back(denoised.to(self.back.weight.dtype))
         return (*features, bridged.to(features[-1].dtype))
 
 
-def fixed_noise(device: torch.device) -> torch.Generator:
-    """A generator that begins anew with the same noise each time: a model that ships says the same twice."""
-    return torch.Generator(device).manual_seed(SEED)
+def noise_of_this_step(device: torch.device, *, stream: int = 0) -> torch.Generator:
+    """Apart from all other draws, and following from the step as these do: switching an agent on changes no other."""
+    return torch.Generator(device).manual_seed((torch.initial_seed() ^ (0xA6E47 + stream)) & 0x7FFF_FFFF)
 
 
 def resized(feature: Tensor, grid: Size) -> Tensor:

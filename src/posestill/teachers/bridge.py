@@ -107,6 +107,16 @@ class DrawingBridge(HeatmapBridge):
         return Coords(xy=codec.to_map(place) / cells, scale=spread / cells, score=prediction.score)
 
 
+def need_one_aspect(teacher: Teacher, student: PoseModel) -> None:
+    """Refuse crops of two aspects: one shows more around a person, and features would not lie on each other."""
+    (height, width), (own_height, own_width) = teacher.input_size, student.config.size
+    if height * own_width != width * own_height:
+        raise UserError(
+            f"teacher: its crops of {teacher.input_size} are of another aspect than the student's of "
+            f"{student.config.size}: their features show other places; choose a model.size of the teacher's aspect"
+        )
+
+
 def between_inputs(xy: Tensor, given: Size, wanted: Size, mirrored: Tensor) -> Tensor:
     """(B, K, 2) points of crops of size `given` as points of the same crops at size `wanted`; mirrored (B,) bool.
 
