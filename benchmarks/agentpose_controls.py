@@ -4,15 +4,13 @@ posestill compare benchmarks/protocol-agentpose.yaml --plugin benchmarks/agentpo
 
 `agentpose_adapter`: the agent's network is a plain adapter, trained by the distillation and by nothing else; no noise,
 no time, no reverse diffusion (control A10 of the specification). `agentpose_shuffled`: AgentPose with the features of
-the next person of the batch (A11): what is left of a gain is not what the teacher sees. `agentpose_share`: AgentPose at
-another strength.
+the next person of the batch (A11): what is left of a gain is not what the teacher sees.
 """
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from pydantic import PositiveFloat
 from torch import Tensor
 
 from posestill import catalog
@@ -84,19 +82,5 @@ class _OfTheNext(Teacher):
         return self
 
 
-class ShareConfig(AgentPoseConfig):
-    """AgentPose that pulls harder or less hard."""
-
-    share: PositiveFloat = 0.5
-    """of the task loss's pull at the student's features"""
-
-    def build(self, student: PoseModel, teacher: Teacher | None) -> AgentPose:
-        """The method around any student; needs a teacher's features."""
-        method = super().build(student, teacher)
-        method.balance.share = self.share
-        return method
-
-
-catalog.METHODS["agentpose_share"] = ShareConfig
 catalog.METHODS["agentpose_adapter"] = AdapterConfig
 catalog.METHODS["agentpose_shuffled"] = ShuffledConfig
