@@ -41,6 +41,7 @@ def test_the_form_follows_from_what_the_teacher_provides():
     assert build(deaf).form == "helper"
     assert build(ModelTeacher(small_model("coords"))).form == "keypoints"
     assert TcdConfig().build(small_model("heatmap"), confident()).form == "keypoints"
+    assert build(confident(size=[32, 32])).chosen.endswith("the teacher's crops are of another aspect than the student's")
     assert build(form="helper").chosen == "TCD in its form 'helper': as asked for"
 
 
@@ -124,5 +125,7 @@ def test_forms_that_do_not_suit_are_refused():
     deaf.provides = frozenset({"prediction"})
     with pytest.raises(UserError, match="does not lend its head: set method.form=helper"):
         build(deaf, form="head")
+    with pytest.raises(UserError, match="of another aspect"):
+        build(confident(size=[32, 32]), form="head")
     with pytest.raises(UserError, match="its heatmaps are needed, and this one gives Coords"):
         build(ModelTeacher(small_model("coords")), form="helper")
