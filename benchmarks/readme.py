@@ -189,8 +189,21 @@ def distilpose_cost() -> str:
 
 
 def ocd() -> str:
-    """What the protocol of OCD and TCD confirmed, and what it screened with one seed."""
-    return f"{confirmed('protocol-ocd')}\n\n{screened('protocol-ocd')}\n\n{wholebody_parts()}"
+    """What the protocol of OCD and TCD confirmed, what OCD's parts are worth, and what was screened with one seed."""
+    return f"{confirmed('protocol-ocd')}\n\n{ocd_parts()}\n\n{screened('protocol-ocd')}\n\n{wholebody_parts()}"
+
+
+def ocd_parts() -> str:
+    """OCD's confirmed parts beside the whole."""
+    plan, rows = load_plan(ROOT / "benchmarks" / "protocol-ocd.yaml"), read_rows(ROOT / "results" / "protocol-ocd")
+    plan = plan.model_copy(update={"controls": ("ocd",)})
+    cells = compare_rows(plan, rows, "test", chosen_rates(plan, rows))
+    found = {cell.arm: cell.gains["ocd"] for cell in cells if cell.regime == "labels-400" and cell.arm != "ocd"}
+    without, left = found["ocd_heatmap"], found["probe"]
+    return (
+        f"Beside OCD as it is, on labels-400: without the head loss {signed(without)} mean OKS, with features left to "
+        f"the heatmap loss {signed(left)} ({without.seeds} seeds)."
+    )
 
 
 def wholebody_parts() -> str:
@@ -282,7 +295,7 @@ def agentpose() -> str:
             confirmed("protocol-agentpose-few"),
             gap_slopes(),
             screened("protocol-agentpose-few"),
-            f"With 1,600 labels, which is three of four persons of a batch. {screened('protocol-agentpose')}",
+            f"Other distillers with 1,600 labels, three of four persons of a batch. {screened('protocol-agentpose')}",
         ]
     )
 

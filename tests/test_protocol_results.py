@@ -46,7 +46,7 @@ PLUGINS = {
     "protocol": None,
     "protocol-distilpose": None,
     "protocol-ocd": "ocd_variants.py",
-    "protocol-agentpose": "agentpose_controls.py",
+    "protocol-agentpose": None,
     "protocol-agentpose-few": "agentpose_controls.py",
 }
 

@@ -41,7 +41,7 @@ def test_the_form_follows_from_what_the_teacher_provides():
     assert build(deaf).form == "helper"
     assert build(ModelTeacher(small_model("coords"))).form == "keypoints"
     assert TcdConfig().build(small_model("heatmap"), confident()).form == "keypoints"
-    assert build(confident(size=[32, 32])).chosen.endswith("the teacher's crops are of another aspect than the student's")
+    assert "crops are of another aspect" in build(confident(size=[32, 32])).chosen
     assert build(form="helper").chosen == "TCD in its form 'helper': as asked for"
 
 
