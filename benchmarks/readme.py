@@ -305,7 +305,7 @@ def gap_slopes() -> str:
     name = "protocol-agentpose-few"
     plan, rows = load_plan(ROOT / "benchmarks" / f"{name}.yaml"), read_rows(ROOT / "results" / name)
     rates, teachers = chosen_rates(plan, rows), read_teachers(ROOT / "results" / name)
-    regimes = sorted(regime for regime in plan.regimes if "teacher" in plan.regimes[regime].dose)
+    regimes = sorted(regime for regime in plan.confirm if "teacher" in plan.regimes[regime].dose)
     strengths = [teachers["test", regime]["metrics"]["mean_oks"] for regime in regimes]
     lines = []
     for arm, reference in (("pkd", "alone"), ("agentpose", "alone"), ("agentpose", "pkd")):
@@ -314,10 +314,10 @@ def gap_slopes() -> str:
         )
         slope = slope_of_gain(runs, others, [10 * each for each in strengths])
         lines.append(f"| {plan.arms[arm].title} over {plan.arms[reference].title} | {slope.seeds} | {signed(slope)} |")
-    listed = ", ".join(f"{100 * each:.1f}" for each in strengths)
+    listed = ", ".join(f"{100 * each:.1f} ({name})" for name, each in zip(regimes, strengths, strict=True))
     return "\n".join(
         [
-            f"How the gain changes with the teacher, whose mean OKS on test is {listed} from few-1 to few-4:",
+            f"How the gain changes with the teacher, whose mean OKS on test is {listed}:",
             "",
             "| gain of | seeds | points of mean OKS for ten points of the teacher's |",
             "|---|--:|--:|",
