@@ -27,7 +27,7 @@ from posestill.models.heatmap_helper import HeatmapHelper, heatmap_weight, last_
 from posestill.models.pose_model import PoseModel
 from posestill.schema import UserError
 from posestill.teachers.base import Teacher
-from posestill.teachers.bridge import Bridge, HeatmapBridge, between_inputs, blank_batch, need_one_aspect
+from posestill.teachers.bridge import Bridge, HeatmapBridge, between_inputs, blank_batch, need_one_aspect, of_one_aspect
 from posestill.types import Heatmaps, PoseBatch, PoseOutput
 
 Form = Literal["head", "helper", "keypoints"]
@@ -181,7 +181,7 @@ def _choose(student: PoseModel, teacher: Teacher) -> tuple[Form, str]:
         return "keypoints", "the teacher gives no heatmaps (a cached one gives its keypoints only)"
     if not {"features", "head"} <= teacher.provides:
         return "helper", "the teacher gives heatmaps and does not lend its head"
-    if teacher.input_size[0] * student.config.size[1] != teacher.input_size[1] * student.config.size[0]:
+    if not of_one_aspect(teacher, student):
         return "helper", "the teacher's crops are of another aspect than the student's"
     _, height, _ = last_feature_shape(student)
     _, finer, _ = _teacher_features(student, teacher)

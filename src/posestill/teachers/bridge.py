@@ -107,10 +107,15 @@ class DrawingBridge(HeatmapBridge):
         return Coords(xy=codec.to_map(place) / cells, scale=spread / cells, score=prediction.score)
 
 
+def of_one_aspect(teacher: Teacher, student: PoseModel) -> bool:
+    """True where both see the same crop, if at different sizes."""
+    (height, width), (own_height, own_width) = teacher.input_size, student.config.size
+    return height * own_width == width * own_height
+
+
 def need_one_aspect(teacher: Teacher, student: PoseModel) -> None:
     """Refuse crops of two aspects: one shows more around a person, and features would not lie on each other."""
-    (height, width), (own_height, own_width) = teacher.input_size, student.config.size
-    if height * own_width != width * own_height:
+    if not of_one_aspect(teacher, student):
         raise UserError(
             f"teacher: its crops of {teacher.input_size} are of another aspect than the student's of "
             f"{student.config.size}: their features show other places; choose a model.size of the teacher's aspect"
