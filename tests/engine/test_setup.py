@@ -11,9 +11,9 @@ def test_the_method_is_built_before_the_teacher_goes_to_the_device(monkeypatch, 
     small_model("heatmap").save(tmp_path)
     seen = []
     monkeypatch.setattr(ModelTeacher, "to", lambda teacher, device: seen.append(("moved", device.type)))
-    asked = ModelTeacher.__call__
+    asked = ModelTeacher.features  # what this method asks for when it is built
     monkeypatch.setattr(
-        ModelTeacher, "__call__", lambda teacher, batch: (seen.append("asked"), asked(teacher, batch))[1]
+        ModelTeacher, "features", lambda teacher, batch: (seen.append("asked"), asked(teacher, batch))[1]
     )
     run = small_run("coords", method={"name": "tcd", "form": "head"}, teacher=str(tmp_path))
     set_up(run, Sources(DotSource(8), DotSource(8)), device=torch.device("meta"), world=1, log=RunLog(None, quiet=True))
