@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from posestill.comparison import compare_rows, read_rows, signed
+from posestill.comparison import compare_rows, read_rows, read_teachers, runs_of, signed, slope_of_gain
 from posestill.plan import chosen_rates, load_plan
 from posestill.report import percent
 
@@ -143,6 +143,12 @@ def ocd_finding() -> str:
         f"**TCD** through the teacher's own head gains {gained('protocol-ocd', 'tcd_head')}. **OCD**, which has no "
         f"teacher, gains {gained('protocol-ocd', 'ocd')} ([their page](docs/ocd.md))."
     )
+
+
+def agentpose_finding() -> str:
+    """In a sentence, what AgentPose gave with few labels and the strongest teacher."""
+    told = gained("protocol-agentpose-few", "agentpose", ("few-4",))
+    return f"**AgentPose**, its agent dropped, gains {told} ([its page](docs/agentpose.md))."
 
 
 def distilpose_cost() -> str:
@@ -283,12 +289,40 @@ def screened(name: str) -> str:
 
 
 def agentpose() -> str:
-    """What AgentPose's protocol confirmed and screened."""
+    """What AgentPose's protocol confirmed, how its gains change with the teacher's strength, and what was screened."""
     return "\n\n".join(
         [
             confirmed("protocol-agentpose-few"),
+            gap_slopes(),
             screened("protocol-agentpose-few"),
             f"Other distillers with 1,600 labels, three of four persons of a batch. {screened('protocol-agentpose')}",
+        ]
+    )
+
+
+def gap_slopes() -> str:
+    """Points of gain per ten points of the teacher's mean OKS, over regimes that differ in the teacher alone."""
+    name = "protocol-agentpose-few"
+    plan, rows = load_plan(ROOT / "benchmarks" / f"{name}.yaml"), read_rows(ROOT / "results" / name)
+    rates, teachers = chosen_rates(plan, rows), read_teachers(ROOT / "results" / name)
+    regimes = sorted(regime for regime in plan.confirm if "teacher" in plan.regimes[regime].dose)
+    strengths = [teachers["test", regime]["metrics"]["mean_oks"] for regime in regimes]
+    lines = []
+    for arm, reference in (("pkd", "alone"), ("agentpose", "alone"), ("agentpose", "pkd")):
+        runs, others = (
+            [runs_of(rows, "test", regime, which, rates[regime, which]) for regime in regimes]
+            for which in (arm, reference)
+        )
+        slope = slope_of_gain(runs, others, [10 * each for each in strengths])
+        lines.append(f"| {plan.arms[arm].title} over {plan.arms[reference].title} | {slope.seeds} | {signed(slope)} |")
+    listed = ", ".join(f"{100 * each:.1f} ({regime})" for regime, each in zip(regimes, strengths, strict=True))
+    return "\n".join(
+        [
+            f"How the gain changes with the teacher, whose mean OKS on test is {listed}:",
+            "",
+            "| gain of | seeds | points of mean OKS for ten points of the teacher's |",
+            "|---|--:|--:|",
+            *lines,
         ]
     )
 
@@ -435,7 +469,7 @@ def written(text: str) -> str:
 PARTS = (
     quickstart, sample, students, evaluator, protocol, longer, intervals, photographs, crops,
     distilpose, distilpose_finding, distilpose_cost, ocd, ocd_finding, ocd_cost, head_slimming,
-    agentpose, agentpose_cost,
+    agentpose, agentpose_finding, agentpose_cost,
 )  # fmt: skip
 PAGES = ("README.md", "docs/measuring.md", "docs/distilpose.md", "docs/ocd.md", "docs/agentpose.md")
 FINDING = ROOT / "src" / "posestill" / "assets" / "protocol.json"

@@ -61,6 +61,15 @@ def read_teachers(results: Path) -> dict[tuple[str, str], Row]:
     }
 
 
+def runs_of(rows: Sequence[Row], split: str, regime: str, arm: str, rate: float | None) -> dict[int, Row]:
+    """An arm's runs in one regime by seed, at one learning rate; None: at any."""
+    return {
+        row["seed"]: row
+        for row in rows
+        if (row["split"], row["regime"], row["arm"]) == (split, regime, arm) and rate in (None, row["learning_rate"])
+    }
+
+
 def compare_rows(
     plan: Plan,
     rows: Sequence[Row],
@@ -71,7 +80,7 @@ def compare_rows(
     """The cells of one split, in the plan's order: runs at the chosen learning rates only."""
     cells = []
     for regime in plan.regimes:
-        arms = {arm: _runs(rows, split, regime, arm, rates.get((regime, arm))) for arm in plan.arms_of(regime)}
+        arms = {arm: runs_of(rows, split, regime, arm, rates.get((regime, arm))) for arm in plan.arms_of(regime)}
         arms = {arm: runs for arm, runs in arms.items() if runs}
         gains: dict[str, dict[str, Difference]] = {arm: {} for arm in arms}
         adjusted: dict[str, dict[str, float]] = {arm: {} for arm in arms}
@@ -150,14 +159,6 @@ def pack_similarity(similarity: np.ndarray) -> str:
 def unpack_similarity(text: str) -> np.ndarray:
     """(N,) OKS, to a ten-thousandth."""
     return np.array([np.nan if each == "-" else int(each) / 10000 for each in text.split()])
-
-
-def _runs(rows: Sequence[Row], split: str, regime: str, arm: str, rate: float | None) -> dict[int, Row]:
-    return {
-        row["seed"]: row
-        for row in rows
-        if (row["split"], row["regime"], row["arm"]) == (split, regime, arm) and rate in (None, row["learning_rate"])
-    }
 
 
 def _cell(
