@@ -47,7 +47,8 @@ FAMILIES: dict[str, dict[str, Any]] = {
 WAYS = ("full", "light", "light, taught")
 RATES = (2.5e-3, 5e-3)
 SEEDS = (1, 2, 3, 4)
-TEST = ["data.val.seed=4000", "data.val.people=20000"]
+TEST = ["data.val.seed=5000", "data.val.people=20000"]
+"""not those on whom the method was judged before it was changed (results/head-slimming-first.json)"""
 GROUPS = 40
 """of persons, each left out in turn: AP is no mean over persons, so its error comes from a jackknife"""
 MARGIN = 0.02

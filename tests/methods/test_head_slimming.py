@@ -34,13 +34,22 @@ def test_the_small_head_is_pulled_to_the_full_one_and_not_the_other_way_round(ki
     assert all(each.grad is None for each in slimming.full_head.parameters())
 
 
+def test_the_distance_counts_more_and_more():
+    student, full = SLIM["heatmap"]
+    slimming = HeadSlimmingConfig(full=full).build(student, None).eval()
+    given = batch()
+    early, half, late = (slimming(given, progress)["distance"] for progress in (0.0, 0.5, 1.0))
+    assert late > 0
+    torch.testing.assert_close(torch.stack([early, half]), torch.stack([0 * late, late / 2]))
+
+
 def test_the_distance_of_heatmaps_is_their_mean_squared_difference_labels_or_not():
     student, full = SLIM["heatmap"]
     slimming = HeadSlimmingConfig(full=full, distance_weight=2.0).build(student, None).eval()
     given = batch()
     features = student.features(given.image)
     wanted = (student.head(features).maps - slimming.full_head(features).maps).square().mean()
-    torch.testing.assert_close(slimming(given, 0.5)["distance"], 2 * wanted)
+    torch.testing.assert_close(slimming(given, 1.0)["distance"], 2 * wanted)
 
 
 def test_the_distance_of_bins_is_the_divergence_of_the_softened_logits():
@@ -53,7 +62,7 @@ def test_the_distance_of_bins_is_the_divergence_of_the_softened_logits():
     for one, other in ((small.x, large.x), (small.y, large.y)):
         p, q = (10 * other).softmax(-1), (10 * one).softmax(-1)
         wanted = wanted + (p * (p / q).log()).mean(-1)
-    torch.testing.assert_close(slimming(given, 0.5)["distance"], wanted.mean(), rtol=1e-4, atol=1e-9)
+    torch.testing.assert_close(slimming(given, 1.0)["distance"], wanted.mean(), rtol=1e-4, atol=1e-9)
 
 
 def test_without_its_two_losses_it_is_the_student_alone_step_for_step():
@@ -80,7 +89,7 @@ def test_a_finer_full_head_is_read_at_the_cells_of_the_coarser_small_one():
     given = batch()
     features = student.features(given.image)
     wanted = (student.head(features).maps - slimming.full_head(features).maps[..., ::2, ::2]).square().mean()
-    torch.testing.assert_close(slimming(given, 0.5)["distance"], wanted)
+    torch.testing.assert_close(slimming(given, 1.0)["distance"], wanted)
     fine, _ = slimming.full_codec.encode(given.keypoints, given.weight)
     coarse, _ = student.codec.encode(given.keypoints, given.weight)
     seen = given.weight > 0

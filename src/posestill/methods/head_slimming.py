@@ -7,7 +7,8 @@ we build it, for any representation that both heads share:
                        |                     '---------- distance ----- the full head's prediction
                        +-> full head --> prediction ---- full loss ---- labels      (dropped after training)
 
-The full head's prediction is a target: no gradient of the distance reaches it.
+The full head's prediction is a target: no gradient of the distance reaches it. As it is a poor one at first, the
+distance counts more and more: its weight grows with the training, from nothing.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class HeadSlimmingConfig(MethodConfig):
     full_weight: NonNegativeFloat = 1.0
     """of the full head's task loss"""
     distance_weight: NonNegativeFloat = 1.0
-    """of the distance between the heads' predictions"""
+    """of the distance between the heads' predictions, at the end of the training"""
 
     def build(self, student: PoseModel, teacher: Teacher | None) -> HeadSlimming:
         """The method around a student with a small head; refuses a teacher."""
@@ -67,11 +68,11 @@ class HeadSlimming(Distiller):
         target, weight = self.full_codec.encode(batch.keypoints, batch.weight)
         codec = self.student.codec
         wanted = codec.as_target(self._on_small_maps(full)).detach()
+        distance = codec.distance(output.prediction, wanted, torch.ones_like(batch.weight))
         return {
             "task": self.task_loss(output, batch),
             "full": self.config.full_weight * self.full_codec.loss(full, target, weight, self.full_helper),
-            "distance": self.config.distance_weight
-            * codec.distance(output.prediction, wanted, torch.ones_like(batch.weight)),
+            "distance": progress * self.config.distance_weight * distance,
         }
 
     def _on_small_maps(self, full: Prediction) -> Prediction:
