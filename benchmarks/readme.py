@@ -146,8 +146,8 @@ def ocd_finding() -> str:
 
 
 def agentpose_finding() -> str:
-    """In a sentence, what AgentPose gave with few labels and the strongest teacher."""
-    told = gained("protocol-agentpose-few", "agentpose", ("few-4",))
+    """In a sentence, what AgentPose gave with few labels: by the strongest teacher, and on photographs."""
+    told = gained("protocol-agentpose-few", "agentpose", ("few-4", "photos-200"))
     return f"**AgentPose**, its agent dropped, gains {told} ([its page](docs/agentpose.md))."
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from posestill.bench import measure
-from posestill.charts import Point, curves, dots, gains, standalone
+from posestill.charts import COLOURS, Point, curves, dots, gains, round_numbers, standalone
 from posestill.draw import LEFT, RIGHT, draw_poses
 from posestill.files import finite, write_json
 from posestill.page import page, paragraph, pictures, table
@@ -53,6 +53,29 @@ def test_marks_show_intervals_ratios_and_which_points_weigh_less():
     assert xs[1] - xs[0] == pytest.approx(xs[2] - xs[1], abs=0.2)  # ratios of four, equally far
     assert places[1] - places[0] == pytest.approx(3.0, abs=0.1)  # side by side at one dose
     assert curves({}, across="x", up="y") == ""
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "found"),
+    [
+        (-7.93, 9.61, [-5, 0, 5]),
+        (0, 10, [0, 5, 10]),
+        (65.6, 74.2, [66, 68, 70, 72, 74]),
+        (0.012, 0.05, [0.02, 0.03, 0.04, 0.05]),
+        (3, 3, [3]),
+    ],
+)
+def test_axes_are_labelled_with_round_numbers_inside_their_ends(low, high, found):
+    assert round_numbers(low, high) == pytest.approx(found)
+
+
+def test_a_series_beyond_the_colours_has_another_shape():
+    many = {f"arm {number}": [(1.0, number), (2.0, number)] for number in range(3 * len(COLOURS) + 1)}
+    drawn = curves(many, across="dose", up="gain", marks=True, ticks=[1, 2])
+    marks = re.findall(r"<(?:circle [^>]*? r=\"4\"|path transform=[^>]*? d=\"([^\"]+)\") fill=\"(#\w+)\"", drawn)
+    assert len(set(marks)) == len(many)
+    left = min(float(each) for each in re.findall(r'<circle cx="([\d.]+)" cy="[\d.]+" r="4"', drawn))
+    assert left > 44  # right of the axis
 
 
 def test_gains_are_drawn_about_nothing_and_coloured_by_what_the_interval_leaves_out():

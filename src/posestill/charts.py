@@ -34,7 +34,7 @@ def curves(
     """Lines of points by name; `across` and `up` name the axes.
 
     `marks` draws each point with its interval, and goes across by ratios where the points do. `ticks` are labelled on
-    the axis across; by default its ends.
+    the axis across; by default round numbers, or its ends where it goes by ratios.
     """
     drawn = {name: [_point(each) for each in points] for name, points in series.items() if points}
     if not drawn:
@@ -44,7 +44,9 @@ def curves(
     left, right = (to_axis(pick(point.x for point in points)) for pick in (min, max))
     low = min(point.y if point.low is None else point.low for point in points)
     high = max(point.y if point.high is None else point.high for point in points)
-    aside = 12.0 if marks else 0.0  # px, so that no mark lies on an axis
+    apart = 3.0 if ticks and marks else 0.0  # px between series at one x, side by side
+    aside = 12.0 + apart * (len(drawn) - 1) / 2 if marks else 0.0  # px, so that no mark lies on an axis
+    over = 12.0 if marks else 0.0
     legend, top = _legend(list(drawn), _MARGIN)
     top += 28
     height = top + 172 + _MARGIN
@@ -53,12 +55,16 @@ def curves(
         return _MARGIN + aside + (_WIDTH - 2 * _MARGIN - 2 * aside) * ((to_axis(x) - left) / ((right - left) or 1))
 
     def down_px(y: float) -> float:
-        return height - _MARGIN - aside - (172 - 2 * aside) * ((y - low) / ((high - low) or 1))
+        return height - _MARGIN - over - (172 - 2 * over) * ((y - low) / ((high - low) or 1))
 
     parts = [*legend]
+    for value in round_numbers(low, high):
+        y = down_px(value)
+        parts.append(f'<path d="M{_MARGIN},{y:.1f}H{_WIDTH - _MARGIN}" stroke="#8884"/>')
+        parts.append(_text(_MARGIN - 4, y + 4, f"{value:.4g}", anchor="end"))
     for number, line in enumerate(drawn.values()):
         colour = COLOURS[number % len(COLOURS)]
-        beside = 3.0 * (number - (len(drawn) - 1) / 2) if ticks and marks else 0.0  # series at one x side by side
+        beside = apart * (number - (len(drawn) - 1) / 2)
         places = [(across_px(each.x) + beside, down_px(each.y)) for each in line]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
         parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
@@ -66,13 +72,13 @@ def curves(
             if point.low is not None and point.high is not None:
                 reach = f"M{x:.1f},{down_px(point.low):.1f}V{down_px(point.high):.1f}"
                 parts.append(f'<path d="{reach}" stroke="{colour}"/>')
-            parts.append(_dot(x, y, colour, point.filled))
+            parts.append(_mark(x, y, number, point.filled))
     axes = f"M{_MARGIN},{top - 8}V{height - _MARGIN}H{_WIDTH - _MARGIN}"
     parts.append(f'<path d="{axes}" fill="none" stroke="#888"/>')
-    for tick in ticks or (min(point.x for point in points), max(point.x for point in points)):
+    ends = min(point.x for point in points), max(point.x for point in points)
+    for tick in ticks or (ends if to_axis is math.log else round_numbers(*ends)):
         parts.append(_text(across_px(tick), height - _MARGIN + 16, f"{tick:.4g}", anchor="middle"))
     parts.append(_text(_WIDTH - _MARGIN, height - _MARGIN + 32, across, anchor="end"))
-    parts += [_text(_MARGIN - 4, down_px(value), f"{value:.3g}", anchor="end") for value in (low, high)]
     parts.append(_text(4, top - 14, up))
     return _svg(parts, height, up)
 
@@ -95,7 +101,7 @@ def gains(rows: Sequence[tuple[str, float, float, float]], *, across: str) -> st
         parts += [
             _text(4, y + 4, name),
             f'<path d="M{across_px(least):.1f},{y}H{across_px(most):.1f}" stroke="{colour}" stroke-width="2"/>',
-            _dot(across_px(mean), y, colour, True),
+            _shape(across_px(mean), y, 0, colour, True),
             _text(_WIDTH - 4, y + 4, f"{mean:+.1f}", anchor="end", colour=colour),
         ]
     parts += [
@@ -128,9 +134,12 @@ def dots(figures: Mapping[str, Mapping[str, float]], *, across: str) -> str:
         parts.append(_text(4, y + 4, keypoint.replace("_", " ")))
         for number, found in enumerate(figures.values()):
             if found[keypoint] == found[keypoint]:
-                parts.append(_dot(across_px(found[keypoint]), y, COLOURS[number % len(COLOURS)], True))
-    parts += [_text(across_px(value), height - 8, f"{value:.3g}", anchor="middle") for value in (low, high)]
-    parts.append(_text((_WIDTH + names) / 2, height - 8, across, anchor="middle"))
+                parts.append(_mark(across_px(found[keypoint]), y, number, True))
+    for value in round_numbers(low, high):
+        x = across_px(value)
+        parts.append(f'<path d="M{x:.1f},{top + 8}V{height - 32}" stroke="#8883"/>')
+        parts.append(_text(x, height - 20, f"{value:.4g}", anchor="middle"))
+    parts.append(_text(_WIDTH - 30, height - 4, across, anchor="end"))
     return _svg(parts, height, across)
 
 
@@ -139,6 +148,21 @@ def standalone(svg: str) -> str:
     opening, rest = svg.split(">", 1)
     style = 'xmlns="http://www.w3.org/2000/svg" font-family="system-ui, sans-serif" font-size="11"'
     return f'{opening} {style}><rect width="100%" height="100%" fill="white"/>{rest}\n'
+
+
+def round_numbers(low: float, high: float, *, most: int = 5) -> list[float]:
+    """At most `most` evenly spaced round numbers in [low, high]: a step of 1, 2 or 5 times a power of ten.
+
+    Where the two are equal, or not finite, they are not rounded.
+    """
+    if not low < high < math.inf:
+        return [low]
+    power = 10.0 ** math.floor(math.log10((high - low) / most))
+    for step in (power * factor for factor in (1, 2, 5, 10, 20)):
+        first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+        if last - first < most:
+            return [number * step for number in range(first, last + 1)]
+    raise AssertionError("twenty times the power of ten below a fifth of a span goes into it at most thrice")
 
 
 def _point(given: Point | tuple[float, float]) -> Point:
@@ -158,13 +182,23 @@ def _legend(names: Sequence[str], left: float) -> tuple[list[str], int]:
         if x + width > _WIDTH and x > left:
             x, y = left, y + 16
         colour = COLOURS[number % len(COLOURS)]
-        parts += [_dot(x + 4, y - 4, colour, True), _text(x + 12, y, name, colour=colour)]
+        parts += [_mark(x + 4, y - 4, number, True), _text(x + 12, y, name, colour=colour)]
         x += width
     return parts, y + 4
 
 
-def _dot(x: float, y: float, colour: str, filled: bool) -> str:
-    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colour if filled else "white"}" stroke="{colour}"/>'
+def _mark(x: float, y: float, number: int, filled: bool) -> str:
+    """The mark of a series: its colour and, once all colours are taken, another shape."""
+    return _shape(x, y, number // len(COLOURS), COLOURS[number % len(COLOURS)], filled)
+
+
+def _shape(x: float, y: float, shape: int, colour: str, filled: bool) -> str:
+    """A circle, a square, a triangle or a diamond."""
+    paint = f'fill="{colour if filled else "white"}" stroke="{colour}"'
+    if shape % 4 == 0:
+        return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" {paint}/>'
+    outline = ("M-4,-4H4V4H-4Z", "M0,-5L5,4H-5Z", "M0,-5.5L5.5,0L0,5.5L-5.5,0Z")[shape % 4 - 1]
+    return f'<path transform="translate({x:.1f},{y:.1f})" d="{outline}" {paint}/>'
 
 
 def _text(x: float, y: float, text: str, *, anchor: str = "start", colour: str | None = None) -> str:

@@ -88,7 +88,7 @@ def table_of(plan: Plan, cells: Sequence[Cell]) -> tuple[list[str], list[list[st
 
 
 def dose_curves(plan: Plan, splits: Mapping[str, Sequence[Cell]]) -> dict[str, str]:
-    """Gain over the baseline against each dose: confirmed points filled, screened ones hollow."""
+    """Gain over the baseline against each dose, of arms at two doses or more; confirmed: filled, screened: hollow."""
     drawn = {}
     for factor in dict.fromkeys(name for regime in plan.regimes.values() for name in regime.dose):
         series: dict[str, dict[float, Point]] = {}
@@ -101,8 +101,8 @@ def dose_curves(plan: Plan, splits: Mapping[str, Sequence[Cell]]) -> dict[str, s
                 if gain is not None:
                     point = replace(point, y=100 * gain.mean, low=100 * gain.low, high=100 * gain.high)
                 series.setdefault(plan.arms[cell.arm].title, {})[dose] = point
-        lines = {arm: [points[dose] for dose in sorted(points)] for arm, points in series.items()}
-        if lines and any(len(line) > 1 for line in lines.values()):
+        lines = {arm: [points[dose] for dose in sorted(points)] for arm, points in series.items() if len(points) > 1}
+        if lines:
             up = (
                 f"mean OKS over {plan.arms[plan.baseline].title} (filled: {len(plan.seeds.confirm)} seeds, hollow: one)"
             )
