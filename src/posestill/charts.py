@@ -60,7 +60,7 @@ def curves(
     parts = [*legend]
     for value in round_numbers(low, high):
         y = down_px(value)
-        parts.append(f'<path d="M{_MARGIN},{y:.1f}H{_WIDTH - _MARGIN}" stroke="#8884"/>')
+        parts.append(f'<path d="M{_MARGIN},{y:.1f}H{_WIDTH - _MARGIN}" stroke="#888" stroke-opacity="0.3"/>')
         parts.append(_text(_MARGIN - 4, y + 4, f"{value:.4g}", anchor="end"))
     for number, line in enumerate(drawn.values()):
         colour = COLOURS[number % len(COLOURS)]
@@ -130,14 +130,14 @@ def dots(figures: Mapping[str, Mapping[str, float]], *, across: str) -> str:
     parts = [*legend]
     for row, keypoint in enumerate(keypoints):
         y = top + 16 + 16 * row
-        parts.append(f'<path d="M{names},{y}H{_WIDTH - 30}" stroke="#8883"/>')
+        parts.append(f'<path d="M{names},{y}H{_WIDTH - 30}" stroke="#888" stroke-opacity="0.3"/>')
         parts.append(_text(4, y + 4, keypoint.replace("_", " ")))
         for number, found in enumerate(figures.values()):
             if found[keypoint] == found[keypoint]:
                 parts.append(_mark(across_px(found[keypoint]), y, number, True))
     for value in round_numbers(low, high):
         x = across_px(value)
-        parts.append(f'<path d="M{x:.1f},{top + 8}V{height - 32}" stroke="#8883"/>')
+        parts.append(f'<path d="M{x:.1f},{top + 8}V{height - 32}" stroke="#888" stroke-opacity="0.3"/>')
         parts.append(_text(x, height - 20, f"{value:.4g}", anchor="middle"))
     parts.append(_text(_WIDTH - 30, height - 4, across, anchor="end"))
     return _svg(parts, height, across)
