@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from posestill.comparison import compare_rows, read_rows, read_teachers, runs_of, signed, slope_of_gain
+from posestill.metrics.stats import Difference
 from posestill.plan import chosen_rates, load_plan
 from posestill.report import percent
 
@@ -193,12 +194,17 @@ def ocd() -> str:
     return f"{confirmed('protocol-ocd')}\n\n{ocd_parts()}\n\n{screened('protocol-ocd')}\n\n{wholebody_parts()}"
 
 
+def beside(name: str, regime: str, reference: str) -> dict[str, Difference]:
+    """What a plan's other confirmed arms gained over one of them, by arm."""
+    plan, rows = load_plan(ROOT / "benchmarks" / f"{name}.yaml"), read_rows(ROOT / "results" / name)
+    plan = plan.model_copy(update={"controls": (reference,)})
+    cells = compare_rows(plan, rows, "test", chosen_rates(plan, rows))
+    return {cell.arm: cell.gains[reference] for cell in cells if cell.regime == regime and cell.arm != reference}
+
+
 def ocd_parts() -> str:
     """OCD's confirmed parts beside the whole."""
-    plan, rows = load_plan(ROOT / "benchmarks" / "protocol-ocd.yaml"), read_rows(ROOT / "results" / "protocol-ocd")
-    plan = plan.model_copy(update={"controls": ("ocd",)})
-    cells = compare_rows(plan, rows, "test", chosen_rates(plan, rows))
-    found = {cell.arm: cell.gains["ocd"] for cell in cells if cell.regime == "labels-400" and cell.arm != "ocd"}
+    found = beside("protocol-ocd", "labels-400", "ocd")
     without, left = found["ocd_heatmap"], found["probe"]
     return (
         f"Beside OCD as it is, on labels-400: without the head loss {signed(without)} mean OKS, with features left to "
@@ -293,11 +299,21 @@ def agentpose() -> str:
     return "\n\n".join(
         [
             confirmed("protocol-agentpose-few"),
+            agentpose_beside(),
             gap_slopes(),
             screened("protocol-agentpose-few"),
             f"Other distillers with 1,600 labels, three of four persons of a batch. {screened('protocol-agentpose')}",
         ]
     )
+
+
+def agentpose_beside() -> str:
+    """AgentPose's relatives and controls beside AgentPose itself, with the strongest teacher."""
+    name, regime = "protocol-agentpose-few", "few-4"
+    arms = load_plan(ROOT / "benchmarks" / f"{name}.yaml").arms
+    found = beside(name, regime, "agentpose")
+    told = [f"{arms[arm].title} {signed(gain)}" for arm, gain in found.items() if arm not in ("alone", "longer")]
+    return f"Over AgentPose, agent dropped, on {regime}, in mean OKS: {'; '.join(told)}."
 
 
 def gap_slopes() -> str:
