@@ -106,6 +106,13 @@ def test_arms_share_seed_student_steps_and_data_and_a_longer_control_only_its_le
 
 
 @pytest.mark.parametrize("control", ["alone", "pseudo_label"])
+def test_a_kept_agent_is_the_methods_and_no_part_of_a_control(control):
+    kept = load_run("coco/student-mobilenetv2-agentpose-keep")
+    assert kept.model.neck is not None
+    assert as_control(kept, control).model.neck is None
+
+
+@pytest.mark.parametrize("control", ["alone", "pseudo_label"])
 def test_a_control_leaves_out_the_score_that_only_the_method_trains(control):
     codec = as_control(load_run("coco/student-distilpose-s"), control).model.codec
     assert (codec.score, codec.scale, codec.bounded) == (False, True, True)

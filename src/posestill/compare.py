@@ -301,10 +301,10 @@ def _top_up(
 def _begin(plugins: Sequence[Path]) -> None:
     for path in plugins:
         load_plugin(path)
-    _end_with_parent()
+    end_with_parent()
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """A plan that is killed leaves no process behind that would go on writing into the folders of the next one."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches every process: these end without a word
     parent = multiprocessing.parent_process()

@@ -21,6 +21,7 @@ from posestill.config import RunConfig, change_run, load_run
 from posestill.engine.surroundings import run_hash
 from posestill.methods.pseudo_label import PseudoLabelConfig
 from posestill.methods.supervised import SupervisedConfig
+from posestill.models.agent import AgentNeckConfig
 from posestill.schema import Config, UserError, did_you_mean, validate
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)
@@ -197,6 +198,8 @@ def make_job(
 
 def as_control(config: RunConfig, control: Control) -> RunConfig:
     """The same run as a control: the same student, steps, initial weights and order of labelled persons."""
+    if isinstance(config.model.neck, AgentNeckConfig):  # only methods train it; a head begins alike
+        config = _with(config, model=_with(config.model, neck=None))
     codec = config.model.codec
     if isinstance(codec, CoordsConfig) and codec.score:  # only methods train it; initial weights stay the same
         config = _with(config, model=_with(config.model, codec=_with(codec, score=False)))

@@ -16,7 +16,7 @@ from posestill.engine.setup import Sources, try_one_batch
 from posestill.models.pose_model import PoseModel, read_weights
 from posestill.report import read_metrics, write_run_report
 from posestill.schema import UserError
-from tests.conftest import DotSource, small_model, small_run
+from tests.conftest import DotSource, small_model, small_model_config, small_run
 
 
 def sources(count=24):
@@ -82,6 +82,29 @@ def test_a_run_that_was_stopped_and_resumed_equals_one_that_was_not_bit_for_bit(
         for row in rows:
             row.pop("persons_per_second", None)
     assert logs[0] == logs[1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "method"),
+    [
+        ({}, {"name": "agentpose", "distil_weight": "auto"}),
+        ({"neck": {"name": "agent_paper"}}, {"name": "agentpose_paper"}),
+        ({}, {"name": "tcd", "heatmap_weight": "auto"}),
+    ],
+)
+def test_what_a_method_keeps_account_of_survives_a_stop(tmp_path, changes, method):
+    small_model("heatmap", seed=5).save(tmp_path / "teacher")
+    config = small_run(
+        method=method, model=small_model_config("coords", **changes).model_dump(mode="json"),
+        teacher=str(tmp_path / "teacher"), train={"steps": 6, "batch_size": 8, "log_every": 3, "ema": 0.9},
+        evaluate={"every": 3},
+    )  # fmt: skip
+    fit(config, tmp_path / "whole", sources=sources(), quiet=True)
+    fit(config, tmp_path / "parts", sources=sources(), quiet=True, stop_at=4)
+    fit(config, tmp_path / "parts", sources=sources(), quiet=True, resume=True)
+    one, other = (load_state(tmp_path / name / "last") for name in ("whole", "parts"))
+    assert equal(one.distiller, other.distiller)
+    assert equal(one.averaged, other.averaged)
 
 
 def test_the_method_changes_neither_the_initial_weights_nor_the_order(tmp_path):

@@ -9,7 +9,7 @@ import torch
 
 from posestill.data.topdown import TopDownDataset
 from posestill.methods.agentpose import AgentPoseConfig, AgentPosePaperConfig, Autoencoder, DiffKDConfig
-from posestill.models.agent import AgentConfig
+from posestill.models.agent import AgentConfig, DiffKDAgentConfig, PaperAgentConfig, gaussian
 from posestill.schema import UserError
 from posestill.teachers.base import ModelTeacher
 from tests.conftest import DotSource, small_model
@@ -74,7 +74,7 @@ def test_the_distillation_is_the_guided_and_the_direct_distance_of_standardised_
     method, given = build(distil_weight=2.0, direct=0.25, warmup=0.0, decays=False).eval(), batch()
     latent, _ = method.autoencoder(method.teacher(given).features[-1])
     own = method.standardise(method.project(method.student.features(given.image)[-1]))
-    guided = method.guide.denoise(own, torch.Generator())
+    guided = method.guide.denoise(own, gaussian(own.shape, torch.Generator()))
     wanted = 2 * ((guided - latent).square().mean() + 0.25 * (own - latent).square().mean())
     torch.testing.assert_close(method(given, 0.5)["distil"], wanted)
 
@@ -203,6 +203,53 @@ def test_a_kept_agent_is_trained_by_everything_and_saved_with_the_model(tmp_path
     image = torch.rand(2, 3, 32, 24)
     assert torch.equal(loaded(image).prediction.xy, student(image).prediction.xy)
     assert any("agent" in key for key in loaded.state_dict())
+
+
+def test_the_distillation_alone_trains_a_kept_agent():
+    method = build(student=small_model("coords", neck="agent"), warmup=0.0)
+    torch.nn.init.normal_(method.student.neck.agent.network.leave.weight)
+    method(batch(), 0.5)["distil"].backward()
+    assert grads(method.student.neck.agent.network)
+
+
+def test_the_students_error_is_noted_in_training():
+    method, given = build().train(), batch()
+    method(given, 0.5)
+    latent, _ = method.autoencoder(method.teacher(given).features[-1])
+    own = method.standardise(method.project(method.student.features(given.image)[-1]))
+    found = (own - latent).square().mean()
+    torch.testing.assert_close(method.agent.error, (0.99 * 0.25 + 0.01 * found).sqrt())
+
+
+@pytest.mark.parametrize("kind", ["coords", "heatmap"])
+def test_the_balanced_distillation_pulls_half_as_hard_as_the_labels(kind):
+    method = build(student=small_model(kind), distil_weight="auto", warmup=0.0, decays=False)
+    method.balance.decay = 0.0
+    for _ in range(2):
+        sum(method(batch(), 0.5).values()).backward()
+        own, other = method.balance.measured[0], method.balance.measured[1]
+        method.after_step()
+    torch.testing.assert_close(other, 0.5 * own, rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("preset", "neck", "agent"),
+    [
+        ("default", {"name": "agent_paper"}, AgentConfig(**PaperAgentConfig().model_dump())),
+        ("paper", {"name": "agent", "agent": PaperAgentConfig().model_dump()}, PaperAgentConfig()),
+    ],
+)
+def test_a_kept_agent_is_met_by_its_settings_whatever_preset_they_come_from(preset, neck, agent):
+    student = small_model("coords", neck=neck)
+    assert build(preset, student=student, agent=agent).kept
+
+
+def test_diffkds_affine_norms_are_refused_with_a_kept_agent():
+    agent = DiffKDAgentConfig(channels=16)
+    neck = {"name": "agent", "agent": agent.model_dump()}
+    with pytest.raises(UserError, match="set method.literal=false"):
+        build("diffkd", student=small_model("coords", neck=neck), agent=agent)
+    assert build("diffkd", student=small_model("coords", neck=neck), agent=agent, literal=False).kept
 
 
 def test_a_kept_agent_with_other_settings_than_the_methods_is_refused():

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from posestill.methods.feature import ChannelWiseConfig, FitNetConfig, MaskedGenerationConfig, PearsonConfig
+from posestill.models.resize import resized
 from posestill.teachers.base import ModelTeacher
 from tests.conftest import small_model
 from tests.methods.test_agentpose import batch
@@ -12,8 +13,8 @@ ONE = torch.tensor([[[[1.0, 3.0]]], [[[5.0, 7.0]]]])  # (2, 1, 1, 2)
 OTHER = torch.tensor([[[[1.0, 2.0]]], [[[3.0, 2.0]]]])
 
 
-def build(config, **changes):
-    return config.build(small_model("coords"), ModelTeacher(small_model("heatmap", seed=3, **changes)))
+def build(config, student="coords", **changes):
+    return config.build(small_model(student), ModelTeacher(small_model("heatmap", seed=3, **changes)))
 
 
 def test_fitnets_distance_is_the_mean_squared_error():
@@ -55,11 +56,12 @@ def test_mgds_distance_is_summed_and_divided_by_the_batch_and_hides_places_by_th
     assert hidden.distance(feature, taught) != first
 
 
+@pytest.mark.parametrize("student", ["coords", "heatmap"])  # the losses of maps are far smaller than those of features
 @pytest.mark.parametrize("config", [FitNetConfig(), PearsonConfig(), MaskedGenerationConfig(), ChannelWiseConfig()])
-def test_the_weight_is_the_published_one_or_balances_the_gradients(config):
-    fixed = build(config)
+def test_the_weight_is_the_published_one_or_balances_the_gradients(config, student):
+    fixed = build(config, student)
     assert fixed.balance.weight == pytest.approx(config.weight)
-    method = build(config.model_copy(update={"weight": "auto"}))
+    method = build(config.model_copy(update={"weight": "auto"}), student)
     method.balance.decay = 0.0
     for _ in range(2):
         sum(method(batch(), 0.5).values()).backward()
@@ -76,3 +78,11 @@ def test_features_of_another_grid_are_met_by_resizing():
     assert method.grid == (16, 12)
     crops = TopDownDataset(DotSource(2), size=(32, 24), teacher_size=(64, 48)).__getitems__([(0, 0), (0, 1)])
     assert torch.isfinite(method(crops, 0.5)["features"])
+
+
+def test_a_finer_student_is_met_with_all_its_places():
+    finer = torch.rand(1, 4, 16, 12, requires_grad=True)
+    for grid in ((4, 3), (6, 5)):
+        (gradient,) = torch.autograd.grad(resized(finer, grid).sum(), finer)
+        assert (gradient > 0).all()
+    torch.testing.assert_close(resized(finer, (8, 6))[0, 0, 0, 0], finer[0, 0, :2, :2].mean())

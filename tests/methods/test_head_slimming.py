@@ -34,6 +34,12 @@ def test_the_small_head_is_pulled_to_the_full_one_and_not_the_other_way_round(ki
     assert all(each.grad is None for each in slimming.full_head.parameters())
 
 
+@pytest.mark.parametrize("full", [DeconvConfig(), GauConfig()])
+def test_a_full_head_of_another_kind_is_refused_by_its_own_name(full):
+    with pytest.raises(UserError, match="method.full: the full head must suit the student's codec, CoordsCodec"):
+        HeadSlimmingConfig(full=full).build(small_model("coords"), None)
+
+
 def test_the_distance_counts_more_and_more():
     student, full = SLIM["heatmap"]
     slimming = HeadSlimmingConfig(full=full).build(student, None).eval()

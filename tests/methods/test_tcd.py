@@ -27,7 +27,9 @@ def confident(**changes):
 def build(teacher=None, codec="coords", **settings):
     head = "simcc" if codec == "simcc" else "flat_fc"
     student = small_model("coords", codec=codec, head=head)
-    return TcdConfig(stride=2, width=8, **settings).build(student, teacher or confident())
+    if settings.get("form") in (None, "helper"):
+        settings = {"stride": 2, "width": 8, **settings}
+    return TcdConfig(**settings).build(student, teacher or confident())
 
 
 def test_the_form_follows_from_what_the_teacher_provides():
@@ -116,6 +118,71 @@ def test_a_teacher_of_finer_crops_is_resampled_where_the_helpers_cells_lie():
     moved = tcd.heatmap_bridge.resampled(maps, tcd.helper.codec, given)
     assert moved.shape == (6, 4, 16, 12)
     assert (tcd.helper.places(Heatmaps(moved)).xy - xy).abs().max() < 0.3
+
+
+def test_a_teacher_of_another_grid_is_resampled_too():
+    teacher = confident(codec={"name": "heatmap", "stride": 2, "sigma": 1.0, "grid": "udp"})
+    tcd, given = build(teacher, form="helper"), batch()
+    assert teacher.codec.map_size == tcd.helper.codec.map_size
+    xy = torch.tensor([[[6.0, 7.0], [12.0, 12.0], [16.0, 9.0], [18.0, 25.0]]]).expand(6, -1, -1)
+    maps, _ = teacher.codec.encode(xy, torch.ones(6, 4))
+    moved = tcd.heatmap_bridge.resampled(maps, tcd.helper.codec, given)
+    assert (tcd.helper.places(Heatmaps(moved)).xy - xy).abs().max() < 0.3
+
+
+def test_places_are_as_exact_in_half_precision():
+    teacher = confident(
+        size=[384, 288],
+        backbone={"name": "small_resnet", "channels": [8, 8, 8]},
+        head={"name": "deconv", "channels": [8, 8]},
+        codec={"name": "heatmap", "stride": 4},
+    )
+    student = small_model("coords", size=[256, 192])
+    tcd = TcdConfig(form="helper", width=8).build(student, teacher)
+    given = TopDownDataset(DotSource(2), size=(256, 192)).__getitems__([(0, 0), (0, 1)])
+    maps = torch.rand(2, 4, *teacher.codec.map_size).bfloat16()
+    moved = tcd.heatmap_bridge.resampled(maps, tcd.helper.codec, given)
+    torch.testing.assert_close(moved, tcd.heatmap_bridge.resampled(maps.float(), tcd.helper.codec, given))
+
+
+def test_a_teacher_says_nothing_of_what_lies_outside_its_crops():
+    teacher = confident(size=[32, 16])
+    tcd, given = build(teacher, form="helper"), batch(1)
+    maps = torch.ones(1, 4, *teacher.codec.map_size)
+    moved = tcd.heatmap_bridge.resampled(maps, tcd.helper.codec, given)  # 32x24: a quarter of the columns is aside
+    columns = moved[0, 0].amax(0)
+    assert columns[:2].max() == columns[-2:].max() == 0
+    assert columns[2:-2].min() == 1
+
+
+def test_the_teachers_head_is_taught_labels_at_their_place_in_its_own_crops():
+    teacher = confident(size=[64, 48])
+    tcd, given = build(teacher, form="head", heatmap_weight=1.0).eval(), crops_for(teacher)
+    drawn = teacher.head(tcd.adapter(tcd.student.features(given.image))).maps
+    target, weight = teacher.codec.encode(
+        given.keypoints * 2 + 0.5 * given.mirrored().float()[:, None, None], given.weight
+    )
+    labelled = weight > 0
+    assert labelled.any()
+    wanted = (drawn - target).square().mean((-2, -1))[labelled].sum()
+    taught = teacher(given).prediction.maps
+    peak = taught.flatten(2).amax(-1)
+    counted = peak.clamp(0, 1) * (peak > 0.2) * ~labelled
+    wanted = wanted + (counted * (drawn - taught).square().mean((-2, -1))).sum()
+    torch.testing.assert_close(tcd(given, 0.5)["heatmap"], wanted / labelled.numel())
+
+
+def crops_for(teacher):
+    crops = TopDownDataset(DotSource(6), size=(32, 24), teacher_size=tuple(teacher.input_size))
+    return crops.__getitems__([(0, index) for index in range(6)])
+
+
+@pytest.mark.parametrize(
+    ("form", "settings"), [("head", {"width": 8}), ("keypoints", {"heatmap_weight": 3.0}), ("keypoints", {"stride": 2})]
+)
+def test_settings_that_a_form_has_no_use_for_are_refused(form, settings):
+    with pytest.raises(UserError, match=f"method.{next(iter(settings))}: the form '{form}' has no use for it"):
+        build(form=form, **settings)
 
 
 def test_forms_that_do_not_suit_are_refused():

@@ -1,7 +1,15 @@
 import pytest
 import torch
 
-from posestill.models.agent import Agent, AgentConfig, AgentNeckConfig, PaperAgentNeckConfig, Standardise
+from posestill.models.agent import (
+    Agent,
+    AgentConfig,
+    AgentNeckConfig,
+    DiffKDAgentConfig,
+    PaperAgentNeckConfig,
+    Standardise,
+    gaussian,
+)
 from posestill.models.vp_sde import ode_step, perturbed, signal_and_noise, time_of
 from tests.conftest import small_model
 
@@ -52,7 +60,7 @@ def test_the_reverse_process_is_the_ode_from_the_students_error_with_as_many_eva
         clean = agent.network(state, time.expand(2))
         if number < 2:
             state = ode_step(state, clean, time, times[number + 1])
-    torch.testing.assert_close(agent.denoise(feature, noise()), clean)
+    torch.testing.assert_close(agent.denoise(feature, gaussian(feature.shape, noise())), clean)
 
 
 def test_a_noised_entry_is_the_forward_diffusion_of_the_students_feature():
@@ -61,7 +69,9 @@ def test_a_noised_entry_is_the_forward_diffusion_of_the_students_feature():
     drawn = torch.randn(feature.shape, generator=noise())
     state = perturbed(feature, torch.tensor(0.3), drawn)
     signal, _ = signal_and_noise(torch.tensor(0.3))
-    torch.testing.assert_close(agent.denoise(feature, noise()), signal * state)  # an untrained velocity says 0
+    torch.testing.assert_close(
+        agent.denoise(feature, gaussian(feature.shape, noise())), signal * state
+    )  # an untrained velocity says 0
 
 
 def test_the_begin_stays_within_its_bounds():
@@ -98,7 +108,7 @@ def test_it_learns_to_take_a_students_error_off_teacher_features(network):
     agent.error.fill_(0.5)
     agent.eval()
     with torch.no_grad():
-        left = (agent.denoise(noisy, generator) - clean).square().mean()
+        left = (agent.denoise(noisy, gaussian(noisy.shape, generator)) - clean).square().mean()
     assert left < (noisy - clean).square().mean() / 3
 
 
@@ -137,3 +147,67 @@ def test_a_kept_agent_gives_the_features_and_the_bridged_map(config):
     found = neck(features)
     assert [tuple(each.shape) for each in found] == [(2, 4, 16, 12), (2, 16, 8, 6), (2, 16, 8, 6)]
     assert found[1] is features[1]
+
+
+class Maps(torch.nn.Module):
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, image):
+        return self.model(image).prediction.maps
+
+
+@pytest.mark.parametrize("neck", ["agent", "agent_paper"])
+def test_an_exported_kept_agent_says_what_the_model_says_of_batches_of_any_size(neck):
+    model = small_model("heatmap", neck=neck).eval()
+    torch.nn.init.ones_(model.neck.gate)
+    torch.nn.init.normal_(model.neck.back.weight)
+    image = torch.rand(5, 3, 32, 24)
+    batch = {"image": {0: torch.export.Dim("batch")}}
+    exported = torch.export.export(Maps(model), (image[:2],), dynamic_shapes=batch).module()
+    for count in (2, 5):
+        torch.testing.assert_close(exported(image[:count]), model(image[:count]).prediction.maps)
+
+
+@pytest.mark.parametrize("neck", ["agent", "agent_paper"])
+def test_a_model_with_a_kept_agent_runs_in_any_precision(neck):
+    model, image = small_model("heatmap", neck=neck).eval(), torch.rand(2, 3, 32, 24)
+    torch.nn.init.ones_(model.neck.gate)
+    said = model(image).prediction.maps
+    exact = model.double()(image.double()).prediction.maps
+    torch.testing.assert_close(exact.float(), said, atol=1e-4, rtol=1e-3)
+    assert model.bfloat16()(image.bfloat16()).prediction.maps.dtype == torch.bfloat16
+
+
+def test_a_step_that_overflowed_leaves_what_the_agent_keeps_account_of():
+    agent, layer = Agent(AgentConfig(channels=3)), Standardise(3)
+    layer(torch.randn(8, 3, 4, 3))
+    before = {name: value.clone() for name, value in layer.state_dict().items()}
+    feature = torch.full((2, 3, 4, 3), float("inf"))
+    agent.note_error(feature, torch.zeros_like(feature))
+    layer(feature)
+    assert agent.error == 0.5
+    assert all(torch.equal(value, before[name]) for name, value in layer.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"times": (0.1, 0.3)}, "times must fall"),
+        ({"times": (1.5, 0.3)}, "from 1 at most"),
+        ({"times": (0.3, 0.2, 0.1)}, "set evaluations=3"),
+        ({"times": (0.3, 0.1), "begin": 0.3}, "begin=null"),
+    ],
+)
+def test_times_that_do_not_fall_or_that_other_settings_gainsay_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        AgentConfig(**settings)
+    with pytest.raises(ValueError, match="set evaluations=5"):
+        DiffKDAgentConfig(evaluations=2)
+
+
+def test_a_head_begins_alike_with_and_without_a_neck():
+    plain, kept = small_model("heatmap"), small_model("heatmap", neck="agent")
+    found = kept.head.state_dict()
+    assert all(torch.equal(value, found[name]) for name, value in plain.head.state_dict().items())

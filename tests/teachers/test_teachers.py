@@ -101,7 +101,7 @@ def test_a_cached_teacher_replays_its_keypoints_under_every_augmentation(teacher
     oracle_flip = oracle.codec.flip
     oracle.codec.flip = lambda prediction, swap: prediction  # it answers the upright crop whatever it is shown
     upright = TopDownDataset(source, size=(32, 24), teacher_size=teacher_size)
-    cached = CachedTeacher(oracle, upright, size=(32, 24), batch_size=6)
+    cached = CachedTeacher(oracle, size=(32, 24)).ask(oracle, upright, batch_size=6)
     oracle.codec.flip = oracle_flip
     batch = TopDownDataset(source, size=(32, 24), augment=AugmentConfig(), seed=4).__getitems__(
         [(0, index) for index in range(20)]

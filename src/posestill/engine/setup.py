@@ -27,7 +27,7 @@ class Sources:
 
     train: PoseSource
     val: PoseSource
-    asked: dict[str, Teacher] = field(default_factory=dict)
+    asked: dict[str, CachedTeacher] = field(default_factory=dict)
     """teachers with `cache: true` that were asked already about these persons: runs that share sources share them"""
 
 
@@ -63,8 +63,19 @@ def open_sources(config: RunConfig) -> Sources:
     return sources
 
 
-def set_up(config: RunConfig, sources: Sources, *, device: torch.device, world: int, log: RunLog) -> Parts:
-    """Build student, teacher, method and batches. Every misfit is found here, before the first step."""
+def set_up(
+    config: RunConfig,
+    sources: Sources,
+    *,
+    device: torch.device,
+    world: int,
+    log: RunLog,
+    first_batch_only: bool = False,
+) -> Parts:
+    """Build student, teacher, method and batches. Every misfit is found here, before the first step.
+
+    `first_batch_only`: a teacher with a cache is asked about no others.
+    """
     if config.train.batch_size % world:
         raise UserError(f"train.batch_size: {config.train.batch_size} persons cannot be shared by {world} processes")
     torch.manual_seed(config.seed)  # before the student, so that its initial weights do not depend on the method
@@ -76,12 +87,19 @@ def set_up(config: RunConfig, sources: Sources, *, device: torch.device, world: 
         labelled_per_batch=config.data.labelled_per_batch,
         seed=config.seed,
     )
-    teacher = None
-    if config.teacher is not None:
-        teacher = config.teacher.build()
-        if config.teacher.cache:
-            teacher = _ask_once(teacher, config, sources, labels, device, log)
+    teacher: Teacher | None = None if config.teacher is None else config.teacher.build()
+    live, cached = teacher, None
+    if live is not None and config.teacher is not None and config.teacher.cache:
+        key = _key_of_answers(config, labels)
+        teacher = cached = sources.asked.get(key) or CachedTeacher(live, size=config.model.size)
     distiller = config.method.build(student, teacher)
+    if live is not None and cached is not None and not cached.was_asked:  # only now: the method might refuse it
+        upright = TopDownDataset(sources.train, size=config.model.size, labels=labels, teacher_size=live.input_size)
+        persons = [index for _, index in batches.batch(0)] if first_batch_only else None
+        with log.bar("asking the teacher once", len(upright if persons is None else persons)) as bar:
+            cached.ask(live, upright, persons, device=device, progress=bar.advance)
+        if persons is None:
+            sources.asked[key] = cached
     if teacher is not None:
         teacher.to(device)  # only now: methods may show student and teacher a blank crop, where the student lies
     unit = 1.0 if config.train.steps is not None else batches.steps_per_epoch()
@@ -115,23 +133,14 @@ def _open_dataset(
 
 def try_one_batch(config: RunConfig, sources: Sources, *, log: RunLog) -> dict[str, float]:
     """The losses of a run's first batch: proof that its parts fit, before any time is spent."""
-    if config.teacher is not None:  # one batch needs no cache of everyone
-        config = config.model_copy(update={"teacher": config.teacher.model_copy(update={"cache": False})})
-    parts = set_up(config, sources, device=torch.device("cpu"), world=1, log=log)
+    parts = set_up(config, sources, device=torch.device("cpu"), world=1, log=log, first_batch_only=True)
     batch = parts.dataset.__getitems__(parts.batches.batch(0))
     return {name: value.item() for name, value in parts.distiller(batch, 0.0).items()}
 
 
-def _ask_once(
-    teacher: Teacher, config: RunConfig, sources: Sources, labels: Labels, device: torch.device, log: RunLog
-) -> Teacher:
+def _key_of_answers(config: RunConfig, labels: Labels) -> str:
+    """What a cached teacher's answers depend on."""
     assert config.teacher is not None
+    name = type(config.teacher).__qualname__  # two kinds of teacher may have the same settings, such as none
     persons = hashlib.sha256(labels.persons.tobytes()).hexdigest()
-    key = f"{config.teacher.model_dump_json()} {config.model.size} {persons}"
-    if key not in sources.asked:
-        upright = TopDownDataset(sources.train, size=config.model.size, labels=labels, teacher_size=teacher.input_size)
-        with log.bar("asking the teacher once", len(upright)) as bar:
-            sources.asked[key] = CachedTeacher(
-                teacher, upright, size=config.model.size, device=device, progress=bar.advance
-            )
-    return sources.asked[key]
+    return f"{name} {config.teacher.model_dump_json()} {config.model.size} {persons}"

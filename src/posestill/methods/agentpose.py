@@ -33,12 +33,13 @@ from posestill.models.agent import (
     DiffKDAgentConfig,
     PaperAgentConfig,
     Standardise,
+    gaussian,
     noise_of_this_step,
-    resized,
 )
 from posestill.models.average import move_average, warm_decay
 from posestill.models.balance import BalancedWeight
 from posestill.models.pose_model import PoseModel, evaluating
+from posestill.models.resize import resized
 from posestill.schema import UserError
 from posestill.teachers.base import Teacher
 from posestill.teachers.bridge import blank_batch, need_one_aspect
@@ -128,7 +129,7 @@ class AgentPose(Distiller):
         grid = (own[1], own[2]) if self.kept else None
         self.autoencoder = Autoencoder(taught, channels, grid, literal=config.literal)
         if isinstance(neck, AgentNeck):
-            if neck.agent.config != config.agent:
+            if neck.agent.config.model_dump() != config.agent.model_dump():  # whatever preset they come from
                 raise UserError(
                     "method.agent: the kept agent (model.neck.agent) has other settings: give both the same"
                 )
@@ -157,7 +158,7 @@ class AgentPose(Distiller):
         agent = self._agent()
         if self.training:
             agent.note_error(own, latent)
-        guided = self.leave((self.guide or agent).denoise(own, generator)).float()
+        guided = self.leave((self.guide or agent).denoise(own, gaussian(own.shape, generator))).float()
         distance = F.mse_loss(guided, latent) + self.config.direct * F.mse_loss(own.float(), latent)
         diffusion = agent.loss(latent, generator, latest=self.config.latest)
         return {
@@ -177,7 +178,7 @@ class AgentPose(Distiller):
         """Move the running average of the agent, and measure the balance of the gradients."""
         self.balance.after_step()
         if self.guide is not None:
-            move_average(self.guide, self._agent(), warm_decay(0.999, int(self.steps)))
+            move_average(self.guide, self._agent(), warm_decay(0.999, self.steps))
             self.guide.error.copy_(self._agent().error)
         self.steps += 1
 
@@ -252,8 +253,13 @@ def _patch(height: int, width: int, rows: int) -> int:
 
 
 def _check(config: AgentPoseConfig, *, kept: bool) -> None:
-    """Refuse settings that would leave a part untrained."""
+    """Refuse settings that would leave a part untrained, or two parts of different scales."""
     agent = config.agent
+    if config.literal and kept:
+        raise UserError(
+            "method.literal: DiffKD's affine norms are not those of a kept agent (model.neck): set "
+            "method.literal=false or, to drop the agent, model.neck=null"
+        )
     if agent.entry == "mixed" and not (config.joint or kept):
         raise UserError("method.agent.entry: mixed learns its share of noise from the distillation: set joint=true")
     begins = max(agent.times or (agent.begin or LONGEST,))

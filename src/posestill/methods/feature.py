@@ -15,10 +15,10 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat
 from torch import Tensor, nn
 
 from posestill.methods.base import Distiller, MethodConfig
-from posestill.models.agent import resized
 from posestill.models.balance import BalancedWeight
 from posestill.models.heatmap_helper import last_feature_shape
 from posestill.models.pose_model import PoseModel
+from posestill.models.resize import resized
 from posestill.teachers.base import Teacher
 from posestill.teachers.bridge import blank_batch, need_one_aspect
 from posestill.types import PoseBatch

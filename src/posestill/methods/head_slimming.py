@@ -25,7 +25,7 @@ from posestill.methods.base import Distiller, MethodConfig
 from posestill.models.heads import DeconvConfig, HeadConfig
 from posestill.models.heatmap_helper import last_feature_shape
 from posestill.models.pose_model import PoseModel, evaluating
-from posestill.schema import Choice
+from posestill.schema import Choice, UserError
 from posestill.teachers.base import Teacher
 from posestill.types import Heatmaps, PoseBatch, PoseOutput, Prediction
 
@@ -54,12 +54,18 @@ class HeadSlimming(Distiller):
         super().__init__(student, teacher)
         self.config = config
         shape = last_feature_shape(student)
-        self.full_head = config.full.build(shape, len(student.skeleton), student.codec)
         self.full_helper = student.codec.helper()  # RLE's flow learns each head's own errors
-        with torch.no_grad(), evaluating(self.full_head):
-            drawn = self.full_head((torch.zeros(1, *shape),))
-        self.full_codec = _codec_of(drawn, student)
-        self.full_codec.check(PoseOutput(prediction=drawn, features=()))
+        try:
+            self.full_head = config.full.build(shape, len(student.skeleton), student.codec)
+            with torch.no_grad(), evaluating(self.full_head):
+                drawn = self.full_head((torch.zeros(1, *shape),))
+            self.full_codec = _codec_of(drawn, student)
+            self.full_codec.check(PoseOutput(prediction=drawn, features=()))
+        except UserError as error:
+            raise UserError(
+                f"method.full: the full head must suit the student's codec, {type(student.codec).__name__}, as the "
+                f"small one does; said of it alone: {error}"
+            ) from None
 
     def forward(self, batch: PoseBatch, progress: float) -> dict[str, Tensor]:
         """The small head's task loss, the full head's, and the distance between the two."""

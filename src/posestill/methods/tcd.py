@@ -17,7 +17,6 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
@@ -25,6 +24,7 @@ from posestill.codecs.heatmap import HeatmapCodec
 from posestill.methods.base import Distiller, MethodConfig
 from posestill.models.heatmap_helper import HeatmapHelper, heatmap_weight, last_feature_shape
 from posestill.models.pose_model import PoseModel
+from posestill.models.resize import resized
 from posestill.schema import UserError
 from posestill.teachers.base import Teacher
 from posestill.teachers.bridge import Bridge, HeatmapBridge, between_inputs, blank_batch, need_one_aspect, of_one_aspect
@@ -72,6 +72,7 @@ class Tcd(Distiller):
         assert self.teacher is not None
         self.config = config
         self.form, reason = _choose(student, self.teacher) if config.form == "auto" else (config.form, "as asked for")
+        _refuse_what_is_not_used(config)
         self.chosen = f"TCD in its form '{self.form}': {reason}"
         self.bridge = Bridge(self.teacher, student)
         if self.form != "keypoints":
@@ -162,15 +163,23 @@ class _Adapter(nn.Module):
     def __init__(self, student: PoseModel, teacher: Teacher) -> None:
         super().__init__()
         channels, *_ = last_feature_shape(student)
-        wanted, *grid = _teacher_features(student, teacher)
-        self.grid = tuple(grid)
+        wanted, height, width = _teacher_features(student, teacher)
+        self.grid = (height, width)
         self.layers = nn.Sequential(nn.Conv2d(channels, wanted, 1, bias=False), nn.BatchNorm2d(wanted), nn.ReLU(True))
 
     def forward(self, features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        adapted: Tensor = self.layers(features[-1])
-        if adapted.shape[-2:] != self.grid:
-            adapted = F.interpolate(adapted, self.grid, mode="bilinear", align_corners=False)
-        return (adapted,)
+        return (resized(self.layers(features[-1]), self.grid),)
+
+
+def _refuse_what_is_not_used(config: TcdConfig) -> None:
+    """Refuse settings that the form asked for has no use for; `auto` may choose any form, so there they wait."""
+    of_helper = ("stride", "width", "sigma")
+    unused = {"head": of_helper, "keypoints": (*of_helper, "teacher_share", "heatmap_weight")}
+    for name in unused.get(config.form, ()):
+        if getattr(config, name) != TcdConfig.model_fields[name].default:
+            raise UserError(
+                f"method.{name}: the form '{config.form}' has no use for it: remove it, or set method.form=helper"
+            )
 
 
 def _choose(student: PoseModel, teacher: Teacher) -> tuple[Form, str]:

@@ -7,12 +7,13 @@ is known, derived and designed is told in methods/agentpose.py).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Iterator
+from itertools import pairwise
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from posestill.models.pose_model import NeckConfig
@@ -27,7 +28,6 @@ from posestill.models.vp_sde import (
     time_of,
 )
 from posestill.schema import Config
-from posestill.types import Size
 
 SEED = 20250114
 """of the noise that a kept agent draws where it ships, if it draws any: the same for every crop and every run"""
@@ -59,6 +59,19 @@ class AgentConfig(Config):
     stochastic: bool = False
     """False: the ODE (DDIM's steps); True: the reverse SDE, by Euler and Maruyama"""
 
+    @model_validator(mode="after")
+    def _times_are_the_evaluations(self) -> AgentConfig:
+        if self.times is None:
+            return self
+        if any(later >= earlier for earlier, later in pairwise(self.times)) or max(self.times, default=2) > 1:
+            raise ValueError(f"times must fall, from 1 at most: {self.times}")
+        if self.begin is not None or self.evaluations != len(self.times):
+            raise ValueError(
+                f"times are {len(self.times)} evaluations and say where they begin: set evaluations={len(self.times)} "
+                "and begin=null, or times=null"
+            )
+        return self
+
 
 class Agent(nn.Module):
     """Denoises features (B, D, h, w) of unit variance. `generator` draws its noise, apart from all other randomness."""
@@ -83,28 +96,29 @@ class Agent(nn.Module):
         noise = torch.randn(latent.shape, generator=generator, device=latent.device)
         wide = time[:, None, None, None]
         state = perturbed(latent, wide, noise)
-        said = self.network(state, time).float()
+        said = self._ask(state, time)
         return F.mse_loss(said, noise_target(latent, noise, wide, predicts=self.config.predicts))
 
-    def denoise(self, feature: Tensor, generator: torch.Generator, *, alike: bool = False) -> Tensor:
+    def draws(self) -> int:
+        """How often one denoising draws noise."""
+        config = self.config
+        return (config.entry != "scaled") + config.stochastic * (len(config.times or range(config.evaluations)) - 1)
+
+    def denoise(self, feature: Tensor, noises: Iterator[Tensor]) -> Tensor:
         """The clean feature that the reverse diffusion finds from a student's (B, D, h, w).
 
-        `alike`: the samples of a batch get the same noise, so that what is said of one depends on no other.
+        `noises` gives a tensor of that shape, or one that broadcasts to it, for each of its `draws`.
         """
         feature = feature.float()
         times = self.times().to(feature.device)
 
-        def noise() -> Tensor:
-            shape = (1, *feature.shape[1:]) if alike else feature.shape
-            return torch.randn(shape, generator=generator, device=generator.device).to(feature.device)
-
-        state = self._enter(feature, times[0], noise)
+        state = self._enter(feature, times[0], noises)
         for number, time in enumerate(times):
             clean = self._clean(state, time)
             if number + 1 < len(times):  # the last evaluation's estimate is the answer
                 earlier = times[number + 1]
                 if self.config.stochastic:
-                    state = sde_step(state, clean, time, earlier, noise())
+                    state = sde_step(state, clean, time, earlier, next(noises))
                 else:
                     state = ode_step(state, clean, time, earlier)
         return clean
@@ -125,20 +139,26 @@ class Agent(nn.Module):
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.all_reduce(found)
             found /= torch.distributed.get_world_size()
-        self.error.copy_((decay * self.error**2 + (1 - decay) * found).sqrt())
+        moved = (decay * self.error**2 + (1 - decay) * found).sqrt()
+        self.error.copy_(torch.where(moved.isfinite(), moved, self.error))  # a step that overflowed is not taken
 
-    def _enter(self, feature: Tensor, time: Tensor, noise: Callable[[], Tensor]) -> Tensor:
+    def _enter(self, feature: Tensor, time: Tensor, noises: Iterator[Tensor]) -> Tensor:
         signal, _ = signal_and_noise(time)
         if self.config.entry == "scaled":
             return signal * feature
         if self.mix is not None:
             share = self.mix(feature)
-            return share * feature + (1 - share) * noise()
-        return perturbed(feature, time, noise())
+            return share * feature + (1 - share) * next(noises)
+        return perturbed(feature, time, next(noises))
 
     def _clean(self, state: Tensor, time: Tensor) -> Tensor:
-        said = self.network(state, time.expand(len(state))).float()
+        said = self._ask(state, time.expand(state.shape[0]))  # not len(): an exported graph would keep the batch size
         return clean_from(said, state, time, predicts=self.config.predicts)
+
+    def _ask(self, state: Tensor, time: Tensor) -> Tensor:
+        """What the network, of whatever precision, says of states (B, D, h, w) at times (B,), in fp32."""
+        said: Tensor = self.network(state.to(next(self.network.parameters()).dtype), time)
+        return said.float()
 
 
 class _DepthwiseNetwork(nn.Module):
@@ -151,7 +171,7 @@ class _DepthwiseNetwork(nn.Module):
         nn.init.zeros_(self.leave.bias)  # type: ignore[arg-type]
 
     def forward(self, state: Tensor, time: Tensor) -> Tensor:
-        told = time_features(time, 32)  # (B, 32)
+        told = time_features(time, 32).to(state.dtype)  # (B, 32)
         maps = self.enter(state)
         for block in self.blocks:
             maps = block(maps, told)
@@ -256,10 +276,11 @@ class Standardise(nn.Module):
 
             moments = all_reduce(moments) / torch.distributed.get_world_size()
         mean, variance = moments[0], (moments[1] - moments[0] ** 2).clamp(min=0)
-        kept = self.decay if self.known else 0.0
-        self.mean.lerp_(mean.detach(), 1 - kept)
-        self.variance.lerp_(variance.detach(), 1 - kept)
-        self.known.fill_(True)
+        finite = moments.detach().isfinite().all()  # else the step, which overflowed, is not taken
+        share = (1 - self.decay * self.known) * finite
+        self.mean.lerp_(torch.where(finite, mean.detach(), self.mean), share)
+        self.variance.lerp_(torch.where(finite, variance.detach(), self.variance), share)
+        self.known.logical_or_(finite)
         return mean, variance
 
 
@@ -282,6 +303,7 @@ class DiffKDAgentConfig(AgentConfig):
     entry: Literal["scaled", "noised", "mixed"] = "mixed"
     times: tuple[PositiveFloat, ...] | None = (0.401, 0.301, 0.201, 0.101, 0.001)
     """DDPM's steps 400, 300, 200, 100 and 0 of 1000"""
+    evaluations: PositiveInt = 5
 
 
 class AgentNeckConfig(NeckConfig):
@@ -291,7 +313,7 @@ class AgentNeckConfig(NeckConfig):
 
     def build(self, feature_shape: tuple[int, int, int]) -> nn.Module:
         """The network for a last feature map of (C, h, w)."""
-        return AgentNeck(feature_shape[0], self.agent)
+        return AgentNeck(feature_shape, self.agent)
 
 
 class PaperAgentNeckConfig(AgentNeckConfig):
@@ -303,13 +325,20 @@ class PaperAgentNeckConfig(AgentNeckConfig):
 class AgentNeck(nn.Module):
     """Adds to the last feature map what the agent makes of it, by a gate that opens from zero."""
 
-    def __init__(self, channels: int, config: AgentConfig) -> None:
+    noise: Tensor
+
+    def __init__(self, feature_shape: tuple[int, int, int], config: AgentConfig) -> None:
         super().__init__()
+        channels, height, width = feature_shape
         self.project = nn.Conv2d(channels, config.channels, 1)
         self.standardise = Standardise(config.channels)
         self.agent = Agent(config)
         self.back = nn.Conv2d(config.channels, channels, 1)
         self.gate = nn.Parameter(torch.zeros(()))
+        given = gaussian((1, config.channels, height, width), torch.Generator().manual_seed(SEED))
+        drawn = [next(given) for _ in range(self.agent.draws())]
+        # For every crop the same, so that what is said of one depends on no other; made of the seed, so not stored.
+        self.register_buffer("noise", torch.stack(drawn) if drawn else torch.zeros(0), persistent=False)
 
     def latent(self, features: tuple[Tensor, ...]) -> Tensor:
         """The last map as the agent reads it (B, D, h, w), of unit variance."""
@@ -320,9 +349,9 @@ class AgentNeck(nn.Module):
         """The features as they were, and after them the bridged last map (B, C, h, w), which the head reads."""
         own = self.latent(features)
         if self.training:
-            denoised = self.agent.denoise(own, noise_of_this_step(own.device, stream=1))
+            denoised = self.agent.denoise(own, gaussian(own.shape, noise_of_this_step(own.device, stream=1)))
         else:
-            denoised = self.agent.denoise(own, torch.Generator().manual_seed(SEED), alike=True)
+            denoised = self.agent.denoise(own, iter(self.noise))
         bridged = features[-1] + self.gate * self.back(denoised.to(self.back.weight.dtype))
         return (*features, bridged.to(features[-1].dtype))
 
@@ -332,8 +361,7 @@ def noise_of_this_step(device: torch.device, *, stream: int = 0) -> torch.Genera
     return torch.Generator(device).manual_seed((torch.initial_seed() ^ (0xA6E47 + stream)) & 0x7FFF_FFFF)
 
 
-def resized(feature: Tensor, grid: Size) -> Tensor:
-    """(B, C, *grid), bilinear."""
-    if tuple(feature.shape[-2:]) == tuple(grid):
-        return feature
-    return F.interpolate(feature, grid, mode="bilinear", align_corners=False)
+def gaussian(shape: tuple[int, ...], generator: torch.Generator) -> Iterator[Tensor]:
+    """Gaussian noise of a shape, anew each time, where the generator lies."""
+    while True:
+        yield torch.randn(shape, generator=generator, device=generator.device)

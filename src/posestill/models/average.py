@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 @torch.no_grad()
-def move_average(average: nn.Module, current: nn.Module, decay: float) -> None:
+def move_average(average: nn.Module, current: nn.Module, decay: float | Tensor) -> None:
     """Move averaged weights and running statistics towards the current ones; counters and the like are copied."""
-    values = current.state_dict()
+    values, share = current.state_dict(), 1 - decay
     for name, value in average.state_dict().items():
         if value.dtype.is_floating_point:
-            value.lerp_(values[name].to(value.dtype), 1 - decay)
+            value.lerp_(values[name].to(value.dtype), share.to(value) if isinstance(share, Tensor) else share)
         else:
             value.copy_(values[name])
 
 
-def warm_decay(decay: float, step: int) -> float:
-    """Short averages at first, so that the initial weights are soon forgotten."""
-    return min(decay, (1 + step) / (10 + step))
+def warm_decay(decay: float, step: int | Tensor) -> float | Tensor:
+    """Short averages at first, so that the initial weights are soon forgotten; where the step is a tensor, so is it."""
+    warm = (1 + step) / (10 + step)
+    return warm.clamp(max=decay) if isinstance(warm, Tensor) else min(decay, warm)

@@ -53,7 +53,7 @@ class BalancedWeight(nn.Module):
             return  # such as a batch without any label
         kept = self.decay if (self.norms > 0).all() else 0.0
         self.norms.mul_(kept).add_(found, alpha=1 - kept)
-        self.weight.copy_((self.share * self.norms[0] / self.norms[1]).clamp(1e-3, 1e4))
+        self.weight.copy_((self.share * self.norms[0] / self.norms[1]).clamp(1e-8, 1e8))  # losses differ by as much
 
     def _watched(self, features: tuple[Tensor, ...], which: int) -> tuple[Tensor, ...]:
         self.measured.pop(which, None)

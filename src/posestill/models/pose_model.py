@@ -63,8 +63,10 @@ class PoseModel(nn.Module):
         self.register_buffer("std", torch.tensor(self.backbone.std).view(3, 1, 1), persistent=False)
         self.register_buffer("swap", torch.tensor(skeleton.swap), persistent=False)
         shape = self._last_shape(self.backbone)
-        self.neck: nn.Module = nn.Identity() if config.neck is None else config.neck.build(shape)
+        self.neck: nn.Module = nn.Identity()
         if config.neck is not None:
+            with torch.random.fork_rng(devices=[]):  # the head begins as it does without a neck
+                self.neck = config.neck.build(shape)
             shape = self._last_shape(lambda image: self.neck(self.backbone(image)))
         self.head = config.head.build(shape, len(skeleton), self.codec)
         with torch.no_grad(), evaluating(self):

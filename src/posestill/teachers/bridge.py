@@ -32,6 +32,7 @@ class Bridge:
             )
         self.source = torch.tensor(found)
         """(K,) the teacher's index of each keypoint of the student; -1 where it has none"""
+        self.alike = found == list(range(len(teacher.skeleton)))  # the same keypoints in the same order
 
     def keypoints(self, output: PoseOutput, batch: PoseBatch) -> Keypoints:
         """What the teacher said of a batch, in the student's input px; score 0 where it lacks the keypoint."""
@@ -60,22 +61,28 @@ class HeatmapBridge(Bridge):
         """The maps (B, K, h, w) of the student's keypoints, and (K,) 1 where the teacher has the keypoint."""
         assert isinstance(prediction, Heatmaps)
         maps, source = prediction.maps, self.source.to(prediction.maps.device)
-        if not torch.equal(source, torch.arange(maps.shape[1], device=source.device)):
+        if not self.alike:
             maps = maps[:, source.clamp(min=0)]
         return maps, (source >= 0).to(maps.dtype)
 
     def resampled(self, maps: Tensor, codec: HeatmapCodec, batch: PoseBatch) -> Tensor:
-        """The teacher's maps (B, K, h, w) where the cells of a codec of the student's input lie: (B, K, h', w')."""
-        if codec.size == self.teacher.input_size and codec.map_size == self.teacher_codec.map_size:
+        """The teacher's maps (B, K, h, w) where the cells of a codec of the student's input lie: (B, K, h', w'), fp32.
+
+        0 outside the teacher's crop, of which it said nothing.
+        """
+        maps, taught = maps.float(), self.teacher_codec  # places in half precision would be a third of a px off
+        if (codec.size, codec.map_size, codec.config.grid) == (taught.size, taught.map_size, taught.config.grid):
             return maps
         height, width = codec.map_size
         rows, columns = torch.arange(height, device=maps.device), torch.arange(width, device=maps.device)
         cells = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1).to(maps.dtype)  # (h', w', 2)
         inside = codec.to_input(cells).flatten(0, 1).expand(len(maps), -1, -1)  # (B, h' w', 2) the student's input px
         place = between_inputs(inside, self.student_size, self.teacher.input_size, batch.mirrored())
-        last = maps.new_tensor([self.teacher_codec.map_size[1] - 1, self.teacher_codec.map_size[0] - 1])
-        grid = (2 * self.teacher_codec.to_map(place) / last - 1).unflatten(1, (height, width))
-        return F.grid_sample(maps, grid, align_corners=True, padding_mode="border")
+        last = maps.new_tensor([taught.map_size[1] - 1, taught.map_size[0] - 1])
+        cell = taught.to_map(place).unflatten(1, (height, width))  # (B, h', w', 2) of the teacher's map
+        seen = ((cell >= -0.5) & (cell <= last + 0.5)).all(dim=-1)
+        found = F.grid_sample(maps, 2 * cell / last - 1, align_corners=True, padding_mode="border")
+        return found * seen[:, None]
 
 
 class DrawingBridge(HeatmapBridge):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -20,37 +20,43 @@ class CachedTeacher(Teacher):
 
     provides = frozenset({"prediction"})
 
-    def __init__(
-        self,
-        teacher: Teacher,
-        dataset: TopDownDataset,
-        *,
-        size: Size,
-        batch_size: int = 64,
-        device: torch.device | None = None,
-        progress: Callable[[int], None] | None = None,
-    ) -> None:
-        """Ask `teacher` about every person of `dataset`, an upright (unaugmented) one for inputs of `size`."""
-        device = device or torch.device("cpu")
+    def __init__(self, teacher: Teacher, *, size: Size) -> None:
+        """For inputs of `size`. It knows nothing before `ask`: a method that needs more is refused without the wait."""
         self.skeleton = teacher.skeleton
         self.input_size = size
         self.codec = CoordsConfig().build(size)
         self.lineage = teacher.lineage
         self.swap = torch.tensor(teacher.skeleton.swap)
+        self.xy = torch.empty(0, len(teacher.skeleton), 2)
+        """(N, K, 2) image px"""
+        self.score = torch.empty(0, len(teacher.skeleton))
+        """(N, K)"""
+        self.was_asked = False
+
+    def ask(
+        self,
+        teacher: Teacher,
+        dataset: TopDownDataset,
+        persons: Sequence[int] | None = None,
+        *,
+        batch_size: int = 64,
+        device: torch.device | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> CachedTeacher:
+        """Ask about persons of an upright (unaugmented) dataset by their index, None: about all; returns itself."""
+        device = device or torch.device("cpu")
         teacher.to(device)
-        places, scores = [], []
-        for wanted in in_order(range(len(dataset)), batch_size):
+        xy, score = (known.new_zeros(len(dataset), *known.shape[1:]) for known in (self.xy, self.score))
+        for wanted in in_order(range(len(dataset)) if persons is None else persons, batch_size):
             batch = dataset.__getitems__(wanted).to(device)
             taught = teacher.codec.decode(_flip_tested(teacher, batch, self.swap.to(device)))
-            xy = between_inputs(taught.xy, teacher.input_size, size, batch.mirrored())
-            places.append(transform_batch(xy, batch.to_image).cpu())
-            scores.append(taught.score.cpu())
+            inside = between_inputs(taught.xy, teacher.input_size, self.input_size, batch.mirrored())
+            rows = batch.index.cpu()
+            xy[rows], score[rows] = transform_batch(inside, batch.to_image).cpu().to(xy), taught.score.cpu().to(score)
             if progress is not None:
                 progress(len(wanted))
-        self.xy = torch.cat(places)
-        """(N, K, 2) image px"""
-        self.score = torch.cat(scores)
-        """(N, K)"""
+        self.xy, self.score, self.was_asked = xy, score, True
+        return self
 
     @torch.no_grad()
     def __call__(self, batch: PoseBatch) -> PoseOutput:
