@@ -33,6 +33,16 @@ def grads(module):
     return any(each.grad is not None and each.grad.abs().sum() > 0 for each in module.parameters())
 
 
+def balanced_pulls(method):
+    """How hard the student's losses and the other pull at its features, once a step has measured the weight."""
+    method.balance.decay = 0.0
+    for _ in range(2):
+        sum(method(batch(), 0.5).values()).backward()
+        own, other = method.balance.measured[0], method.balance.measured[1]
+        method.after_step()
+    return own, other
+
+
 @pytest.mark.parametrize("preset", sorted(PRESETS))
 def test_each_loss_reaches_what_it_should_and_nothing_else(preset):
     method, given = build(preset), batch()
@@ -224,11 +234,7 @@ def test_the_students_error_is_noted_in_training():
 @pytest.mark.parametrize("kind", ["coords", "heatmap"])
 def test_the_balanced_distillation_pulls_half_as_hard_as_the_labels(kind):
     method = build(student=small_model(kind), distil_weight="auto", warmup=0.0, decays=False)
-    method.balance.decay = 0.0
-    for _ in range(2):
-        sum(method(batch(), 0.5).values()).backward()
-        own, other = method.balance.measured[0], method.balance.measured[1]
-        method.after_step()
+    own, other = balanced_pulls(method)
     torch.testing.assert_close(other, 0.5 * own, rtol=1e-3, atol=0)
 
 

@@ -7,7 +7,7 @@ from posestill.methods.feature import ChannelWiseConfig, FitNetConfig, MaskedGen
 from posestill.models.resize import resized
 from posestill.teachers.base import ModelTeacher
 from tests.conftest import small_model
-from tests.methods.test_agentpose import batch
+from tests.methods.test_agentpose import balanced_pulls
 
 ONE = torch.tensor([[[[1.0, 3.0]]], [[[5.0, 7.0]]]])  # (2, 1, 1, 2)
 OTHER = torch.tensor([[[[1.0, 2.0]]], [[[3.0, 2.0]]]])
@@ -62,11 +62,7 @@ def test_the_weight_is_the_published_one_or_balances_the_gradients(config, stude
     fixed = build(config, student)
     assert fixed.balance.weight == pytest.approx(config.weight)
     method = build(config.model_copy(update={"weight": "auto"}), student)
-    method.balance.decay = 0.0
-    for _ in range(2):
-        sum(method(batch(), 0.5).values()).backward()
-        own, other = method.balance.measured[0], method.balance.measured[1]
-        method.after_step()
+    own, other = balanced_pulls(method)
     torch.testing.assert_close(other, 0.5 * own, rtol=1e-3, atol=0)
 
 

@@ -74,7 +74,7 @@ class AgentConfig(Config):
 
 
 class Agent(nn.Module):
-    """Denoises features (B, D, h, w) of unit variance. `generator` draws its noise, apart from all other randomness."""
+    """Denoises features (B, D, h, w) of unit variance; its noise is handed in, apart from all other randomness."""
 
     error: Tensor
 
@@ -337,7 +337,8 @@ class AgentNeck(nn.Module):
         self.gate = nn.Parameter(torch.zeros(()))
         given = gaussian((1, config.channels, height, width), torch.Generator().manual_seed(SEED))
         drawn = [next(given) for _ in range(self.agent.draws())]
-        # For every crop the same, so that what is said of one depends on no other; made of the seed, so not stored.
+        # (draws, 1, D, h, w), for every crop the same, so that what is said of one depends on no other. Not stored: it
+        # is made of the seed.
         self.register_buffer("noise", torch.stack(drawn) if drawn else torch.zeros(0), persistent=False)
 
     def latent(self, features: tuple[Tensor, ...]) -> Tensor:
