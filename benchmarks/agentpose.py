@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from steps import alternate, batch_of, step_of
 
-from posestill.bench import measure
-from posestill.config import load_run
+from posestill.engine.config import load_run
 from posestill.engine.surroundings import surroundings
 from posestill.files import write_json
+from posestill.models.cost import measure
 from posestill.models.pose_model import PoseModel
 from posestill.schema import validate
 from posestill.skeletons import COCO_17

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from posestill import catalog
-from posestill.config import load_run
 from posestill.data.topdown import Labels, TopDownDataset
 from posestill.draw import encode_image
+from posestill.engine.config import load_run
 from posestill.engine.fit import fit
 from posestill.methods.agentpose import AgentPose, AgentPoseConfig
 from posestill.models.pose_model import PoseModel

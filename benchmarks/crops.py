@@ -15,10 +15,10 @@ from pathlib import Path
 import cv2
 import torch
 
-from posestill.config import load_run
 from posestill.data.batches import BatchPlan, choose_people
 from posestill.data.crops import CropsConfig, CropsInMemory
 from posestill.data.topdown import TopDownDataset
+from posestill.engine.config import load_run
 from posestill.engine.surroundings import surroundings
 
 SIZE, BATCH, STEPS, ROUNDS, PEOPLE = (128, 96), 64, 20, 7, 2000

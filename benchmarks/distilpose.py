@@ -22,11 +22,11 @@ from plain_distilpose import PlainDistilPose, plain_losses, plain_simulated
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from posestill.bench import macs_as_published
-from posestill.convert import LAYOUTS
 from posestill.engine.optim import OptimiserConfig, build_optimiser
 from posestill.engine.surroundings import surroundings
 from posestill.methods.distilpose import losses, simulated_heatmap_loss
+from posestill.models.convert import LAYOUTS
+from posestill.models.cost import macs_as_published
 from posestill.models.fold import folded
 from posestill.models.pose_model import ModelConfig, PoseModel
 from posestill.schema import validate

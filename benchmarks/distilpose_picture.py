@@ -14,7 +14,7 @@ import torch
 
 from posestill import load
 from posestill.codecs.between import simulated_heatmaps
-from posestill.data.synthetic import SyntheticConfig
+from posestill.data.synthetic.people import SyntheticConfig
 from posestill.data.topdown import Labels, TopDownDataset
 from posestill.draw import draw_poses, encode_image
 from posestill.types import Coords, Heatmaps

@@ -22,16 +22,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from posestill.bench import measure
-from posestill.compare import end_with_parent
-from posestill.config import load_run
+from posestill.engine.config import load_run
 from posestill.engine.fit import fit
 from posestill.engine.setup import Sources, open_sources
 from posestill.engine.surroundings import run_hash, surroundings
 from posestill.files import write_json
 from posestill.metrics import oks
-from posestill.metrics.stats import Difference, difference, lower_bound, non_inferiority
+from posestill.models.cost import measure
 from posestill.models.pose_model import PoseModel
+from posestill.study.intervals import Difference, difference, lower_bound, non_inferiority
+from posestill.study.run import end_with_parent
 
 COMMON = ["data.labelled=null", "data.labelled_per_batch=null", "teacher=null", "method=supervised", "train.steps=2000"]
 FAMILIES: dict[str, dict[str, Any]] = {

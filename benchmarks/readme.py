@@ -11,10 +11,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from posestill.comparison import compare_rows, read_rows, read_teachers, runs_of, signed, slope_of_gain
-from posestill.metrics.stats import Difference
-from posestill.plan import chosen_rates, load_plan
-from posestill.report import percent
+from posestill.html.report import percent
+from posestill.study.gains import compare_rows, read_rows, read_teachers, runs_of, signed, slope_of_gain
+from posestill.study.intervals import Difference
+from posestill.study.plan import chosen_rates, load_plan
 
 ROOT = Path(__file__).parents[1]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from posestill.config import RunConfig
+from posestill.engine.config import RunConfig
 from posestill.engine.optim import build_optimiser
 from posestill.models.pose_model import PoseModel
 from posestill.skeletons import COCO_17

@@ -15,13 +15,13 @@ from typing import Any
 
 import torch
 
-from posestill.bench import measure
-from posestill.config import load_run
+from posestill.engine.config import load_run
 from posestill.engine.fit import fit
 from posestill.engine.surroundings import run_hash, surroundings
 from posestill.files import write_json
+from posestill.html.report import percent
+from posestill.models.cost import measure
 from posestill.models.pose_model import PoseModel
-from posestill.report import percent
 
 REPRESENTATIONS = {
     "heatmap": ["model.head={name: deconv, channels: [64, 64]}", "model.codec={name: heatmap, stride: 4, sigma: 1.5}"],

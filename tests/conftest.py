@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import posestill.catalog  # noqa: F401
-from posestill.config import RunConfig
+from posestill.engine.config import RunConfig
 from posestill.models.pose_model import ModelConfig, PoseModel
 from posestill.schema import validate
 from posestill.skeletons import Skeleton

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from posestill import catalog
+from posestill.cli.listing import describe_parts
 from posestill.data.topdown import Labels, TopDownDataset
-from posestill.listing import describe_parts
 from posestill.models.heads import DeconvConfig
 from posestill.models.pose_model import PoseModel
 from posestill.schema import UserError

@@ -53,7 +53,7 @@ def test_every_result_is_listed_with_its_command():
 
 def test_the_example_method_of_the_docs_can_be_plugged_in(tmp_path):
     from posestill import catalog
-    from posestill.config import load_plugin, load_run
+    from posestill.engine.config import load_plugin, load_run
 
     (tmp_path / "my_method.py").write_text(fenced("python", (ROOT / "docs" / "training.md").read_text())[0])
     load_plugin(tmp_path / "my_method.py")
@@ -66,8 +66,8 @@ def test_the_example_method_of_the_docs_can_be_plugged_in(tmp_path):
 def test_the_yaml_of_the_docs_names_real_settings():
     import yaml
 
-    from posestill.config import TrainConfig
     from posestill.data.batches import DataConfig
+    from posestill.engine.config import TrainConfig
     from posestill.models.pose_model import ModelConfig
 
     for block in fenced("yaml", (ROOT / "docs" / "training.md").read_text()):
@@ -87,7 +87,10 @@ def test_the_commands_and_the_python_of_the_readme_run_as_they_stand(tmp_path):
     for command in commands():
         words = shlex.split(command)
         done = subprocess.run(
-            [sys.executable, "-m", "posestill.cli", *words[1:]], cwd=tmp_path / "here", capture_output=True, text=True
+            [sys.executable, "-m", "posestill", *words[1:]],
+            cwd=tmp_path / "here",
+            capture_output=True,
+            text=True,
         )
         assert done.returncode == 0, f"{command}\n{done.stderr}"
     done = subprocess.run(

@@ -6,8 +6,8 @@ import shlex
 import pytest
 import torch
 
-from posestill.config import find_recipe, load_run, recipe_names
-from posestill.data.synthetic import SyntheticConfig
+from posestill.data.synthetic.people import SyntheticConfig
+from posestill.engine.config import find_recipe, load_run, recipe_names
 from posestill.engine.fit import fit
 from posestill.engine.log import RunLog
 from posestill.engine.setup import Sources, open_sources, try_one_batch

@@ -1,9 +1,10 @@
+import subprocess
+import sys
 from typing import Annotated
 
 import pytest
 
-from posestill import schema
-from posestill.config import RunConfig, load_run
+from posestill.engine.config import RunConfig, load_run
 from posestill.models.heads import HeadConfig
 from posestill.schema import Choice, Config, UserError, validate
 
@@ -72,7 +73,11 @@ def test_settings_are_frozen():
         Inner().sigma = 3.0
 
 
-def test_choices_need_the_catalog(monkeypatch):
-    monkeypatch.setattr(schema, "TABLES", {})
-    with pytest.raises(RuntimeError, match=r"import posestill\.catalog"):
-        validate(Outer, {"head": "deconv"}, where="x.yaml")
+def test_whoever_reads_the_tables_first_fills_them():
+    code = (
+        "import sys; from posestill.models.pose_model import ModelConfig\n"
+        "assert 'posestill.catalog' not in sys.modules\n"
+        "print(ModelConfig(backbone='small_resnet', head='deconv', codec='heatmap').head.channels)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, "(256, 256, 256)"), done.stderr

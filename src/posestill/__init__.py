@@ -8,9 +8,9 @@ __version__ = "0.1.0"
 __all__ = ["Predictor", "load"]
 
 if TYPE_CHECKING:
-    from posestill.predict import Predictor, load
+    from posestill.predict.predictor import Predictor, load
 
-_LAZY = {"Predictor": "posestill.predict", "load": "posestill.predict"}
+_LAZY = {"Predictor": "posestill.predict.predictor", "load": "posestill.predict.predictor"}
 
 
 def __getattr__(name: str) -> Any:

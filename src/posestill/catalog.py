@@ -11,7 +11,7 @@ from posestill.codecs.simcc import SimccConfig
 from posestill.data.coco import CocoConfig
 from posestill.data.packed import PackedConfig
 from posestill.data.source import SourceConfig
-from posestill.data.synthetic import SyntheticConfig
+from posestill.data.synthetic.people import SyntheticConfig
 from posestill.data.yolo import YoloConfig
 from posestill.methods.agentpose import AgentPoseConfig, AgentPosePaperConfig, DiffKDConfig
 from posestill.methods.base import MethodConfig
@@ -88,7 +88,7 @@ METHODS: dict[str, type[MethodConfig]] = {
     "simcc_logits": SimccLogitConfig,
 }
 
-schema.TABLES.update(
+schema.set_tables(
     codecs=CODECS,
     sources=SOURCES,
     backbones=BACKBONES,

@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError, model_validator
@@ -48,8 +49,19 @@ class Config(BaseModel):
         return given
 
 
-TABLES: dict[str, Mapping[str, type[Config]]] = {}
-"""Table name -> {entry name -> its Config}. Filled once, by `catalog.py`."""
+_TABLES: dict[str, Mapping[str, type[Config]]] = {}
+
+
+def set_tables(**tables: Mapping[str, type[Config]]) -> None:
+    """Make tables known by name; `catalog.py` does so once, when it is first imported."""
+    _TABLES.update(tables)
+
+
+def table(name: str) -> Mapping[str, type[Config]]:
+    """A table of the catalog: entry name -> its Config. Whoever asks first fills them all."""
+    if not _TABLES:
+        import_module("posestill.catalog")  # by name, as it stands above this file and imports it
+    return _TABLES[name]
 
 
 @dataclass(frozen=True)
@@ -71,11 +83,9 @@ class Choice:
         )
 
     def _validate(self, given: Any) -> Config:
-        table = TABLES.get(self.table)
-        if table is None:
-            raise RuntimeError("the tables are empty: import posestill.catalog before validating settings")
+        entries = table(self.table)
         if isinstance(given, Config):
-            if type(given) not in table.values():
+            if type(given) not in entries.values():
                 raise PydanticCustomError("wrong_choice", f"{type(given).__name__} is not one of the {self.table}")
             return given
         if isinstance(given, str):
@@ -84,21 +94,21 @@ class Choice:
             raise PydanticCustomError("no_name", "give a name, or a mapping with a key 'name'")
         settings = {key: value for key, value in given.items() if key != "name"}
         name: str = given["name"]
-        if name in table:
-            return table[name].model_validate(settings)
+        if name in entries:
+            return entries[name].model_validate(settings)
         if self.otherwise is not None:
             entry, field = self.otherwise
             if field in settings:
                 raise PydanticCustomError("named_twice", f"'name: {name}' says it already: leave out '{field}'")
-            return table[entry].model_validate({field: name, **settings})
-        hint = did_you_mean(name, table)
+            return entries[entry].model_validate({field: name, **settings})
+        hint = did_you_mean(name, entries)
         raise PydanticCustomError(
-            "unknown_name", f"no '{name}' among the {self.table}{hint} (known: {', '.join(sorted(table))})"
+            "unknown_name", f"no '{name}' among the {self.table}{hint} (known: {', '.join(sorted(entries))})"
         )
 
     def _serialise(self, value: Config, info: Any) -> dict[str, Any]:
         settings = value.model_dump(mode="json", exclude_defaults=info.exclude_defaults)
-        name = next(key for key, entry in TABLES[self.table].items() if entry is type(value))
+        name = next(key for key, entry in table(self.table).items() if entry is type(value))
         if self.otherwise is not None and name == self.otherwise[0]:
             name = settings.pop(self.otherwise[1])
         return {"name": name, **settings}

@@ -129,7 +129,7 @@ class PoseOutput:
     tokens: Tokens | None = None
 
 
-Part = Literal["prediction", "features", "tokens", "head"]
+Need = Literal["prediction", "features", "tokens", "head"]
 """What a teacher may provide and a method may need."""
 
 

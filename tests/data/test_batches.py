@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from posestill.config import load_run
 from posestill.data.batches import BatchPlan, DataConfig, PlannedBatches, choose_people, in_order
 from posestill.data.topdown import Labels
+from posestill.engine.config import load_run
 from posestill.schema import UserError
 from posestill.types import Person
 from tests.conftest import DotSource

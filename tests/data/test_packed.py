@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from posestill.cli import app
-from posestill.config import load_run
+from posestill.cli.main import app
 from posestill.data.packed import PackedConfig, PackedSource, pack
+from posestill.engine.config import load_run
 from posestill.engine.fit import fit
 from posestill.engine.setup import Sources
 from posestill.schema import UserError

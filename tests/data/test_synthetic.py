@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from posestill.data import synthetic
-from posestill.data.figure import ALL_POSES
-from posestill.data.synthetic import PROFILES, SyntheticConfig
+from posestill.data.synthetic import people as synthetic
+from posestill.data.synthetic.figure import ALL_POSES
+from posestill.data.synthetic.people import PROFILES, SyntheticConfig
 from posestill.schema import UserError, validate
 from posestill.skeletons import COCO_17, COCO_WHOLEBODY
 

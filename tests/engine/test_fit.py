@@ -13,8 +13,8 @@ from posestill.engine.checkpoint import load_state
 from posestill.engine.fit import fit
 from posestill.engine.log import RunLog
 from posestill.engine.setup import Sources, try_one_batch
+from posestill.html.report import read_metrics, write_run_report
 from posestill.models.pose_model import PoseModel, read_weights
-from posestill.report import read_metrics, write_run_report
 from posestill.schema import UserError
 from tests.conftest import DotSource, small_model, small_model_config, small_run
 
@@ -235,7 +235,7 @@ evaluate: {every: 30}
 @pytest.mark.slow
 def test_a_run_that_was_killed_goes_on_bit_for_bit(tmp_path):
     (tmp_path / "r.yaml").write_text(RECIPE)
-    command = [sys.executable, "-m", "posestill.cli", "train", str(tmp_path / "r.yaml"), "--out"]
+    command = [sys.executable, "-m", "posestill", "train", str(tmp_path / "r.yaml"), "--out"]
     subprocess.run([*command, str(tmp_path / "whole")], check=True, capture_output=True)
     victim = subprocess.Popen([*command, str(tmp_path / "killed")], stderr=subprocess.DEVNULL)
     state = tmp_path / "killed" / "last" / "training.pt"
@@ -262,7 +262,7 @@ def test_two_processes_evaluate_each_person_exactly_once_and_train_the_same_mode
         "from pathlib import Path\n"
         "import torch\n"
         "torch.set_num_threads(1)\n"
-        "from posestill.config import load_run\n"
+        "from posestill.engine.config import load_run\n"
         "from posestill.engine.fit import fit\n"
         "result = fit(load_run(sys.argv[1]), Path(sys.argv[2]))\n"
         "poses = result.evaluation.poses\n"
@@ -279,8 +279,8 @@ def test_two_processes_evaluate_each_person_exactly_once_and_train_the_same_mode
     assert one["person"] == two["person"] == list(range(37))
     # Batch norm sees half a batch in each of two processes, so the models differ; the same model must not.
     model = PoseModel.load(tmp_path / "two" / "best")
-    from posestill.data.synthetic import SyntheticConfig
-    from posestill.engine.evaluate import evaluate_model
+    from posestill.data.synthetic.people import SyntheticConfig
+    from posestill.evaluation.evaluate import evaluate_model
 
     source = SyntheticConfig(people=37, size=(64, 48), seed=9).build()
     again = evaluate_model(model, source).poses

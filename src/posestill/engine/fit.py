@@ -16,14 +16,14 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
-from posestill.config import RunConfig, dump_run
 from posestill.data.batches import PlannedBatches
 from posestill.engine.checkpoint import TrainingState, cut_back, load_state, save_state
-from posestill.engine.evaluate import Evaluation, Worker, batch_loader, evaluate_model
+from posestill.engine.config import RunConfig, dump_run
 from posestill.engine.log import RunLog
 from posestill.engine.optim import build_optimiser, learning_rate_factor, set_learning_rate
-from posestill.engine.setup import Parts, Sources, open_sources, set_up
+from posestill.engine.setup import BuiltRun, Sources, open_sources, set_up
 from posestill.engine.surroundings import run_hash, surroundings
+from posestill.evaluation.evaluate import Evaluation, Share, batch_loader, evaluate_model
 from posestill.files import write_json
 from posestill.methods.base import Distiller
 from posestill.models.average import move_average, warm_decay
@@ -117,7 +117,7 @@ def fit(
 class _Run:
     """The mutable state of one training run."""
 
-    def __init__(self, config: RunConfig, folder: Path, parts: Parts, accelerator: Accelerator, log: RunLog) -> None:
+    def __init__(self, config: RunConfig, folder: Path, parts: BuiltRun, accelerator: Accelerator, log: RunLog) -> None:
         self.config, self.folder, self.parts, self.accelerator, self.log = config, folder, parts, accelerator, log
         self.distiller = parts.distiller
         self.averaged: Distiller | None = None
@@ -194,11 +194,11 @@ class _Run:
             shipped,
             self.parts.sources.val,
             self.config.evaluate,
-            Worker(
+            Share(
                 device=self.accelerator.device,
                 rank=self.accelerator.process_index,
                 world=self.accelerator.num_processes,
-                loaders=self.config.train.workers,
+                workers=self.config.train.workers,
             ),
         )
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from posestill.schema import Config
 
-Share = Annotated[float, Field(ge=0, le=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class OptimiserConfig(Config):
@@ -26,14 +26,14 @@ class OptimiserConfig(Config):
     """sgd only"""
     schedule: Literal["constant", "step", "cosine"] = "constant"
     warmup_steps: NonNegativeInt = 500
-    warmup_factor: Share = 0.001
+    warmup_factor: Fraction = 0.001
     """the warm-up rises linearly from this share of the peak"""
     drops: tuple[float, ...] = ()
     """step: when to drop, in the unit of the run's length (epochs or steps)"""
-    drop_factor: Share = 0.1
+    drop_factor: Fraction = 0.1
     cosine_from: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """cosine: the share of the run after which it falls"""
-    final_factor: Share = 0.0
+    final_factor: Fraction = 0.0
     """cosine: where it ends, as a share of the peak"""
 
 

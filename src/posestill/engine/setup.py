@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 import torch
 
-from posestill.config import RunConfig
 from posestill.data.batches import BatchPlan, choose_people
 from posestill.data.crops import CropsInMemory
 from posestill.data.source import PoseSource
 from posestill.data.topdown import Labels, TopDownDataset
+from posestill.engine.config import RunConfig
 from posestill.engine.log import RunLog
 from posestill.methods.base import Distiller
 from posestill.models.pose_model import build_model
@@ -32,7 +32,7 @@ class Sources:
 
 
 @dataclass(frozen=True)
-class Parts:
+class BuiltRun:
     """A run, built and ready to train."""
 
     sources: Sources
@@ -71,7 +71,7 @@ def set_up(
     world: int,
     log: RunLog,
     first_batch_only: bool = False,
-) -> Parts:
+) -> BuiltRun:
     """Build student, teacher, method and batches. Every misfit is found here, before the first step.
 
     `first_batch_only`: a teacher with a cache is asked about no others.
@@ -103,7 +103,7 @@ def set_up(
     if teacher is not None:
         teacher.to(device)  # only now: methods may show student and teacher a blank crop, where the student lies
     unit = 1.0 if config.train.steps is not None else batches.steps_per_epoch()
-    return Parts(
+    return BuiltRun(
         sources=sources,
         labels=labels,
         dataset=_open_dataset(config, sources, labels, None if teacher is None else teacher.input_size, device, log),

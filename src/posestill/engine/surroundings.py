@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 import posestill
-from posestill.config import RunConfig
+from posestill.engine.config import RunConfig
 
 
 def surroundings() -> dict[str, Any]:

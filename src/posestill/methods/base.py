@@ -10,13 +10,13 @@ from posestill.codecs.coords import CoordsCodec
 from posestill.models.pose_model import PoseModel
 from posestill.schema import Config, UserError
 from posestill.teachers.base import Teacher
-from posestill.types import Part, PoseBatch, PoseOutput
+from posestill.types import Need, PoseBatch, PoseOutput
 
 
 class Distiller(nn.Module):
     """A student, a teacher who is a guest, and helpers that are dropped after training."""
 
-    needs: ClassVar[frozenset[Part]] = frozenset()
+    needs: ClassVar[frozenset[Need]] = frozenset()
     """what the teacher must provide; empty: the method has no teacher"""
     trains_score: ClassVar[bool] = False
     """True: it teaches coordinate students a confidence (`codec.score`); others refuse such students"""

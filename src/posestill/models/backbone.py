@@ -9,7 +9,7 @@ import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
-from posestill.schema import TABLES, Config, UserError, did_you_mean
+from posestill.schema import Config, UserError, did_you_mean, table
 from posestill.types import Size
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -48,7 +48,7 @@ class TimmConfig(BackboneConfig):
     def build(self, size: Size, *, pretrained: bool = True) -> Backbone:
         """The network; fails when timm has no such name or the size does not fit it."""
         if not timm.is_model(self.model):
-            hint = did_you_mean(self.model, [*timm.list_models(), *TABLES.get("backbones", {})])
+            hint = did_you_mean(self.model, [*timm.list_models(), *table("backbones")])
             raise UserError(f"model.backbone: timm {timm.__version__} has no network '{self.model}'{hint}")
         return TimmBackbone(self.model, size, pretrained=self.pretrained and pretrained)
 

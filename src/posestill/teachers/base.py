@@ -12,7 +12,7 @@ from posestill.models.fold import folded
 from posestill.models.pose_model import PoseModel
 from posestill.schema import Config, UserError
 from posestill.skeletons import Skeleton
-from posestill.types import Part, PoseBatch, PoseOutput, Prediction, Size
+from posestill.types import Need, PoseBatch, PoseOutput, Prediction, Size
 
 
 class Teacher:
@@ -21,7 +21,7 @@ class Teacher:
     codec: Codec
     skeleton: Skeleton
     input_size: Size
-    provides: frozenset[Part]
+    provides: frozenset[Need]
     lineage: dict[str, Any]
 
     def __call__(self, batch: PoseBatch) -> PoseOutput:
@@ -61,7 +61,7 @@ class ModelTeacher(Teacher):
 
     def __init__(self, model: PoseModel) -> None:
         self.model = folded(model)
-        own: set[Part] = {"prediction", "features", "head"}
+        own: set[Need] = {"prediction", "features", "head"}
         self.provides = frozenset(own | {"tokens"} if model.head.gives_tokens else own)
         self.codec = model.codec
         self.skeleton = model.skeleton

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from posestill.models.pose_model import PoseModel
-from posestill.schema import TABLES, UserError, did_you_mean
+from posestill.schema import UserError, did_you_mean, table
 from posestill.teachers.base import ModelTeacher, Teacher, TeacherConfig
 
-BUNDLED = Path(__file__).parent.parent / "assets" / "teacher"
+BUNDLED = Path(__file__).parents[1] / "assets" / "teacher"
 """A half-width residual heatmap model, trained on synthetic people; `results/` has its figures."""
 
 
@@ -20,7 +20,7 @@ class CheckpointConfig(TeacherConfig):
     def build(self) -> Teacher:
         """The folder's model as a teacher."""
         if not self.path.exists():
-            hint = did_you_mean(str(self.path), [name for name in TABLES["teachers"] if name != "checkpoint"])
+            hint = did_you_mean(str(self.path), [name for name in table("teachers") if name != "checkpoint"])
             raise UserError(f"teacher: no model folder {self.path}{hint}")
         model = PoseModel.load(self.path)
         model.lineage = {**model.lineage, "path": str(self.path)}

@@ -1,0 +1,39 @@
+"""`posestill compare`: many ways of training under one protocol."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from posestill.cli.app import Interrupted, app
+from posestill.cli.options import Plugin, load_plugins
+
+
+@app.command()
+def compare(
+    plan: Annotated[Path, typer.Argument(help="A YAML of arms, regimes, seeds and learning rates.")],
+    results: Annotated[Optional[Path], typer.Option(help="One JSON a run, tables, pictures; results/PLAN.")] = None,
+    work: Annotated[Optional[Path], typer.Option(help="Run folders and models made on the way; runs/PLAN.")] = None,
+    stage: Annotated[Optional[list[str]], typer.Option(help="tune, screen, confirm, or none: tables only.")] = None,
+    jobs: Annotated[Optional[int], typer.Option(min=1, help="Runs at a time; one a core, one on a GPU.")] = None,
+    keep_runs: Annotated[bool, typer.Option("--keep-runs", help="Keep the run folders with their models.")] = False,
+    plugin: Plugin = None,
+) -> None:
+    """Compare ways of training under one protocol: controls, seeds, intervals. Run it again to go on."""
+    from posestill.study.run import STAGES, Workshop, run_and_write
+
+    load_plugins(plugin)
+    shop = Workshop(
+        results=results or Path("results") / plan.stem,
+        work=work or Path("runs") / plan.stem,
+        processes=jobs,
+        plugins=tuple(plugin or ()),
+        keep_runs=keep_runs,
+    )
+    try:
+        report = run_and_write(plan, shop, stages=STAGES if stage is None else stage)
+    except KeyboardInterrupt:
+        raise Interrupted("interrupted; the same command goes on with what is not finished") from None
+    typer.echo(f"table: {shop.results / 'table.md'}\nreport: {report}")

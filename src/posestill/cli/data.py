@@ -1,0 +1,52 @@
+"""`posestill data`: datasets checked, repaired and packed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from posestill.cli.app import data
+from posestill.cli.options import Changes, Plugin, Recipe, load_recipe
+from posestill.schema import UserError
+
+
+@data.command("check")
+def check(
+    dataset: Annotated[Path, typer.Argument(help="COCO annotations, a folder of them, or a YOLO-pose data.yaml.")],
+    images: Annotated[Optional[Path], typer.Option(help="The folder of images, where it is not beside.")] = None,
+    metainfo: Annotated[Optional[Path], typer.Option(help="Sigmas and flip pairs of the skeleton.")] = None,
+    fix: Annotated[Optional[Path], typer.Option(help="Write a repaired COCO copy to this new folder.")] = None,
+    sheet: Annotated[Path, typer.Option(help="Where the contact sheet goes.")] = Path("data-check.png"),
+) -> None:
+    """Say in plain words what is wrong with a dataset; exit status 1 when something is."""
+    from posestill.doctor.examine import check
+
+    text, is_sound = check(dataset, images=images, metainfo=metainfo, fix=fix, sheet=sheet)
+    typer.echo(text)
+    if not is_sound:
+        raise typer.Exit(1)
+
+
+@data.command("pack")
+def pack(
+    recipe: Recipe,
+    out: Annotated[Path, typer.Option(help="The file to write.")],
+    part: Annotated[str, typer.Option(help="train or val: which of the recipe's sources.")] = "train",
+    people: Annotated[Optional[int], typer.Option(min=1, help="Only the first so many labelled people.")] = None,
+    long_side: Annotated[Optional[int], typer.Option(min=16, help="Shrink larger images to it, px.")] = None,
+    changes: Changes = None,
+    plugin: Plugin = None,
+) -> None:
+    """Write the people and images of a recipe into one small file, to move them to another machine at once."""
+    from posestill.data.packed import PackedSource, pack
+
+    if part not in ("train", "val"):
+        raise UserError(f"--part {part}: train or val")
+    if out.exists():
+        raise UserError(f"{out} is there already: choose another --out")
+    source = getattr(load_recipe(recipe, changes, plugin).data, part).build()
+    count = pack(source, out, people=people, long_side=long_side)
+    images, megabytes = len(PackedSource(out).image_ids), out.stat().st_size / 1e6
+    typer.echo(f"{count} people, {images} images, {megabytes:.1f} MB\ndata.{part}: {{name: packed, file: {out}}}")

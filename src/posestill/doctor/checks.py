@@ -1,0 +1,348 @@
+"""What can be wrong with a pose dataset, one check after another, over COCO entries as they stand in the file."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from posestill.data.image_files import is_cut_off
+from posestill.doctor.findings import KINDS, Finding, Severity
+from posestill.schema import UserError
+from posestill.skeletons import COCO_17, from_category
+from posestill.types import Size
+
+EDGE_TOLERANCE = 1.0
+"""px that a bbox or keypoint may lie outside its image"""
+FAR_FROM_BBOX = 0.6
+"""a keypoint further from its bbox than this share of the bbox's longer side belongs to something else"""
+FEWEST_PEOPLE = 5
+FEWEST_FACING = 6
+"""people who face the camera, needed to judge whether left and right are exchanged"""
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """What decoding an image file gave."""
+
+    size: Size | None
+    """(height, width), or None when it cannot be decoded"""
+    digest: str
+    """of its bytes; empty when there is no file"""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One annotation file, or one split of a YOLO folder, as COCO entries that may be faulty."""
+
+    name: str
+    content: Mapping[str, Any]
+    """images, annotations, categories"""
+    folder: Path
+    """of the images"""
+    metainfo: Mapping[str, Any] | None = None
+    findings: tuple[Finding, ...] = ()
+    """made while reading, of what COCO entries cannot show (faulty lines of label files)"""
+    files: Mapping[str, ImageFile] = field(default_factory=dict)
+    """file name -> what decoding gave"""
+
+    @property
+    def sound_images(self) -> dict[Any, Mapping[str, Any]]:
+        """Id -> the first entry of that id."""
+        found: dict[Any, Mapping[str, Any]] = {}
+        for image in self.content["images"]:
+            found.setdefault(image.get("id"), image)
+        return found
+
+    @property
+    def category(self) -> Mapping[str, Any] | None:
+        """The first that names keypoints."""
+        return next((each for each in self.content["categories"] if each.get("keypoints")), None)
+
+    def size(self, image_id: Any) -> Size | None:
+        """(height, width) of an image: of its file where it can be decoded, else as the entry says."""
+        image = self.sound_images.get(image_id)
+        return None if image is None else _size(self, image)
+
+
+def decode_files(folder: Path, names: Iterable[str]) -> dict[str, ImageFile]:
+    """What decoding each image file gives; several at a time."""
+    names = list(dict.fromkeys(names))
+    with ThreadPoolExecutor() as pool:
+        return dict(zip(names, pool.map(lambda name: _decode(folder / name), names), strict=True))
+
+
+def _decode(path: Path) -> ImageFile:
+    import cv2
+
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return ImageFile(None, "")
+    image = None if not data or is_cut_off(data) else cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    return ImageFile(None if image is None else image.shape[:2], hashlib.blake2b(data, digest_size=16).hexdigest())
+
+
+class _Faults:
+    """Places of faults, gathered by kind."""
+
+    def __init__(self, part: str) -> None:
+        self.part = part
+        self.gathered: dict[str, list[str]] = defaultdict(list)
+
+    def add(self, kind: str, where: str) -> None:
+        self.gathered[kind].append(where)
+
+    def findings(self) -> list[Finding]:
+        return [
+            Finding(kind, *_word(kind, where), part=self.part)  # type: ignore[arg-type]
+            for kind, where in self.gathered.items()
+        ]
+
+
+def _word(kind: str, where: list[str]) -> tuple[Severity, tuple[str, ...], str, str]:
+    severity, what, remedy = KINDS[kind]
+    return severity, tuple(where), what, remedy
+
+
+def examine_part(part: Part) -> list[Finding]:
+    """Everything that is wrong with one part."""
+    faults = _Faults(part.name)
+    _check_images(part, faults)
+    _check_categories(part, faults)
+    _check_annotations(part, faults)
+    return [*part.findings, *faults.findings(), *_check_people(part), *_propose_sigmas(part)]
+
+
+def examine_overlap(one: Part, other: Part) -> list[Finding]:
+    """Images that are in both of two parts."""
+    theirs = {file.digest for file in other.files.values() if file.digest}
+    shared = [name for name, file in one.files.items() if file.digest in theirs]
+    faults = _Faults(f"{one.name} and {other.name}")
+    for name in shared:
+        faults.add("split-overlap", name)
+    return faults.findings()
+
+
+def _check_images(part: Part, faults: _Faults) -> None:
+    seen: set[Any] = set()
+    by_content: dict[str, Any] = {}
+    for image in part.content["images"]:
+        where = f"image {image.get('id')} ({image.get('file_name')})"
+        if image.get("id") is None or not image.get("file_name"):
+            faults.add("entry-incomplete", where)
+            continue
+        if image["id"] in seen:
+            faults.add("image-id-twice", where)
+        seen.add(image["id"])
+        file = part.files[image["file_name"]]
+        if not file.digest:
+            faults.add("image-missing", where)
+            continue
+        if by_content.setdefault(file.digest, image["id"]) != image["id"]:
+            faults.add("image-twice", f"{where} = image {by_content[file.digest]}")
+        if file.size is None:
+            faults.add("image-undecodable", where)
+        elif image.get("width") is not None and (image.get("height"), image["width"]) != file.size:
+            height, width = file.size
+            faults.add("image-size", f"{where}: {image['width']} x {image.get('height')}, the file {width} x {height}")
+
+
+def _check_categories(part: Part, faults: _Faults) -> None:
+    used = {entry.get("category_id") for entry in part.content["annotations"]}
+    named = [each for each in part.content["categories"] if each.get("keypoints")]
+    if not named:
+        faults.add("no-keypoint-names", part.name)
+    if len({tuple(each["keypoints"]) for each in named}) > 1:
+        faults.add("several-skeletons", ", ".join(str(each.get("name")) for each in named))
+    for category in part.content["categories"]:
+        where = f"category {category.get('id')} ({category.get('name')})"
+        if category.get("id") not in used:
+            faults.add("category-empty", where)
+        elif named and not category.get("keypoints"):
+            faults.add("category-without-keypoints", where)
+    for category in named:
+        _check_names(category, part, faults)
+
+
+def _check_names(category: Mapping[str, Any], part: Part, faults: _Faults) -> None:
+    names = list(category["keypoints"])
+    edges = category.get("skeleton") or []
+    wrong = [edge for edge in edges if len(edge) != 2 or any(not 1 <= end <= len(names) for end in edge)]
+    if wrong:
+        zero_based = " (0-based, it seems)" if counts_from_zero(edges, len(names)) else ""
+        faults.add("edges-range", f"edge {wrong[0]} of {len(names)} keypoints{zero_based}")
+    if len(set(names)) != len(names):
+        faults.add("keypoint-name-twice", ", ".join(sorted({name for name in names if names.count(name) > 1})))
+        return
+    try:
+        skeleton = from_category({"keypoints": names, "name": "person"}, part.metainfo)
+    except (UserError, ValueError) as error:
+        faults.add("side-without-partner", str(error))
+        return
+    if len(names) > 2 and not (part.metainfo or {}).get("flip_pairs") and skeleton.swap == tuple(range(len(names))):
+        faults.add("no-sides", ", ".join(names[:4]) + ", ...")
+
+
+def counts_from_zero(edges: Sequence[Sequence[int]], count: int) -> bool:
+    """True where edges that should count from 1 look as if they counted from 0."""
+    ends = [end for edge in edges for end in edge]
+    return bool(ends) and min(ends) == 0 and max(ends) < count
+
+
+def _check_annotations(part: Part, faults: _Faults) -> None:
+    images, sizes = part.sound_images, {}
+    categories = {category.get("id"): category for category in part.content["categories"]}
+    seen: set[Any] = set()
+    for entry in part.content["annotations"]:
+        where = f"annotation {entry.get('id')}"
+        if entry.get("id") is None or entry.get("image_id") is None:
+            faults.add("entry-incomplete", where)
+            continue
+        if entry["id"] in seen:
+            faults.add("annotation-id-twice", where)
+        seen.add(entry["id"])
+        image_id = entry["image_id"]
+        if image_id not in images:
+            faults.add("unknown-image", f"{where} of image {image_id}")
+        if image_id not in sizes:
+            sizes[image_id] = part.size(image_id)
+        category = categories.get(entry.get("category_id"))
+        if category is None:
+            faults.add("unknown-category", f"{where} of category {entry.get('category_id')}")
+        for kind, detail in entry_faults(entry, category or part.category, sizes[image_id]):
+            faults.add(kind, f"{where}{detail}")
+
+
+def entry_faults(
+    entry: Mapping[str, Any], category: Mapping[str, Any] | None, size: Size | None
+) -> list[tuple[str, str]]:
+    """(kind, detail) of what is wrong with one annotation in an image of (height, width), seen for itself."""
+    found: list[tuple[str, str]] = []
+    flat, box, area = entry.get("keypoints"), entry.get("bbox"), entry.get("area")
+    if any(not is_finite(value) for value in (*(flat or ()), *(box or ()), *(() if area is None else (area,)))):
+        return [("not-finite", "")]
+    has_box = box is not None and len(box) == 4 and box[2] > 0 and box[3] > 0
+    if not has_box:
+        found.append(("bbox-missing", f": {box}"))
+    elif box is not None and size is not None and off_image(box, size):
+        found.append(("bbox-off-image", f": {box} in {size[1]} x {size[0]}"))
+    if area is None:
+        found.append(("area-missing", ""))
+    elif has_box and box is not None and (area <= 0 or area > 1.01 * box[2] * box[3] + 1):
+        found.append(("area-wrong", f": {area:g}"))
+    count = len((category or {}).get("keypoints") or ())
+    if flat is None or not count:
+        return found
+    if len(flat) != 3 * count:
+        return [*found, ("keypoints-length", f": {len(flat)} numbers; {count} keypoints make {3 * count}")]
+    points = np.array(flat, dtype=np.float64).reshape(count, 3)
+    odd = [value for value in points[:, 2] if value not in (0, 1, 2)]
+    if odd:
+        found.append(("visibility", f": {odd[0]:g}"))
+    labelled = int((points[:, 2] > 0).sum())
+    if entry.get("num_keypoints") is not None and entry["num_keypoints"] != labelled:
+        found.append(("num-keypoints", f": says {entry['num_keypoints']}, has {labelled}"))
+    outside = np.zeros(count, dtype=bool) if size is None else outside_image(points, size)
+    names = (category or {})["keypoints"]
+    if outside.any():
+        found.append(("keypoint-off-image", f": {names[int(outside.argmax())]}"))
+    if has_box and box is not None:
+        reach = max(FAR_FROM_BBOX * max(box[2:]), 10.0)
+        low, high = np.array(box[:2]) - reach, np.array(box[:2]) + np.array(box[2:]) + reach
+        far = ((points[:, :2] < low) | (points[:, :2] > high)).any(axis=1) & (points[:, 2] > 0) & ~outside
+        if far.any():
+            found.append(("keypoint-far", f": {names[int(far.argmax())]}"))
+    return found
+
+
+def is_finite(value: Any) -> bool:
+    """True for a number that is neither NaN nor infinite."""
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def off_image(box: Sequence[float], size: Size) -> bool:
+    """True for a bbox (4,) x y w h that leaves an image of (height, width) by more than the tolerance, px."""
+    x, y, width, height = box
+    over = max(-x, -y, x + width - size[1], y + height - size[0])
+    return over > EDGE_TOLERANCE
+
+
+def outside_image(points: np.ndarray, size: Size) -> np.ndarray:
+    """(K,) bool: labelled keypoints (K, 3) that lie outside an image of (height, width)."""
+    limit = np.array([size[1], size[0]]) + EDGE_TOLERANCE
+    out = (points[:, :2] < -EDGE_TOLERANCE) | (points[:, :2] > limit)
+    return np.asarray(out.any(axis=1) & (points[:, 2] > 0))
+
+
+def _check_people(part: Part) -> list[Finding]:
+    category = part.category
+    if category is None:
+        return []
+    names = list(category["keypoints"])
+    poses = [
+        np.array(entry["keypoints"], dtype=np.float64).reshape(-1, 3)
+        for entry in part.content["annotations"]
+        if len(entry.get("keypoints") or ()) == 3 * len(names) and all(is_finite(each) for each in entry["keypoints"])
+    ]
+    poses = [pose for pose in poses if (pose[:, 2] > 0).any()]
+    faults = _Faults(part.name)
+    if len(poses) < FEWEST_PEOPLE:
+        faults.add("few-people", f"{len(poses)} people with labels")
+    facing = [turn for turn in (_faces_wrongly(pose, names) for pose in poses) if turn is not None]
+    if len(facing) >= FEWEST_FACING and sum(facing) > 0.75 * len(facing):
+        faults.add("sides-exchanged", f"{sum(facing)} of {len(facing)} people who face the camera")
+    return faults.findings()
+
+
+def _faces_wrongly(pose: np.ndarray, names: Sequence[str]) -> bool | None:
+    """True where an upright person with both eyes visible has left_eye and left_shoulder on the image's left.
+
+    Who shows both eyes faces the camera, and then the left side is on the image's right. None: no judgement.
+    """
+    parts = ("left_eye", "right_eye", "left_shoulder", "right_shoulder")
+    if any(part not in names for part in parts):
+        return None
+    left_eye, right_eye, left, right = (pose[names.index(part)] for part in parts)
+    upright = max(left_eye[1], right_eye[1]) < min(left[1], right[1])
+    if min(left_eye[2], right_eye[2]) < 2 or min(left[2], right[2]) < 1 or not upright:
+        return None
+    return bool(left_eye[0] < right_eye[0] and left[0] < right[0])
+
+
+def _propose_sigmas(part: Part) -> list[Finding]:
+    """A note with the spreads that OKS will use, where nobody gave them."""
+    category = part.category
+    if category is None or (part.metainfo or {}).get("sigmas") or tuple(category["keypoints"]) == COCO_17.names:
+        return []
+    names = list(category["keypoints"])
+    plain = from_category(
+        {"keypoints": [f"{name}" for name in dict.fromkeys(names)], "name": "person"}, {"flip_pairs": []}
+    )
+    known = dict(zip(plain.names, plain.oks_sigmas, strict=True))
+    sources = [f"{name} {sigma:g} ({_origin(sigma)})" for name, sigma in known.items()]
+    remedy = "give your own as `sigmas` in a metainfo file where these do not suit"
+    return [Finding("no-sigmas", "note", tuple(sources), "no OKS sigmas are given; proposed:", remedy, part.name)]
+
+
+def _origin(sigma: float) -> str:
+    for name, known in zip(COCO_17.names, COCO_17.oks_sigmas, strict=True):
+        if known == sigma and name.split("_")[-1] != "shoulder":
+            return f"COCO's {name.split('_')[-1]}"
+    return "COCO's shoulder, or no such part in COCO"
+
+
+def _size(part: Part, image: Mapping[str, Any]) -> Size | None:
+    file = part.files.get(image.get("file_name") or "")
+    if file is not None and file.size is not None:
+        return file.size
+    if is_finite(image.get("width")) and is_finite(image.get("height")):
+        return int(image["height"]), int(image["width"])
+    return None

@@ -1,0 +1,293 @@
+"""Finds what is wrong with a pose dataset, says it in plain words, shows people and writes a repaired copy.
+
+A dataset is a COCO annotation file, a folder with annotation files and images, or a YOLO-pose data.yaml or its folder.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from posestill.data import yolo
+from posestill.data.coco import read_json
+from posestill.data.image_files import IMAGE_SUFFIXES
+from posestill.doctor.checks import Part, decode_files, examine_overlap, examine_part
+from posestill.doctor.findings import KINDS, Finding
+from posestill.doctor.repair import repair_part
+from posestill.doctor.sheet import draw_sheet
+from posestill.schema import UserError, reading
+from posestill.skeletons import read_metainfo
+
+_ORDER = ("error", "warning", "note")
+_EXAMPLES = 5
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One or several annotation files or splits, with their images decoded once."""
+
+    path: Path
+    parts: tuple[Part, ...]
+
+
+def open_dataset(path: Path, *, images: Path | None = None, metainfo: Path | None = None) -> Dataset:
+    """A dataset as it stands, faults and all. A `UserError` says so where there is none."""
+    path = Path(path)
+    if path.suffix.lower() in (".yaml", ".yml"):
+        parts = list(_yolo_parts(path))
+    elif path.is_dir() and (data := _find_yaml(path)) is not None:
+        parts = list(_yolo_parts(data))
+    elif path.is_dir():
+        files = _find_annotations(path)
+        if not files:
+            raise UserError(f"{path} holds neither COCO annotation files nor a data.yaml with kpt_shape")
+        parts = [_coco_part(each, _image_folder(each, path, images), metainfo) for each in files]
+    else:
+        parts = [_coco_part(path, _image_folder(path, path.parent.parent, images), metainfo)]
+    return Dataset(path, tuple(_with_files(parts)))
+
+
+def examine(dataset: Dataset) -> list[Finding]:
+    """Everything that is wrong, errors first; nothing but notes means that the dataset is sound."""
+    found = [finding for part in dataset.parts for finding in examine_part(part)]
+    for one, other in combinations(dataset.parts, 2):
+        splits = {_split(one.name), _split(other.name)}
+        if len(splits) == 2 and None not in splits:
+            found += examine_overlap(one, other)
+    return sorted(found, key=lambda finding: _ORDER.index(finding.severity))
+
+
+def repair(dataset: Dataset, out: Path) -> list[str]:
+    """Write a repaired COCO copy (annotations/ and images/) and give, line by line, what was changed.
+
+    What cannot be repaired without knowing the truth stays, and `examine` names it again.
+    """
+    out = Path(out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"--fix {out}: give a new or empty folder, so that nothing is written over")
+    return [line for part in dataset.parts for line in repair_part(part, out, several=len(dataset.parts) > 1)]
+
+
+def describe(dataset: Dataset, findings: Sequence[Finding]) -> str:
+    """The findings in plain words, grouped by severity, with a closing line."""
+    lines = []
+    for part in dataset.parts:
+        images, people = len(part.content["images"]), len(part.content["annotations"])
+        lines.append(f"{part.name}: {images} images, {people} annotations, images in {part.folder}")
+    for severity in _ORDER:
+        chosen = [finding for finding in findings if finding.severity == severity]
+        lines += ["", f"{severity}s"] if chosen else []
+        for finding in chosen:
+            shown = finding.where if severity == "note" else finding.where[:_EXAMPLES]
+            rest = len(finding.where) - len(shown)
+            more = f" and {rest} more" if rest else ""
+            times = "" if severity == "note" else f" ({len(finding.where)}x)"
+            lines.append(f"  [{finding.kind}] {finding.part}: {finding.what}{times}")
+            lines.append(f"      {'; '.join(shown)}{more}")
+            lines.append(f"      -> {finding.remedy}")
+    counts = {severity: sum(finding.severity == severity for finding in findings) for severity in _ORDER}
+    verdict = "nothing is wrong" if is_sound(findings) else f"{counts['error']} errors, {counts['warning']} warnings"
+    return "\n".join([*lines, "", f"{dataset.path}: {verdict}"])
+
+
+def is_sound(findings: Sequence[Finding]) -> bool:
+    """True when there is no error and no warning."""
+    return all(finding.severity == "note" for finding in findings)
+
+
+def check(path: Path, *, images: Path | None, metainfo: Path | None, fix: Path | None, sheet: Path) -> tuple[str, bool]:
+    """The text that `data check` prints, and whether the dataset is sound; writes the contact sheet and the copy."""
+    if sheet.suffix.lower() not in IMAGE_SUFFIXES or sheet.is_dir():
+        raise UserError(f"--sheet {sheet}: give an image file, such as data-check.png")
+    with reading(str(path)):
+        dataset = open_dataset(path, images=images, metainfo=metainfo)
+        findings = examine(dataset)
+    lines = [describe(dataset, findings)]
+    if draw_sheet(dataset.parts, sheet):
+        lines.append(f"contact sheet: {sheet}")
+    if fix is not None:
+        changes = repair(dataset, fix)
+        left = [finding for finding in examine(open_dataset(fix)) if finding.severity != "note"]
+        lines += ["", "repaired:", *(f"  {line}" for line in changes or ["nothing had to be changed"])]
+        lines += ["left to you:", *(f"  [{each.kind}] {each.part}: {each.what}" for each in left)] if left else []
+        lines.append(f"copy: {fix}")
+    return "\n".join(lines), is_sound(findings)
+
+
+def _with_files(parts: Sequence[Part]) -> Iterator[Part]:
+    """Each part with its images decoded; parts that share a folder share the work."""
+    wanted: dict[Path, list[str]] = defaultdict(list)
+    for part in parts:
+        names = (image.get("file_name") for image in part.content["images"])
+        wanted[part.folder] += [name for name in names if name]
+    decoded = {folder: decode_files(folder, names) for folder, names in wanted.items()}
+    return (replace(part, files=_of_part(part, decoded[part.folder])) for part in parts)
+
+
+def _of_part(part: Part, files: dict[str, Any]) -> dict[str, Any]:
+    names = {image.get("file_name") for image in part.content["images"]}
+    return {name: file for name, file in files.items() if name in names}
+
+
+def _split(name: str) -> str | None:
+    """`train`, `val` or `test` where a file's or split's name says so."""
+    return next((split for split in ("train", "val", "test") if split in name.lower()), None)
+
+
+def _find_yaml(folder: Path) -> Path | None:
+    named = [
+        folder / "data.yaml",
+        folder / "dataset.yaml",
+        *sorted(folder.glob("*.yaml")),
+        *sorted(folder.glob("*.yml")),
+    ]
+    return next((path for path in named if path.is_file() and "kpt_shape" in path.read_text(errors="replace")), None)
+
+
+def _find_annotations(folder: Path) -> list[Path]:
+    """The COCO files of a folder: person_keypoints_* of a COCO tree if there are, else all."""
+    named = sorted((folder / "annotations").glob("person_keypoints_*.json"))
+    if named:
+        return named
+    places = [
+        *(folder / "annotations").glob("*.json"),
+        *folder.glob("*.json"),
+        *folder.glob("*/_annotations.coco.json"),
+    ]
+    return [path for path in sorted(places) if _is_coco(read_json(path, what="annotation file"))]
+
+
+def _is_coco(content: Any) -> bool:
+    return isinstance(content, dict) and all(
+        isinstance(content.get(key), list) for key in ("images", "annotations", "categories")
+    )
+
+
+_FORMS: dict[str, dict[str, type | tuple[type, ...]]] = {
+    "images": {"id": (int, str), "file_name": str},
+    "annotations": {
+        "id": (int, str),
+        "image_id": (int, str),
+        "category_id": (int, str),
+        "bbox": list,
+        "keypoints": list,
+    },
+    "categories": {"id": (int, str), "keypoints": list, "skeleton": list},
+}
+
+
+def _refuse_other_forms(content: Any, path: Path) -> None:
+    """A `UserError` for the first value of another type than COCO's: no check could read on from there."""
+    for kind, forms in _FORMS.items():
+        for number, entry in enumerate(content[kind]):
+            where = f"{path}: entry {number} of {kind}"
+            if not isinstance(entry, dict):
+                raise UserError(f"{where} is {entry!r:.40}; a mapping is wanted")
+            for key, form in forms.items():
+                if entry.get(key) is not None and not isinstance(entry[key], form):
+                    raise UserError(f"{where}: {key} is {entry[key]!r:.40}, which is of another type than COCO's")
+    for category in content["categories"]:
+        if category.get("id") is None:
+            raise UserError(f"{path}: category '{category.get('name')}' has no id")
+        for edge in category.get("skeleton") or ():
+            if not isinstance(edge, list) or any(type(end) is not int for end in edge):
+                raise UserError(f"{path}: skeleton edge {edge!r:.40} is not a pair of keypoint numbers")
+
+
+def _read_coco(path: Path) -> dict[str, Any]:
+    content = read_json(path, what="annotation file")
+    if not _is_coco(content):
+        raise UserError(f"{path} is not a COCO file: it needs lists of images, annotations and categories")
+    _refuse_other_forms(content, path)
+    return dict(content)
+
+
+def _coco_part(path: Path, folder: Path, metainfo: Path | None) -> Part:
+    content = _read_coco(path)
+    part = Part(path.stem, content, folder)
+    names = (part.category or {}).get("keypoints", ())
+    if metainfo is not None:
+        return replace(part, metainfo=read_metainfo(metainfo, names))
+    beside = next((each for each in (path.parent, path.parent.parent) if (each / "metainfo.json").is_file()), None)
+    if beside is None:
+        return part
+    try:  # one that lies beside the annotations helps where it fits them
+        info = read_metainfo(beside / "metainfo.json", names)
+    except UserError:
+        return part
+    return replace(part, metainfo=info if list(info.get("names", ())) == list(names) else None)
+
+
+def _image_folder(annotations: Path, root: Path, given: Path | None) -> Path:
+    """Where the first of the listed images lies: --images, the usual places, else beside the annotation file."""
+    if given is not None:
+        if not given.is_dir():
+            raise UserError(f"no folder of images {given}: correct --images")
+        return given
+    content = _read_coco(annotations)
+    stem = annotations.stem
+    split = stem.removeprefix("person_keypoints_")
+    places = [root / "images" / stem, root / "images" / split, root / split, root / "images"]
+    places += [annotations.parent / "images", annotations.parent, root]
+    names = [image["file_name"] for image in content["images"] if image.get("file_name")][:20]
+    counts = [sum((place / name).is_file() for name in names) for place in places]
+    if not any(counts):
+        existing = (place for place in places if place.is_dir() and any(_images_in(place)))
+        return next(existing, annotations.parent)
+    return places[counts.index(max(counts))]
+
+
+def _images_in(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+
+
+def _yolo_parts(data: Path) -> Iterator[Part]:
+    problems: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    dataset = yolo.read_dataset(data, lambda kind, where, what: problems[kind].append((where, what)))
+    if not dataset.splits:
+        raise UserError(f"{data} has no train, val or test")
+    for split in dataset.splits:
+        labels = yolo.read_split(dataset, split, lambda kind, where, what: problems[kind].append((where, what)))
+        stray = [(str(path), "") for path in _labels_without_image(list(labels.paths.values()))]
+        if stray and not any(place in {where for where, _ in problems["label-without-image"]} for place, _ in stray):
+            problems["label-without-image"] += stray
+        if _shape_is_wrong(problems["yolo-line"], len(labels.annotations)):
+            problems["yolo-shape"] = problems.pop("yolo-line")
+        findings = tuple(_finding(kind, found, split) for kind, found in problems.items() if found and kind in KINDS)
+        notes = [Finding("assumed", "note", (str(data),), note, "say it in data.yaml", split) for note in dataset.notes]
+        content = {
+            "images": labels.images,
+            "annotations": labels.annotations,
+            "categories": [dataset.category(number) for number in dataset.classes],
+        }
+        yield Part(split, content, dataset.root, dataset.metainfo, (*findings, *notes))
+        problems.clear()
+
+
+def _shape_is_wrong(bad_lines: Sequence[tuple[str, str]], good_lines: int) -> bool:
+    """True when most lines have one and the same other number of values: then data.yaml is wrong, not the lines."""
+    return len(bad_lines) > max(good_lines, 1) and len({what for _, what in bad_lines}) == 1
+
+
+def _finding(kind: str, found: Sequence[tuple[str, str]], part: str) -> Finding:
+    severity, what, remedy = KINDS[kind]
+    places = tuple(f"{where}: {detail}" if detail else where for where, detail in found)
+    return Finding(kind, severity, places, what, remedy, part)
+
+
+def _labels_without_image(images: Sequence[Path]) -> list[Path]:
+    """Label files in the folders of the images' labels that belong to no image file there."""
+    known = {yolo.label_path(path) for path in images}
+    folders = {path.parent for path in known if path.parent not in {image.parent for image in images}}
+    candidates = {label for folder in folders if folder.is_dir() for label in folder.glob("*.txt")}
+    stems = {
+        yolo.label_path(each)
+        for path in {image.parent for image in images}
+        if path.is_dir()
+        for each in _images_in(path)
+    }
+    return sorted(candidates - known - stems)

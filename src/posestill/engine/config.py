@@ -1,0 +1,163 @@
+"""A run as one typed value: read from a short YAML, changed by `--set a.b=c`, printed and saved resolved."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+
+from posestill.data.batches import DataConfig
+from posestill.engine.optim import OptimiserConfig
+from posestill.evaluation.evaluate import EvaluateConfig
+from posestill.methods.base import MethodConfig
+from posestill.models.pose_model import ModelConfig
+from posestill.schema import Choice, Config, UserError, did_you_mean, validate
+from posestill.teachers.base import TeacherConfig
+
+
+class TrainConfig(Config):
+    """How long, how fast and on what."""
+
+    epochs: PositiveFloat | None = None
+    """length in passes over the persons that batches are drawn from (the labelled ones, with labelled_per_batch)"""
+    steps: PositiveInt | None = None
+    """or length in optimiser steps"""
+    batch_size: PositiveInt = 64
+    """persons a step, over all processes together"""
+    optimiser: OptimiserConfig = OptimiserConfig()
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    clip_norm: PositiveFloat | None = None
+    """gradients are scaled down to this norm"""
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """decay of the averaged weights that `best/` then holds, such as 0.9998"""
+    device: Literal["auto", "cpu"] = "auto"
+    """auto: the GPUs where there are some"""
+    compile: bool = False
+    """torch.compile the student; without a C++ compiler the run says so and goes on"""
+    deterministic: bool = False
+    """on CUDA: the same run gives the same bits, more slowly (on CPU it always does)"""
+    workers: NonNegativeInt = 0
+    """processes that cut crops; 0: the training process itself"""
+    save_every: PositiveFloat | None = None
+    """how often `last/` is written, in the unit of the length; None: with every evaluation and at the end"""
+    log_every: PositiveInt = 50
+    """steps"""
+    trackers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()
+    """beside metrics.jsonl, which is always written"""
+
+    @model_validator(mode="after")
+    def _one_length(self) -> TrainConfig:
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError("give the length of the run once: epochs or steps")
+        return self
+
+
+class RunConfig(Config):
+    """One run, complete."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    """of initial weights, order and augmentation"""
+    data: DataConfig
+    model: ModelConfig
+    method: Annotated[MethodConfig, Choice("methods")]
+    teacher: Annotated[TeacherConfig, Choice("teachers", otherwise=("checkpoint", "path"))] | None = None
+    train: TrainConfig
+    evaluate: EvaluateConfig = EvaluateConfig()
+
+
+def load_run(recipe: str, changes: Sequence[str] = ()) -> RunConfig:
+    """The run that a recipe (a name that `posestill list` shows, or a path) and `a.b=c` changes describe."""
+    path = find_recipe(recipe)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is not a text file (UTF-8)") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is not a recipe: it should hold keys such as data, model, method, train")
+    for change in changes:
+        _apply(content, change)
+    return validate(RunConfig, content, where=str(path))
+
+
+def change_run(config: RunConfig, changes: Sequence[str]) -> RunConfig:
+    """The run with `a.b=c` changes."""
+    content = config.model_dump(mode="json")
+    for change in changes:
+        _apply(content, change)
+    return validate(RunConfig, content, where="; ".join(changes))
+
+
+def dump_run(config: RunConfig) -> str:
+    """The resolved run as YAML; it loads back."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
+
+
+def recipe_names() -> list[str]:
+    """The recipes that come with posestill, by name."""
+    root = _recipe_folder()
+    return sorted(str(path.relative_to(root).with_suffix("")) for path in root.rglob("*.yaml"))
+
+
+def find_recipe(recipe: str) -> Path:
+    """The file of a recipe given by name or path."""
+    named = _recipe_folder() / f"{recipe}.yaml"
+    if named.is_file():
+        return named
+    path = Path(recipe)
+    if path.is_dir() and (path / "config.yaml").is_file():
+        return path / "config.yaml"
+    if path.is_file():
+        return path
+    raise UserError(
+        f"no recipe '{recipe}'{did_you_mean(recipe, recipe_names())} (by name, see `posestill list`, or a path)"
+    )
+
+
+def load_plugin(path: Path) -> None:
+    """Run a Python file of the user's, which adds its own entries to the tables of `posestill.catalog`."""
+    if not path.is_file() or path.suffix != ".py":
+        raise UserError(f"--plugin: no Python file {path}")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module  # pydantic resolves the annotations of its Configs there
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # whatever it does, it is the user's file
+        raise UserError(f"--plugin {path}: {type(error).__name__}: {error}") from error
+
+
+def _apply(content: dict[str, Any], change: str) -> None:
+    key, equals, value = change.partition("=")
+    if not equals or not key:
+        raise UserError(f"--set {change}: write it as a.b=c")
+    *parents, last = key.split(".")
+    place: Any = content
+    for part in parents:
+        below = place.get(part)
+        if below is None:
+            below = {}
+        elif isinstance(below, str):
+            below = {"name": below}  # `head: deconv` and `--set model.head.channels=[64]`
+        elif not isinstance(below, dict):
+            raise UserError(f"--set {change}: '{part}' is a plain value, it has no keys")
+        place[part] = below
+        place = below
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise UserError(f"--set {change}: '{value}' is not valid YAML") from None
+    place[last] = parsed
+
+
+def _recipe_folder() -> Path:
+    return Path(str(resources.files("posestill"))) / "recipes"

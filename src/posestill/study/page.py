@@ -1,0 +1,215 @@
+"""A plan's results for readers: table.md, summary.json, pictures, and report.html with all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from posestill.files import write_json, write_whole
+from posestill.html.charts import Point, curves, dots, gains, standalone
+from posestill.html.page import heading, page, paragraph, table
+from posestill.study.gains import Cell, Row, compare_rows, read_teachers, signed
+from posestill.study.intervals import false_positive_rate
+from posestill.study.plan import Plan
+
+ALPHA = 0.05
+_WORDS = {
+    "test": "Confirmed on test: 95 % intervals over seeds and persons",
+    "tune": "Screened on tune: with one seed the intervals are over persons only, and another seed may differ by more",
+}
+
+
+def write_comparison(
+    plan: Plan, rows: Sequence[Row], rates: Mapping[tuple[str, str], float], results: Path, *, name: str, command: str
+) -> Path:
+    """Write everything into the results folder, under the plan's name and command; returns the path of report.html."""
+    teachers = read_teachers(results)
+    splits = {split: compare_rows(plan, rows, split, rates, teachers) for split in ("test", "tune")}
+    splits = {split: cells for split, cells in splits.items() if cells}
+    foot = _foot(plan, rows)
+    pictures = [draw(plan, splits) for draw in (dose_curves, _gain_chart, _keypoints, _cost)]
+    parts, text = [paragraph(foot)], [f"# {name}", "", foot]
+    for split, cells in splits.items():
+        headers, lines = table_of(plan, cells)
+        parts += [heading(_WORDS[split]), table(headers, lines)]
+        text += ["", f"## {_WORDS[split]}", "", *_markdown(headers, lines)]
+    for label, svg in [labelled for drawn in pictures for labelled in drawn.items()]:
+        parts += [heading(label), svg]
+        (results / f"{label.lower().replace(' ', '-')}.svg").write_text(standalone(svg))
+    write_whole(results / "table.md", lambda draft: draft.write_text("\n".join(text) + "\n"))
+    write_json(
+        results / "summary.json",
+        {
+            "name": name,
+            "command": command,
+            "protocol": plan.protocol_hash(),
+            "runs": len(rows),
+            "surroundings": _surroundings(rows),
+            "training_hours": sum(row["seconds"] for row in rows) / 3600,
+            "teachers": {
+                f"{split}/{regime}": {name: row[name] for name in ("teacher", "metrics")}
+                for (split, regime), row in teachers.items()
+            },
+            "cells": {split: [_cell_json(cell, plan) for cell in cells] for split, cells in splits.items()},
+        },
+    )
+    report = results / "report.html"
+    write_whole(report, lambda draft: draft.write_text(page(name, parts)))
+    return report
+
+
+def table_of(plan: Plan, cells: Sequence[Cell]) -> tuple[list[str], list[list[str]]]:
+    """Headers and lines of text; a star where Holm's p-value over the regime's arms is below 0.05."""
+    references = [plan.baseline, *plan.controls]
+    told = any(cell.gap_closed for cell in cells)
+    headers = ["regime", "arm", "learning rate", "seeds", "mean OKS", *(f"over {each}" for each in references),
+               *(["gap closed, %"] if told else []), "AP", "training s"]  # fmt: skip
+    lines = []
+    for cell in cells:
+        spread = "" if cell.spread is None else f" ± {100 * cell.spread:.1f}"
+        lines.append(
+            [
+                cell.regime,
+                plan.arms[cell.arm].title,
+                f"{cell.learning_rate:g}",
+                str(len(cell.seeds)),
+                f"{100 * cell.mean_oks:.1f}{spread}",
+                *(_gain(cell, reference) for reference in references),
+                *([_closed(cell)] if told else []),
+                f"{100 * cell.average_precision:.1f}",
+                f"{cell.training_seconds:.0f}",
+            ]
+        )
+    return headers, lines
+
+
+def dose_curves(plan: Plan, splits: Mapping[str, Sequence[Cell]]) -> dict[str, str]:
+    """Gain over the baseline against each dose, of arms at two doses or more; confirmed: filled, screened: hollow."""
+    drawn = {}
+    for factor in dict.fromkeys(name for regime in plan.regimes.values() for name in regime.dose):
+        series: dict[str, dict[float, Point]] = {}
+        for split in ("tune", "test"):  # what is confirmed takes the place of what was screened
+            for cell in splits.get(split, ()):
+                dose, gain = plan.regimes[cell.regime].dose.get(factor), cell.gains.get(plan.baseline)
+                if dose is None or (gain is None and cell.arm != plan.baseline):
+                    continue
+                point = Point(dose, 0.0, filled=len(cell.seeds) > 1)
+                if gain is not None:
+                    point = replace(point, y=100 * gain.mean, low=100 * gain.low, high=100 * gain.high)
+                series.setdefault(plan.arms[cell.arm].title, {})[dose] = point
+        lines = {arm: [points[dose] for dose in sorted(points)] for arm, points in series.items() if len(points) > 1}
+        if lines:
+            up = (
+                f"mean OKS over {plan.arms[plan.baseline].title} (filled: {len(plan.seeds.confirm)} seeds, hollow: one)"
+            )
+            doses = sorted({dose for points in series.values() for dose in points})
+            drawn[f"Gain by {factor}"] = curves(lines, across=factor, up=up, marks=True, ticks=doses)
+    return drawn
+
+
+def _gain_chart(plan: Plan, splits: Mapping[str, Sequence[Cell]]) -> dict[str, str]:
+    drawn = {}
+    for reference in (plan.baseline, *plan.controls):
+        rows = [
+            (f"{cell.regime}: {plan.arms[cell.arm].title}", 100 * gain.mean, 100 * gain.low, 100 * gain.high)
+            for cell in splits.get("test", ())
+            if (gain := cell.gains.get(reference)) is not None
+        ]
+        if rows:
+            title = plan.arms[reference].title
+            drawn[f"Gain over {title}"] = gains(rows, across=f"mean OKS over {title}, 95 % interval")
+    return drawn
+
+
+def _keypoints(plan: Plan, splits: Mapping[str, Sequence[Cell]]) -> dict[str, str]:
+    cells = splits.get("test") or splits.get("tune", ())
+    drawn = {}
+    for regime in dict.fromkeys(cell.regime for cell in cells):
+        found = {
+            plan.arms[cell.arm].title: {
+                name: 100 * value for name, value in cell.per_keypoint.items() if value == value
+            }
+            for cell in cells
+            if cell.regime == regime
+        }
+        if len(found) > 1:
+            drawn[f"PCK by keypoint in {regime}"] = dots(found, across="PCK x 100")
+    return drawn
+
+
+def _cost(plan: Plan, splits: Mapping[str, Sequence[Cell]]) -> dict[str, str]:
+    cells = splits.get("test") or splits.get("tune", ())
+    drawn = {}
+    for regime in dict.fromkeys(cell.regime for cell in cells):
+        points = {
+            plan.arms[cell.arm].title: [Point(cell.training_seconds, 100 * cell.mean_oks)]
+            for cell in cells
+            if cell.regime == regime
+        }
+        if len(points) > 1:
+            drawn[f"Accuracy against training time in {regime}"] = curves(
+                points, across="training seconds, median", up="mean OKS", marks=True
+            )
+    return drawn
+
+
+def _gain(cell: Cell, reference: str) -> str:
+    if (gain := cell.gains.get(reference)) is None:
+        return "–"
+    return signed(gain) + (" *" if len(cell.seeds) > 1 and cell.adjusted[reference] < ALPHA else "")
+
+
+def _closed(cell: Cell) -> str:
+    if (share := cell.gap_closed) is None:
+        return "–"
+    return f"{100 * share.mean:.0f} [{100 * share.low:.0f}, {100 * share.high:.0f}]"
+
+
+def _cell_json(cell: Cell, plan: Plan) -> dict[str, Any]:
+    described = asdict(cell)
+    for reference, value in described.pop("adjusted").items():
+        described["gains"][reference]["p_holm"] = value
+    return {**described, **_how_often_wrong(cell, plan)}
+
+
+def _how_often_wrong(cell: Cell, plan: Plan) -> dict[str, Any]:
+    """How often the 95 % interval would leave out 0 if the arm had no effect, by simulation with its own spreads."""
+    if cell.spreads is None:
+        return {}
+    gain = cell.gains[plan.baseline]
+    rates = [
+        false_positive_rate(
+            cell.spreads, seeds=gain.seeds, persons=gain.persons, trials=2000, rng=np.random.default_rng(0),
+            over_seeds=over_seeds,
+        )
+        for over_seeds in (True, False)
+    ]  # fmt: skip
+    return {"false_positive_rate": rates[0], "false_positive_rate_over_persons_alone": rates[1]}
+
+
+def _surroundings(rows: Sequence[Row]) -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = {}
+    for row in rows:
+        for key, value in row["surroundings"].items():
+            if value not in found.setdefault(key, []):
+                found[key].append(value)
+    return found
+
+
+def _foot(plan: Plan, rows: Sequence[Row]) -> str:
+    around = _surroundings(rows)
+    rates = ", ".join(f"{each:g}" for each in plan.learning_rates)
+    return (
+        f"Protocol {plan.protocol_hash()}, {len(rows)} runs; mean OKS, AP x 100; ground-truth boxes, flip test. Star: "
+        f"Holm's p-value over the regime's arms below {ALPHA:g}. Learning rates tried for every arm on tune: {rates}. "
+        f"{', '.join(map(str, around['processor']))}; torch {', '.join(map(str, around['torch']))}."
+    )
+
+
+def _markdown(headers: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
+    rule = "|---|---|" + "--:|" * (len(headers) - 2)
+    return [f"| {' | '.join(headers)} |", rule, *(f"| {' | '.join(line)} |" for line in lines)]

@@ -1,0 +1,252 @@
+"""Distillation to look at: one small student trained four ways on synthetic people, compared, in a few minutes."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from concurrent.futures import Future, ProcessPoolExecutor, wait
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from posestill.data.source import PoseSource
+from posestill.engine.config import RunConfig, load_run
+from posestill.engine.fit import fit
+from posestill.engine.log import RunLog
+from posestill.engine.setup import open_sources
+from posestill.engine.surroundings import run_hash, surroundings
+from posestill.evaluation.evaluate import Evaluation, Share, evaluate_model
+from posestill.files import write_json
+from posestill.html.charts import curves
+from posestill.html.page import heading, page, paragraph, pictures, table
+from posestill.html.report import loss_curves, percent, read_metrics, side_by_side
+from posestill.models.cost import Cost, measure
+from posestill.models.pose_model import PoseModel
+from posestill.schema import UserError
+from posestill.study.control import gains_of, say_gains
+from posestill.teachers.checkpoint import BUNDLED
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to train the same student: a name, what the table calls it, and its changes to the recipe."""
+
+    name: str
+    title: str
+    changes: tuple[str, ...] = ()
+
+
+_NO_TEACHER = ("method=supervised", "teacher=null", "data.labelled_per_batch=null")
+ALONE = Arm("alone", "student alone", (*_NO_TEACHER, "data.people=200"))
+PSEUDO_LABEL = Arm("pseudo_label", "student on pseudo-labels", ("method=pseudo_label",))
+DISTILLED = Arm("distilled", "student distilled (tcd)")
+ALL_LABELS = Arm("all_labels", "reference: alone, all labels", (*_NO_TEACHER, "data.labelled=null"))
+_FINDING = Path(__file__).parents[1] / "assets" / "protocol.json"
+"""Written by benchmarks/readme.py from results/protocol/summary.json; a test holds the two together."""
+ORDER = (ALONE, PSEUDO_LABEL, DISTILLED, ALL_LABELS)
+"""how tables and pictures show them"""
+SHIFTS = ((ALONE, ALL_LABELS), (PSEUDO_LABEL, DISTILLED))
+"""Which arms one process trains after another: two processes of one thread beat one of two."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the comparison."""
+
+    title: str
+    labels: int
+    unlabelled: int
+    metrics: Mapping[str, float]
+    similarity: np.ndarray
+    """(N,) OKS of each held-out person"""
+    seconds: float | None = None
+    """of training; None where nothing was trained here"""
+    cost: Cost | None = None
+
+
+def run_quickstart(out: Path, *, steps: int | None = None, seed: int = 0) -> Path:
+    """Train all arms, print the comparison and write `report.html` and `quickstart.json` into `out`."""
+    began = time.monotonic()
+    log = RunLog(out)
+    changes = [f"seed={seed}", *([f"train.steps={steps}"] if steps else [])]
+    runs = {arm: load_run("quickstart", [*changes, *arm.changes]) for arm in ORDER}
+    _make_room(out)
+    log.say("One student of 64x48 crops, trained four ways on synthetic people (first use renders them) ...")
+    rows = _train_all(runs, out, log)
+
+    settings = runs[DISTILLED]
+    source = open_sources(settings).val
+    teacher = PoseModel.load(BUNDLED)
+    with log.bar("asking the teacher", len(source.people)) as bar:
+        shown = evaluate_model(teacher, source, settings.evaluate, Share(progress=bar.advance))
+    models = {"teacher": teacher, **{arm.name: PoseModel.load(out / arm.name / "best") for arm in ORDER}}
+    rows = {"teacher": Row("teacher (bundled)", 0, 0, shown.metrics, shown.similarity), **rows}
+    rows = _with_costs(rows, models)
+    sentence = f"{summarise(rows, seed=seed)} {protocol_sentence()}".strip()
+    lines = [_table_line(row) for row in rows.values()]
+    for line in [["", *_HEADERS[1:]], *lines]:
+        log.say(f"{line[0]:<30}" + "".join(f"{each:>13}" for each in line[1:]))
+    log.say("")
+    log.say(sentence)
+    conditions = (
+        f"{len(source.people)} held-out synthetic people, {shown.conditions['boxes']} boxes, flip test "
+        f"{'on' if shown.conditions['flip_test'] else 'off'}, input {settings.model.size[0]}x{settings.model.size[1]}, "
+        f"{settings.train.steps} steps of {settings.train.batch_size}, seed {seed}."
+    )
+    minutes = (time.monotonic() - began) / 60
+    log.say(f"{conditions} {minutes:.1f} minutes in all.")
+    report = _write_report(out, sentence, conditions, lines, models, source)
+    figures = {
+        "command": "posestill quickstart",
+        "sentence": sentence,
+        "conditions": conditions,
+        "minutes": minutes,
+        "rows": {name: {**asdict(row), "similarity": None} for name, row in rows.items()},
+        "settings": settings.model_dump(mode="json"),
+        "settings_hash": run_hash(settings),
+        "surroundings": surroundings(),
+    }
+    write_json(out / "quickstart.json", figures)
+    log.say(f"Look at {report}")
+    return report
+
+
+def _make_room(out: Path) -> None:
+    """Remove an earlier quickstart's arms, and nothing else."""
+    marker = out / ".quickstart"
+    for arm in ORDER:
+        folder = out / arm.name
+        if folder.exists() and not marker.exists():
+            raise UserError(f"{folder} is there and no quickstart made it: choose another --out")
+        shutil.rmtree(folder, ignore_errors=True)
+    out.mkdir(parents=True, exist_ok=True)
+    marker.touch()
+
+
+def summarise(rows: Mapping[str, Row], *, seed: int) -> str:
+    """What distillation gave here, how much of it pseudo-labels give, what is not known."""
+    names = {"method": "distilled", "alone": "alone", "pseudo_label": "pseudo_label"}
+    gains = gains_of({way: rows[name].similarity[None] for way, name in names.items()})
+    return say_gains(gains, seeds=range(seed, seed + 1))
+
+
+def protocol_sentence() -> str:
+    """What the protocol found over many seeds for the same method; empty where no finding comes with the package."""
+    if not _FINDING.is_file():
+        return ""
+    found = json.loads(_FINDING.read_text())
+    return (
+        f"One seed shows little: over {found['seeds']} seeds, with {found['labels']:,} labels and {found['persons']:,} "
+        f"other people, the protocol ({found['protocol']}) measured {found['arm']} at {found['over_alone']} over "
+        f"training alone and {found['over_pseudo_label']} over pseudo-labels."
+    )
+
+
+def _train_all(runs: Mapping[Arm, RunConfig], out: Path, log: RunLog) -> dict[str, Row]:
+    workers = min(len(SHIFTS), os.cpu_count() or 1)
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    total = sum(config.train.steps or 0 for config in runs.values())
+    rows: dict[str, Row] = {}
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        futures: list[Future[dict[str, Row]]] = [
+            pool.submit(_train_shift, [(arm, runs[arm]) for arm in shift], out, threads) for shift in SHIFTS
+        ]
+        with log.bar("training four students", total) as bar:
+            told, waiting = 0, set(futures)
+            while waiting:
+                done, waiting = wait(waiting, timeout=1)
+                reached = sum(_last_step(out / arm.name / "metrics.jsonl") for arm in runs)
+                bar.advance(reached - told)
+                told = reached
+                for future in done:
+                    rows.update(future.result())
+    return {arm.name: rows[arm.name] for arm in ORDER}
+
+
+def _train_shift(arms: list[tuple[Arm, RunConfig]], out: Path, threads: int) -> dict[str, Row]:
+    """Train some arms one after another in this process, on sources that are opened and rendered once."""
+    torch.set_num_threads(threads)
+    sources = open_sources(arms[0][1])
+    rows = {}
+    for arm, config in arms:
+        result = fit(config, out / arm.name, sources=sources, quiet=True)
+        people = config.data.people or len(sources.train.people)
+        labels = people if config.data.labelled is None else config.data.labelled
+        evaluation: Evaluation = result.evaluation
+        rows[arm.name] = Row(
+            title=arm.title,
+            labels=labels,
+            unlabelled=people - labels,
+            metrics=evaluation.metrics,
+            similarity=evaluation.similarity,
+            seconds=result.seconds,
+        )
+    return rows
+
+
+def _last_step(path: Path) -> int:
+    try:
+        return int(json.loads(path.read_text().splitlines()[-1])["step"])
+    except (OSError, IndexError, ValueError):  # not begun, or a line that is being written
+        return 0
+
+
+_HEADERS = ["", "labels", "unlabelled", "AP", "mean OKS", "parameters", "MACs", "ms/crop", "training s"]
+
+
+def _with_costs(rows: Mapping[str, Row], models: Mapping[str, PoseModel]) -> dict[str, Row]:
+    """The same rows with what each model costs on one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    priced = {name: replace(row, cost=measure(models[name])) for name, row in rows.items()}
+    torch.set_num_threads(threads)
+    return priced
+
+
+def _table_line(row: Row) -> list[str]:
+    assert row.cost is not None
+    trained = row.seconds is not None
+    return [
+        row.title,
+        f"{row.labels:,}" if trained else "–",
+        f"{row.unlabelled:,}" if trained else "–",
+        percent(row.metrics["AP"]),
+        percent(row.metrics["mean_oks"]),
+        f"{row.cost.parameters / 1e6:.2f} M",
+        f"{row.cost.macs / 1e6:.1f} M",
+        f"{row.cost.milliseconds:.1f}",
+        f"{row.seconds:.0f}" if trained else "–",
+    ]
+
+
+def _write_report(
+    out: Path,
+    sentence: str,
+    conditions: str,
+    lines: list[list[str]],
+    models: Mapping[str, PoseModel],
+    source: PoseSource,
+) -> Path:
+    losses = {arm.title: loss_curves(read_metrics(out / arm.name / "metrics.jsonl"))["task"] for arm in ORDER}
+    parts = [
+        paragraph(sentence, strong=True),
+        table(_HEADERS, lines),
+        paragraph(conditions + " Milliseconds: batch 1, one thread, median of 30."),
+        paragraph(
+            "The students have no trained confidence: their persons rank by box score, all equal here, which costs AP "
+            "that the teacher's own scores earn. Mean OKS compares them fairly."
+        ),
+        heading("The same people, seen by each"),
+        pictures(*side_by_side({name.replace("_", " "): model for name, model in models.items()}, source, count=10)),
+        heading("Loss on the labels"),
+        curves(losses, across="steps", up="task loss"),
+    ]
+    path = out / "report.html"
+    path.write_text(page("posestill quickstart", parts))
+    return path
