@@ -1,19 +1,19 @@
-"""What AgentPose must be told apart from, and what its specification leaves open and no setting reaches.
+"""What AgentPose must be told apart from, and readings of the paper that no setting reaches.
 
 posestill compare benchmarks/protocol-agentpose-few.yaml --plugin benchmarks/agentpose_controls.py
 
 `agentpose_adapter`: the agent's network is a plain adapter, trained by the distillation and by nothing else; no noise,
-no time, no reverse diffusion (control A10 of the specification). `agentpose_shuffled`: AgentPose with the features of
-the next person of the batch (A11): what is left of a gain is not what the teacher sees. `agentpose_variant`, each tried
+no time, no reverse diffusion. `agentpose_shuffled`: AgentPose with the features of
+the next person of the batch: what is left of a gain is not what the teacher sees. `agentpose_variant`, each tried
 once and no part of the method (docs/agentpose.md says how they did):
 
-    decoded      distance of what the decoder makes of the guided latents from the teacher's features (D2)
-    divergence   divergence of where each channel looks, as CWD, in the place of the squared distance (D3)
-    states       distance of every state on the way from the teacher's own, perturbed with the same noise (D5)
-    score        distance of what the agent says of the student's and the teacher's perturbed features (D6)
-    partial      the noise that the student's own error lacks is added where it enters (E4)
-    straight     the gradient goes past the agent, to the student's feature as it is (G3)
-    schedule     the reverse diffusion begins at 0.3 and, towards the end of the training, at 0.05 (T5)
+    decoded      distance of what the decoder makes of the guided latents from the teacher's features
+    divergence   divergence of where each channel looks, as CWD, in the place of the squared distance
+    states       distance of every state on the way from the teacher's own, perturbed with the same noise
+    score        distance of what the agent says of the student's and the teacher's perturbed features
+    partial      the noise that the student's own error lacks is added where it enters
+    straight     the gradient goes past the agent, to the student's feature as it is
+    schedule     the reverse diffusion begins at 0.3 and, towards the end of the training, at 0.05
 """
 
 from __future__ import annotations
@@ -37,11 +37,7 @@ from posestill.types import PoseBatch, PoseOutput
 class AdapterConfig(AgentPoseConfig):
     """The agent's network without diffusion."""
 
-    joint: bool = True
-
-    def build(self, student: PoseModel, teacher: Teacher | None) -> Adapter:
-        """The method around any student; needs a teacher's features."""
-        return Adapter(student, teacher, self)
+    distillation_trains_agent: bool = True
 
 
 class Adapter(AgentPose):
@@ -49,18 +45,15 @@ class Adapter(AgentPose):
 
     origin = "a control of posestill's: the agent's network as a plain adapter"
 
-    def forward(self, batch: PoseBatch, progress: float) -> dict[str, Tensor]:
-        assert self.teacher is not None
-        latent, rebuilding = self.autoencoder(self.teacher.features(batch)[-1])
-        features = self.student.features(batch.image)
-        output = self.student.read(self.balance.of_student(features))
-        own = self._latent(self.balance.of_other(features))
+    def losses(self, output: PoseOutput, answer: PoseOutput, batch: PoseBatch, progress: float) -> dict[str, Tensor]:
+        latent, rebuilding = self.autoencoder(answer.features[-1])
+        own = self._latent(self.balance.measure_other(output.features))
         at_rest = torch.zeros(len(own), device=own.device)
         adapted = own + self.agent.network(own, at_rest)
-        distance = F.mse_loss(self.leave(adapted).float(), latent) + self.config.direct * F.mse_loss(own, latent)
+        distance = F.mse_loss(self.leave(adapted).float(), latent) + self.config.direct_weight * F.mse_loss(own, latent)
         return {
             "task": self.task_loss(output, batch),
-            "distil": self.balance.at(self.ramp(progress)) * distance,
+            "distil": self.balance.follow_schedule(self.ramp(progress)) * distance,
             "autoencoder": self.config.autoencoder_weight * rebuilding,
         }
 
@@ -68,15 +61,14 @@ class Adapter(AgentPose):
 class ShuffledConfig(AgentPoseConfig):
     """AgentPose with the features of other people."""
 
-    def build(self, student: PoseModel, teacher: Teacher | None) -> Shuffled:
-        """The method around any student; needs a teacher's features."""
-        return Shuffled(student, None if teacher is None else _OfTheNext(teacher), self)
-
 
 class Shuffled(AgentPose):
     """AgentPose, taught by what the teacher sees in the next person of the batch."""
 
     origin = "a control of posestill's: AgentPose with a shuffled teacher"
+
+    def __init__(self, student: PoseModel, teacher: Teacher, config: ShuffledConfig) -> None:
+        super().__init__(student, _OfTheNext(teacher), config)
 
 
 class _OfTheNext(Teacher):
@@ -84,6 +76,7 @@ class _OfTheNext(Teacher):
         self.teacher = teacher
         self.codec, self.skeleton, self.input_size = teacher.codec, teacher.skeleton, teacher.input_size
         self.provides, self.lineage = teacher.provides, teacher.lineage
+        self.feature_shapes = teacher.feature_shapes
 
     def __call__(self, batch: PoseBatch) -> PoseOutput:
         return PoseOutput(self.teacher(batch).prediction, self.features(batch))
@@ -101,10 +94,6 @@ class VariantConfig(AgentPoseConfig):
 
     variant: Literal["decoded", "divergence", "states", "score", "partial", "straight", "schedule"] = "decoded"
 
-    def build(self, student: PoseModel, teacher: Teacher | None) -> Variant:
-        """The method around any student; needs a teacher's features."""
-        return Variant(student, teacher, self)
-
 
 class Variant(AgentPose):
     """The same losses but for the first half of the distillation."""
@@ -112,25 +101,22 @@ class Variant(AgentPose):
     origin = "a variant of posestill's AgentPose, tried once"
     config: VariantConfig
 
-    def forward(self, batch: PoseBatch, progress: float) -> dict[str, Tensor]:
-        assert self.teacher is not None
+    def losses(self, output: PoseOutput, answer: PoseOutput, batch: PoseBatch, progress: float) -> dict[str, Tensor]:
         assert self.guide is not None
         generator = noise_of_this_step(batch.image.device)
-        taught = self.teacher.features(batch)[-1].float()
+        taught = answer.features[-1].float()
         latent, rebuilding = self.autoencoder(taught)
-        features = self.student.features(batch.image)
-        output = self.student.read(self.balance.of_student(features))
-        own = self._latent(self.balance.of_other(features))
+        own = self._latent(self.balance.measure_other(output.features))
         if self.training:
             self.agent.note_error(own, latent)
         if self.config.variant == "schedule":
             begin = 0.05 + 0.25 * (1 + math.cos(math.pi * progress)) / 2
             self.guide.config = self.guide.config.model_copy(update={"begin": begin})
-        distance = self._distance(own, latent, taught, generator) + self.config.direct * F.mse_loss(own, latent)
+        distance = self._distance(own, latent, taught, generator) + self.config.direct_weight * F.mse_loss(own, latent)
         return {
             "task": self.task_loss(output, batch),
-            "distil": self.balance.at(self.ramp(progress)) * distance,
-            "diffusion": self.agent.loss(latent, generator, latest=self.config.latest),
+            "distil": self.balance.follow_schedule(self.ramp(progress)) * distance,
+            "diffusion": self.agent.loss(latent, generator, max_noise_time=self.config.max_noise_time),
             "autoencoder": rebuilding,
         }
 
@@ -172,6 +158,9 @@ class Variant(AgentPose):
         return [*found, (clean, latent)]
 
 
+AdapterConfig.distiller = Adapter
+ShuffledConfig.distiller = Shuffled
+VariantConfig.distiller = Variant
 catalog.METHODS["agentpose_adapter"] = AdapterConfig
 catalog.METHODS["agentpose_shuffled"] = ShuffledConfig
 catalog.METHODS["agentpose_variant"] = VariantConfig

@@ -2,7 +2,7 @@
 
 python benchmarks/distilpose.py [--json results/distilpose-cost.json]     (a quarter of an hour on two cores)
 
-The plain implementation (plain_distilpose.py) is the specification written out: eager, attention as einsum, losses
+The plain implementation (plain_distilpose.py) is the released method written out: eager, attention as einsum, losses
 looped over joints as released. Both sides of a ratio alternate in one run; teacher outputs are given to both.
 """
 

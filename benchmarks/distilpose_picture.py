@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from posestill import load
-from posestill.codecs.between import simulated_heatmaps
+from posestill.codecs.heatmap import simulated_heatmaps
 from posestill.data.synthetic.people import SyntheticConfig
 from posestill.data.topdown import Labels, TopDownDataset
 from posestill.draw import draw_poses, encode_image

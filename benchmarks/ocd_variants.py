@@ -2,10 +2,10 @@
 
 posestill compare benchmarks/protocol-ocd.yaml --plugin benchmarks/ocd_variants.py
 
-`head_only`: the heatmap loss does not reach the backbone (G in the specification). `drawn`, `drawn_labels`: the head
-loss on maps, to the helper's or to the labels' (X2, X3). `mutual`: the head loss both ways (X5). `decay`, `drop_last`:
-its schedule (S). `argmax`, `soft`: how the helper's maps are read (D).
-`labels`, `everything`: which keypoints it teaches (W).
+`head_only`: the heatmap loss does not reach the backbone . `drawn`, `drawn_labels`: the head
+loss on maps, to the helper's or to the labels' . `mutual`: the head loss both ways . `decay`, `drop_last`:
+its schedule. `argmax`, `soft`: how the helper's maps are read.
+`labels`, `everything`: which keypoints it teaches.
 """
 
 from __future__ import annotations
@@ -17,12 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from posestill import catalog
-from posestill.codecs.between import simulated_heatmaps
-from posestill.codecs.heatmap import decode_maps
+from posestill.codecs.heatmap import decode_maps, simulated_heatmaps
 from posestill.methods.ocd import Ocd, OcdConfig
-from posestill.models.pose_model import PoseModel
-from posestill.teachers.base import Teacher
-from posestill.types import Coords, Heatmaps, PoseBatch
+from posestill.types import Coords, Heatmaps, PoseBatch, PoseOutput
 
 Variant = Literal[
     "head_only", "drawn", "drawn_labels", "mutual", "decay", "drop_last", "argmax", "soft", "labels",
@@ -35,30 +32,26 @@ class OcdVariantConfig(OcdConfig):
 
     variant: Variant = "head_only"
 
-    def build(self, student: PoseModel, teacher: Teacher | None) -> OcdVariant:
-        """The method around a student with coordinates."""
-        return OcdVariant(student, teacher, self)
-
-
 class OcdVariant(Ocd):
     """OCD with one part exchanged."""
 
     config: OcdVariantConfig
 
-    def forward(self, batch: PoseBatch, progress: float) -> dict[str, Tensor]:
-        variant = self.config.variant
-        features = self.student.features(batch.image)
+    def for_head(self, features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return features
+
+    def losses(self, output: PoseOutput, answer: PoseOutput, batch: PoseBatch, progress: float) -> dict[str, Tensor]:
+        variant, features = self.config.variant, output.features
         of_helper = tuple(each.detach() for each in features) if variant == "head_only" else features
-        output = self.student.read(features)
         drawn = self.helper(of_helper)
         target, weight = self.helper.codec.encode(batch.keypoints, batch.weight)
         fixed = Heatmaps(maps=drawn.maps.detach())
         places = self.helper.places(drawn)
         if variant == "argmax":
             cells, _ = decode_maps(fixed.maps, "quarter", sigma=self.config.sigma)
-            xy = self.helper.codec.to_input(cells)
+            xy = self.helper.codec.form.to_input(cells)
         elif variant == "soft":
-            xy = self.helper.codec.to_input(_soft_argmax(fixed.maps, beta=20.0))
+            xy = self.helper.codec.form.to_input(_soft_argmax(fixed.maps, beta=20.0))
         else:
             xy = places.xy
         confidence = places.score.clamp(0, 1) * (places.score > self.config.threshold)
@@ -74,7 +67,7 @@ class OcdVariant(Ocd):
         if variant == "mutual":
             own = self.student.codec.decode(output.prediction).xy.detach()
             soft, _ = decode_maps(drawn.maps, "local", sigma=self.config.sigma)
-            error = (soft - self.helper.codec.to_map(own)).abs().mean(-1) / max(self.helper.codec.map_size)
+            error = (soft - self.helper.codec.form.to_map(own)).abs().mean(-1) / max(self.helper.codec.form.size)
             head = head + (confidence * error).mean()
         schedule = 1 - progress if variant == "decay" else 1.0
         helped = 0.0 if variant == "drop_last" and progress >= 0.9 else 1.0
@@ -87,11 +80,11 @@ class OcdVariant(Ocd):
     def _drawn(self, prediction: object, wanted: Tensor, confidence: Tensor, progress: float) -> Tensor:
         """The squared error of Gaussians at the student's places, whose spread shrinks from 8 to 2 map px."""
         assert isinstance(prediction, Coords)
-        codec = self.helper.codec
-        extent = prediction.xy.new_tensor([codec.size[1], codec.size[0]])
-        place = codec.to_map(prediction.xy * extent)
+        form = self.helper.codec.form
+        extent = prediction.xy.new_tensor([form.input_size[1], form.input_size[0]])
+        place = form.to_map(prediction.xy * extent)
         spread = torch.full_like(place, 8 * (1 - progress) + 2 * progress)
-        error = (simulated_heatmaps(place, spread, codec.map_size) - wanted).square().mean((-2, -1))  # (B, K)
+        error = (simulated_heatmaps(place, spread, form.size) - wanted).square().mean((-2, -1))  # (B, K)
         return (confidence * error).mean()
 
 
@@ -104,4 +97,5 @@ def _soft_argmax(maps: Tensor, *, beta: float) -> Tensor:
     return torch.stack([x, y], dim=-1)
 
 
+OcdVariantConfig.distiller = OcdVariant
 catalog.METHODS["ocd_variant"] = OcdVariantConfig

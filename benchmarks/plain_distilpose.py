@@ -1,4 +1,4 @@
-"""DistilPose-S written out plainly from its specification: the fixed yardstick of our speed and of our arithmetic.
+"""DistilPose-S written out plainly: the fixed yardstick of our speed and of our arithmetic.
 
 Eager, with attention as einsum and softmax, layers one by one, and losses looped over joints as released, whose weights
 broadcast to (N, N, h w). Module names are those of the published checkpoints. Not for use: posestill.models is.

@@ -8,11 +8,10 @@ import pytest
 import torch
 
 from posestill import catalog
-from posestill.cli.listing import describe_parts
+from posestill.cli.listing import describe_kind
 from posestill.data.topdown import Labels, TopDownDataset
 from posestill.models.heads import DeconvConfig
 from posestill.models.pose_model import PoseModel
-from posestill.schema import UserError
 from posestill.teachers.base import ModelTeacher
 from posestill.types import Coords, Heatmaps, PoseBatch, SimCC
 from tests.conftest import DOTS, DotSource, small_model
@@ -98,8 +97,6 @@ STUDENT = {
     "simulated_heatmap": {"codec": {"name": "coords", "score": True, "scale": True}},
 }
 """What a method's student has beside coordinates; a method that asks for no more needs no line."""
-TASK = {"distilpose": "regression"}
-"""What a method calls its task loss, where the paper has a name for it."""
 
 
 def build(name):
@@ -110,11 +107,8 @@ def build(name):
         return config.build(student, ModelTeacher(small_model("coords", seed=3, **STUDENT[name])))
     if name == "head_slimming":
         config = config.model_copy(update={"full": DeconvConfig(channels=(32,))})
-    try:
-        return config.build(student, None)
-    except UserError as error:
-        assert "needs a teacher" in str(error)
-        return config.build(student, ModelTeacher(_token_taught() if name == "distilpose" else _taught()))
+    teacher = _token_taught() if name == "distilpose" else _taught()
+    return config.build(student, ModelTeacher(teacher) if config.needs else None)
 
 
 def _token_taught():
@@ -145,6 +139,14 @@ def batch(count=8, *, shown=True) -> PoseBatch:
     source = DotSource(count)
     dataset = TopDownDataset(source, size=(32, 24), labels=Labels(np.arange(count), np.full(count, shown)))
     return dataset.__getitems__([(0, index) for index in range(count)])
+
+
+@methods
+def test_a_methods_settings_name_the_method_that_they_are_of(name):
+    config = catalog.METHODS[name]
+    assert config.__dict__.get("distiller") is not None, "add the line `MineConfig.distiller = Mine`"
+    assert config.version >= 1
+    assert config.distiller.origin
 
 
 @methods
@@ -209,7 +211,7 @@ def test_a_method_leaves_its_teacher_as_it_was_and_outside_of_itself(name):
 def test_a_method_is_finite_on_a_batch_without_labels(name):
     losses = build(name)(batch(shown=False), 0.5)
     assert all(torch.isfinite(value) for value in losses.values())
-    assert losses[TASK.get(name, "task")] == 0
+    assert losses[catalog.METHODS[name].distiller.task_name] == 0
 
 
 @methods
@@ -238,7 +240,7 @@ def test_a_method_overfits_one_batch(name):
 
 @methods
 def test_every_method_is_listed_with_its_origin_and_needs(name):
-    line = next(line for line in describe_parts().splitlines() if line.strip().startswith(name))
+    line = next(line for line in describe_kind("methods").splitlines() if line.split()[0] == name)
     assert "needs" in line
     assert catalog.METHODS[name].__doc__
 

@@ -81,3 +81,15 @@ def test_the_loop_knows_no_method():
 @pytest.mark.parametrize("path", sorted(ROOT.rglob("*/__init__.py")), ids=lambda path: path.parent.name)
 def test_sub_packages_are_empty(path):
     assert len(path.read_text().splitlines()) <= 1
+
+
+@pytest.mark.parametrize("path", [each for each in FILES if room(each) != "codecs"], ids=module)
+def test_nobody_asks_a_codec_for_its_class_or_its_settings(path):
+    """What they need is the codec's form or a method of it, so that a new codec is its file and one line."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "isinstance":
+            asked = ast.unparse(node.args[1])
+            assert "Codec" not in asked, f"line {node.lineno}: isinstance(..., {asked})"
+            assert asked not in ("HeatmapConfig", "CoordsConfig", "RleConfig", "SimccConfig"), f"line {node.lineno}"
+        if isinstance(node, ast.Attribute) and node.attr == "config":
+            assert not ast.unparse(node.value).endswith("codec"), f"line {node.lineno}: {ast.unparse(node)}"

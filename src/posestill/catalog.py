@@ -21,6 +21,7 @@ from posestill.methods.head_slimming import HeadSlimmingConfig
 from posestill.methods.logit import HeatmapLogitConfig, SimccLogitConfig
 from posestill.methods.ocd import OcdConfig
 from posestill.methods.pseudo_label import PseudoLabelConfig
+from posestill.methods.several import SeveralConfig
 from posestill.methods.supervised import SupervisedConfig
 from posestill.methods.tcd import TcdConfig
 from posestill.models.agent import AgentNeckConfig, PaperAgentNeckConfig
@@ -86,6 +87,7 @@ METHODS: dict[str, type[MethodConfig]] = {
     "cwd": ChannelWiseConfig,
     "fpd": HeatmapLogitConfig,
     "simcc_logits": SimccLogitConfig,
+    "several": SeveralConfig,
 }
 
 schema.set_tables(

@@ -118,13 +118,20 @@ class Tokens:
 
 Prediction = Heatmaps | Coords | SimCC
 
+FeatureShape = tuple[int, int, int]
+"""(C, h, w) of one feature map"""
+
 
 @dataclass(frozen=True)
 class PoseOutput:
-    """What a pose model returns for a batch: features are returned, never hooked."""
+    """What a pose model returns for a batch: features are returned, never hooked.
 
-    prediction: Prediction
-    features: tuple[Tensor, ...]
+    A student's output has a prediction and features. A teacher's answer has what the method asked for; without a
+    teacher it is empty.
+    """
+
+    prediction: Prediction | None = None
+    features: tuple[Tensor, ...] = ()
     """(B, C_i, h_i, w_i) each; the head reads the last one"""
     tokens: Tokens | None = None
 

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from posestill.codecs.heatmap import HeatmapConfig, decode_maps, draw_gaussians
+from posestill.codecs.heatmap import HeatmapConfig, decode_maps, draw_gaussians, simulated_heatmaps
 from posestill.schema import UserError
 from posestill.types import Coords, Heatmaps, PoseOutput
 
@@ -40,7 +40,7 @@ def test_the_plain_target_peaks_at_the_nearest_cell_and_ends_at_three_sigma():
 
 
 def test_a_gaussian_value_worked_by_hand():
-    maps = draw_gaussians(torch.tensor([[[3.5, 2.0]]]), (6, 8), sigma=2.0)
+    maps = draw_gaussians(torch.tensor([[[3.5, 2.0]]]), 4.0, (6, 8))
     assert maps[0, 0, 4, 5] == pytest.approx(math.exp(-(1.5**2 + 2**2) / 8))
 
 
@@ -92,10 +92,10 @@ def test_dark_does_not_step_from_a_border_or_a_flat_map():
 
 def test_local_expectation_survives_weak_peaks_that_ruin_a_global_mean():
     xy = places(100)
-    clean = draw_gaussians(xy / 4, (64, 48), 2.0) * 0.4
+    clean = draw_gaussians(xy / 4, 4.0, (64, 48)) * 0.4
     noisy = clean + 0.03 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(1), dtype=clean.dtype)
     found, _ = decode_maps(noisy, "local", sigma=2.0)
-    assert (found - xy / 4).norm(dim=-1).mean() < 0.3  # specs/ocd_tcd.md section 11 measured 0.147
+    assert (found - xy / 4).norm(dim=-1).mean() < 0.3
 
 
 def test_the_loss_is_the_mean_square_over_maps_and_all_keypoints():
@@ -128,3 +128,44 @@ def test_maps_of_another_size_are_refused_with_both_sizes_and_the_stride():
 def test_a_coordinate_head_under_a_heatmap_codec_is_refused():
     with pytest.raises(UserError, match="returns Coords and the codec reads Heatmaps"):
         HeatmapConfig().build(SIZE).check(PoseOutput(Coords(torch.zeros(1, 17, 2)), ()))
+
+
+@pytest.mark.parametrize(
+    ("grid", "px"), [("stride", (80.0, 120.0)), ("udp", (20 * 191 / 47, 30 * 255 / 63))], ids=["stride", "udp"]
+)
+def test_a_cell_lies_on_the_input_by_the_convention_of_its_grid(grid, px):
+    """A whole map px is four input px or, where first and last pixels coincide, (W - 1) / (w - 1)."""
+    form = HeatmapConfig(grid=grid).build((256, 192)).form
+    torch.testing.assert_close(form.to_input(torch.tensor([[[20.0, 30.0]]]))[0, 0], torch.tensor(px))
+    torch.testing.assert_close(form.to_map(torch.tensor([[px]]))[0, 0], torch.tensor([20.0, 30.0]))
+
+
+def test_maps_of_another_stride_or_grid_have_other_cells_and_those_of_another_spread_the_same():
+    form = HeatmapConfig().build((256, 192)).form
+    assert form.has_the_cells_of(HeatmapConfig(sigma=3.0).build((256, 192)).form)
+    assert not form.has_the_cells_of(HeatmapConfig(grid="udp").build((256, 192)).form)
+    assert not form.has_the_cells_of(HeatmapConfig(stride=2).build((256, 192)).form)
+    assert not form.has_the_cells_of(HeatmapConfig().build((128, 96)).form)
+
+
+def test_simulated_heatmaps_have_height_one_and_gradients_to_place_and_spread():
+    place = torch.tensor([[[10.0, 12.0]]], requires_grad=True)
+    spread = torch.tensor([[[2.0, 3.0]]], requires_grad=True)
+    maps = simulated_heatmaps(place, spread, (32, 24))
+    assert maps[0, 0, 12, 10].item() == pytest.approx(1)
+    assert maps[0, 0, 12, 12].item() == pytest.approx(math.exp(-0.5), rel=1e-5)
+    assert maps[0, 0, 15, 10].item() == pytest.approx(math.exp(-0.5), rel=1e-5)
+    maps[0, 0, :, 11:].sum().backward()
+    assert place.grad[0, 0, 0] > 0  # to the right is more
+    assert spread.grad.abs().min() > 0
+
+
+def test_a_udp_target_decodes_to_where_it_was_drawn_and_its_mirror_needs_no_shift():
+    codec = HeatmapConfig(grid="udp").build((256, 192))
+    draw = torch.rand(60, 1, 2, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    xy, weight = 24 + draw * torch.tensor([192 - 49.0, 256 - 49.0]), torch.ones(60, 1, dtype=torch.float64)
+    target, _ = codec.encode(xy, weight)
+    assert (codec.decode(Heatmaps(target)).xy - xy).norm(dim=-1).max() < 0.02
+    mirrored = torch.stack([191 - xy[..., 0], xy[..., 1]], dim=-1)
+    seen, _ = codec.encode(mirrored, weight)
+    torch.testing.assert_close(codec.flip(Heatmaps(seen), torch.tensor([0])).maps, target)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from posestill.engine.checkpoint import load_state
-from posestill.engine.fit import fit
+from posestill.engine.fit import _Run, fit
 from posestill.engine.log import RunLog
 from posestill.engine.setup import Sources, try_one_batch
 from posestill.html.report import read_metrics, write_run_report
@@ -21,6 +21,21 @@ from tests.conftest import DotSource, small_model, small_model_config, small_run
 
 def sources(count=24):
     return Sources(train=DotSource(count), val=DotSource(count))
+
+
+def fit_until(step, config, folder, **settings):
+    """A run that is interrupted once it has saved this step."""
+    save = _Run.save
+
+    def save_and_stop(run, done):
+        save(run, done)
+        if done == step:
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_Run, "save", save_and_stop)
+        with pytest.raises(KeyboardInterrupt):
+            fit(config, folder, sources=sources(), quiet=True, **settings)
 
 
 def equal(one, other):
@@ -62,13 +77,13 @@ def test_training_learns_the_dots(tmp_path, kind):
 @pytest.mark.parametrize("ema", [None, 0.9])
 def test_a_run_that_was_stopped_and_resumed_equals_one_that_was_not_bit_for_bit(tmp_path, ema):
     config = small_run(
-        train={"steps": 10, "batch_size": 8, "log_every": 3, "ema": ema, "clip_norm": 1.0,
+        train={"steps": 10, "batch_size": 8, "log_every": 3, "ema": ema, "clip_norm": 1.0, "save_every": 1,
                "optimiser": {"name": "adamw", "learning_rate": 3e-3, "weight_decay": 0.01, "warmup_steps": 2}},
         evaluate={"every": 4},
     )  # fmt: skip
     fit(config, tmp_path / "whole", sources=sources(), quiet=True)
-    fit(config, tmp_path / "parts", sources=sources(), quiet=True, stop_at=5)
-    fit(config, tmp_path / "parts", sources=sources(), quiet=True, resume=True, stop_at=7)
+    fit_until(5, config, tmp_path / "parts")
+    fit_until(7, config, tmp_path / "parts", resume=True)
     fit(config, tmp_path / "parts", sources=sources(), quiet=True, resume=True)
     one, other = (load_state(tmp_path / name / "last") for name in ("whole", "parts"))
     assert equal(one.distiller, other.distiller)
@@ -90,17 +105,18 @@ def test_a_run_that_was_stopped_and_resumed_equals_one_that_was_not_bit_for_bit(
         ({}, {"name": "agentpose", "distil_weight": "auto"}),
         ({"neck": {"name": "agent_paper"}}, {"name": "agentpose_paper"}),
         ({}, {"name": "tcd", "heatmap_weight": "auto"}),
+        ({}, {"name": "several", "of": [{"name": "tcd", "heatmap_weight": "auto"}, {"name": "agentpose"}]}),
     ],
 )
 def test_what_a_method_keeps_account_of_survives_a_stop(tmp_path, changes, method):
     small_model("heatmap", seed=5).save(tmp_path / "teacher")
     config = small_run(
         method=method, model=small_model_config("coords", **changes).model_dump(mode="json"),
-        teacher=str(tmp_path / "teacher"), train={"steps": 6, "batch_size": 8, "log_every": 3, "ema": 0.9},
-        evaluate={"every": 3},
+        teacher=str(tmp_path / "teacher"), evaluate={"every": 3},
+        train={"steps": 6, "batch_size": 8, "log_every": 3, "ema": 0.9, "save_every": 1},
     )  # fmt: skip
     fit(config, tmp_path / "whole", sources=sources(), quiet=True)
-    fit(config, tmp_path / "parts", sources=sources(), quiet=True, stop_at=4)
+    fit_until(4, config, tmp_path / "parts")
     fit(config, tmp_path / "parts", sources=sources(), quiet=True, resume=True)
     one, other = (load_state(tmp_path / name / "last") for name in ("whole", "parts"))
     assert equal(one.distiller, other.distiller)
@@ -131,7 +147,7 @@ def test_unlabelled_people_reach_the_teacher_terms_only(tmp_path):
 
 def test_a_run_folder_in_use_and_another_runs_folder_are_refused(tmp_path):
     config = small_run()
-    fit(config, tmp_path, sources=sources(), quiet=True, stop_at=2)
+    fit(config, tmp_path, sources=sources(), quiet=True)
     with pytest.raises(UserError, match="holds a run already: choose another --out, or go on with it by --resume"):
         fit(config, tmp_path, sources=sources(), quiet=True)
     with pytest.raises(UserError, match="describes another run .seed: 0 -> seed: 1"):

@@ -17,19 +17,15 @@ def parts(run, sources):
     return set_up(run, sources, device=torch.device("cpu"), world=1, log=QUIET)
 
 
-def test_the_method_is_built_before_the_teacher_goes_to_the_device(monkeypatch, tmp_path):
-    """A method may show both a blank crop, where the student lies: on the CPU, whatever the run's device."""
+def test_a_method_knows_the_teachers_shapes_without_asking_it(monkeypatch, tmp_path):
     small_model("heatmap").save(tmp_path)
-    seen = []
-    monkeypatch.setattr(ModelTeacher, "to", lambda teacher, device: seen.append(("moved", device.type)))
-    asked = ModelTeacher.features  # what this method asks for when it is built
-    monkeypatch.setattr(
-        ModelTeacher, "features", lambda teacher, batch: (seen.append("asked"), asked(teacher, batch))[1]
-    )
+    moved = []
+    monkeypatch.setattr(ModelTeacher, "to", lambda teacher, device: moved.append(device.type))
+    for name in ("__call__", "features"):
+        monkeypatch.setattr(ModelTeacher, name, lambda *given: pytest.fail("the teacher was asked"))
     run = small_run("coords", method={"name": "tcd", "form": "head"}, teacher=str(tmp_path))
-    set_up(run, Sources(DotSource(8), DotSource(8)), device=torch.device("meta"), world=1, log=RunLog(None, quiet=True))
-    assert seen[0] == "asked"
-    assert seen[-1] == ("moved", "meta")
+    set_up(run, Sources(DotSource(8), DotSource(8)), device=torch.device("meta"), world=1, log=QUIET)
+    assert moved == ["meta"]
 
 
 @pytest.mark.parametrize("method", ["agentpose", "supervised"])

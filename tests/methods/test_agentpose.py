@@ -81,7 +81,7 @@ def test_the_distillation_sets_in_after_the_warm_up_and_falls_to_nothing():
 
 
 def test_the_distillation_is_the_guided_and_the_direct_distance_of_standardised_features():
-    method, given = build(distil_weight=2.0, direct=0.25, warmup=0.0, decays=False).eval(), batch()
+    method, given = build(distil_weight=2.0, direct_weight=0.25, warmup=0.0, fades_out=False).eval(), batch()
     latent, _ = method.autoencoder(method.teacher(given).features[-1])
     own = method.standardise(method.project(method.student.features(given.image)[-1]))
     guided = method.guide.denoise(own, gaussian(own.shape, torch.Generator()))
@@ -125,7 +125,7 @@ def test_teachers_of_any_grid_are_met(taught, grid):
 
 def test_fine_features_are_cut_into_patches_and_rebuilt_from_them():
     torch.manual_seed(0)
-    autoencoder = Autoencoder((3, 64, 48), 48, None, literal=False)
+    autoencoder = Autoencoder((3, 64, 48), 48, None)
     assert autoencoder.grid == (16, 12)
     taught = torch.randn(4, 3, 64, 48)
     latent, before = autoencoder(taught)
@@ -143,12 +143,12 @@ def test_fine_features_are_cut_into_patches_and_rebuilt_from_them():
     ("grid", "patch"), [((8, 6), 1), ((16, 12), 1), ((24, 18), 2), ((64, 48), 4), ((17, 17), 1), ((96, 72), 6)]
 )
 def test_patches_divide_the_grid(grid, patch):
-    assert Autoencoder((3, *grid), 8, None, literal=False).grid == (grid[0] // patch, grid[1] // patch)
+    assert Autoencoder((3, *grid), 8, None).grid == (grid[0] // patch, grid[1] // patch)
 
 
 def test_latents_have_variance_1_on_another_grid_too():
     torch.manual_seed(0)
-    autoencoder = Autoencoder((3, 16, 12), 4, (10, 8), literal=False)
+    autoencoder = Autoencoder((3, 16, 12), 4, (10, 8))
     latent, _ = autoencoder(torch.randn(32, 3, 16, 12))
     assert latent.shape == (32, 4, 10, 8)
     torch.testing.assert_close(latent.var().item(), 1.0, atol=0.05, rtol=0)
@@ -163,9 +163,9 @@ def test_the_guide_never_trains():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"agent": AgentConfig(entry="mixed")}, "set joint=true"),
+        ({"agent": AgentConfig(entry="mixed")}, "set method.distillation_trains_agent=true"),
         ({"agent": AgentConfig(begin=0.8)}, "learns times up to 0.6 and is asked at 0.8"),
-        ({"latest": 0.3}, "learns times up to 0.3 and is asked at 0.4"),
+        ({"max_noise_time": 0.3}, "learns times up to 0.3 and is asked at 0.4"),
     ],
 )
 def test_settings_that_leave_a_part_untrained_are_refused(settings, message):
@@ -233,7 +233,7 @@ def test_the_students_error_is_noted_in_training():
 
 @pytest.mark.parametrize("kind", ["coords", "heatmap"])
 def test_the_balanced_distillation_pulls_half_as_hard_as_the_labels(kind):
-    method = build(student=small_model(kind), distil_weight="auto", warmup=0.0, decays=False)
+    method = build(student=small_model(kind), distil_weight="auto", warmup=0.0, fades_out=False)
     own, other = balanced_pulls(method)
     torch.testing.assert_close(other, 0.5 * own, rtol=1e-3, atol=0)
 
@@ -253,9 +253,9 @@ def test_a_kept_agent_is_met_by_its_settings_whatever_preset_they_come_from(pres
 def test_diffkds_affine_norms_are_refused_with_a_kept_agent():
     agent = DiffKDAgentConfig(channels=16)
     neck = {"name": "agent", "agent": agent.model_dump()}
-    with pytest.raises(UserError, match="set method.literal=false"):
+    with pytest.raises(UserError, match=r"choose agentpose or, to drop the agent, model\.neck=null"):
         build("diffkd", student=small_model("coords", neck=neck), agent=agent)
-    assert build("diffkd", student=small_model("coords", neck=neck), agent=agent, literal=False).kept
+    assert build(student=small_model("coords", neck=neck), agent=agent, max_noise_time=1.0).kept
 
 
 def test_a_kept_agent_with_other_settings_than_the_methods_is_refused():

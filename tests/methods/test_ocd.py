@@ -37,7 +37,6 @@ def sure(ocd):
 
 @pytest.mark.parametrize("codec", CODECS)
 def test_each_loss_reaches_what_it_should_and_nothing_else(codec):
-    """specs/ocd_tcd.md section 6: the head loss trains student and backbone, the heatmap loss helper and backbone."""
     ocd = sure(OcdConfig(stride=2, width=8).build(student(codec), None))
     parts = {"backbone": ocd.student.backbone, "student": ocd.student.head, "helper": ocd.helper}
     reached = {}

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from posestill.data.topdown import TopDownDataset
-from posestill.methods.tcd import TcdConfig
+from posestill.methods.tcd import Tcd, TcdByHead, TcdByHelper, TcdConfig
 from posestill.schema import UserError
 from posestill.teachers.base import ModelTeacher
 from posestill.types import Heatmaps
@@ -33,16 +33,16 @@ def build(teacher=None, codec="coords", **settings):
 
 
 def test_the_form_follows_from_what_the_teacher_provides():
-    assert build().form == "head"
+    assert type(build()) is TcdByHead
     fine = confident(backbone="stemnet", head="conv_maps", codec={"name": "heatmap", "stride": 4}, size=[128, 96])
     helped = build(fine)
-    assert helped.form == "helper"
+    assert type(helped) is TcdByHelper
     assert "a map of 32 rows, far finer than the student's 8" in helped.chosen
     deaf = confident()
     deaf.provides = frozenset({"prediction"})
-    assert build(deaf).form == "helper"
-    assert build(ModelTeacher(small_model("coords"))).form == "keypoints"
-    assert TcdConfig().build(small_model("heatmap"), confident()).form == "keypoints"
+    assert type(build(deaf)) is TcdByHelper
+    assert type(build(ModelTeacher(small_model("coords")))) is Tcd
+    assert type(TcdConfig().build(small_model("heatmap"), confident())) is Tcd
     assert "crops are of another aspect" in build(confident(size=[32, 32])).chosen
     assert build(form="helper").chosen == "TCD in its form 'helper': as asked for"
 
@@ -115,7 +115,7 @@ def test_a_teacher_of_finer_crops_is_resampled_where_the_helpers_cells_lie():
     tcd, given = build(teacher, form="helper"), batch()
     xy = torch.tensor([[[8.0, 20.0], [12.0, 12.0], [16.0, 9.0], [10.0, 25.0]]]).expand(6, -1, -1)
     maps, _ = teacher.codec.encode(2 * xy, torch.ones(6, 4))
-    moved = tcd.heatmap_bridge.resampled(maps, tcd.helper.codec, given)
+    moved = tcd.heatmap_bridge.resampled(maps, tcd.helper.codec.form, given)
     assert moved.shape == (6, 4, 16, 12)
     assert (tcd.helper.places(Heatmaps(moved)).xy - xy).abs().max() < 0.3
 
@@ -126,7 +126,7 @@ def test_a_teacher_of_another_grid_is_resampled_too():
     assert teacher.codec.map_size == tcd.helper.codec.map_size
     xy = torch.tensor([[[6.0, 7.0], [12.0, 12.0], [16.0, 9.0], [18.0, 25.0]]]).expand(6, -1, -1)
     maps, _ = teacher.codec.encode(xy, torch.ones(6, 4))
-    moved = tcd.heatmap_bridge.resampled(maps, tcd.helper.codec, given)
+    moved = tcd.heatmap_bridge.resampled(maps, tcd.helper.codec.form, given)
     assert (tcd.helper.places(Heatmaps(moved)).xy - xy).abs().max() < 0.3
 
 
@@ -141,15 +141,15 @@ def test_places_are_as_exact_in_half_precision():
     tcd = TcdConfig(form="helper", width=8).build(student, teacher)
     given = TopDownDataset(DotSource(2), size=(256, 192)).__getitems__([(0, 0), (0, 1)])
     maps = torch.rand(2, 4, *teacher.codec.map_size).bfloat16()
-    moved = tcd.heatmap_bridge.resampled(maps, tcd.helper.codec, given)
-    torch.testing.assert_close(moved, tcd.heatmap_bridge.resampled(maps.float(), tcd.helper.codec, given))
+    moved = tcd.heatmap_bridge.resampled(maps, tcd.helper.codec.form, given)
+    torch.testing.assert_close(moved, tcd.heatmap_bridge.resampled(maps.float(), tcd.helper.codec.form, given))
 
 
 def test_a_teacher_says_nothing_of_what_lies_outside_its_crops():
     teacher = confident(size=[32, 16])
     tcd, given = build(teacher, form="helper"), batch(1)
     maps = torch.ones(1, 4, *teacher.codec.map_size)
-    moved = tcd.heatmap_bridge.resampled(maps, tcd.helper.codec, given)  # 32x24: a quarter of the columns is aside
+    moved = tcd.heatmap_bridge.resampled(maps, tcd.helper.codec.form, given)  # 32x24: a quarter of the columns is aside
     columns = moved[0, 0].amax(0)
     assert columns[:2].max() == columns[-2:].max() == 0
     assert columns[2:-2].min() == 1

@@ -83,7 +83,7 @@ def test_the_begin_stays_within_its_bounds():
 
 @pytest.mark.parametrize("network", ["depthwise", "bottleneck"])
 def test_it_learns_to_take_a_students_error_off_teacher_features(network):
-    """specs/agentpose.md section 8, test 3: at least three times less error after a short training."""
+    """At least three times less error after a short training."""
     generator = torch.Generator().manual_seed(1)
     codes = torch.randn(3, 8, generator=generator)
 
@@ -101,7 +101,7 @@ def test_it_learns_to_take_a_students_error_off_teacher_features(network):
     optimiser = torch.optim.Adam(agent.parameters(), lr=3e-3)
     for _ in range(500):
         optimiser.zero_grad()
-        agent.loss(features(32), generator, latest=0.6).backward()
+        agent.loss(features(32), generator, max_noise_time=0.6).backward()
         optimiser.step()
     clean = features(128)
     noisy = clean + 0.5 * torch.randn(clean.shape, generator=generator)

@@ -12,11 +12,16 @@ from posestill.models.balance import BalancedWeight
 from tests.conftest import small_model
 
 
+def branch(weight, features):
+    """The features for the student's head and for the other loss."""
+    return weight.measure_student(features), weight.measure_other(features)
+
+
 def taught(pull):
     """One step of losses a * sum(F) for the student and w * pull * sum(F) for the helper, on features of one px."""
     weight = BalancedWeight(10.0, measures=True, decay=0.5)
     features = (torch.ones(1, 4, 1, 1, requires_grad=True),)
-    own, helper = weight.branch(features)
+    own, helper = branch(weight, features)
     (3 * own[-1].sum() + weight.weight * pull * helper[-1].sum()).backward()
     weight.after_step()
     return weight, features[-1].grad
@@ -31,7 +36,7 @@ def test_the_balanced_weight_is_the_ratio_of_the_gradients_on_the_shared_feature
 
 def test_a_share_of_the_students_pull_can_be_asked_for():
     weight = BalancedWeight(1.0, measures=True, share=0.5)
-    own, other = weight.branch((torch.ones(1, 4, 1, 1, requires_grad=True),))
+    own, other = branch(weight, (torch.ones(1, 4, 1, 1, requires_grad=True),))
     (3 * own[-1].sum() + weight.weight * 2 * other[-1].sum()).backward()
     weight.after_step()
     torch.testing.assert_close(weight.weight, torch.tensor(0.75))
@@ -40,12 +45,12 @@ def test_a_share_of_the_students_pull_can_be_asked_for():
 def test_the_balance_forgets_slowly_and_a_step_without_labels_leaves_it_alone():
     weight, _ = taught(0.5)
     features = (torch.ones(1, 4, 1, 1, requires_grad=True),)
-    own, helper = weight.branch(features)
+    own, helper = branch(weight, features)
     (3 * own[-1].sum() + weight.weight * 1.5 * helper[-1].sum()).backward()
     weight.after_step()
     torch.testing.assert_close(weight.weight, torch.tensor(6.0 / (0.5 * 1 + 0.5 * 3)))
     before = weight.weight.clone()
-    own, helper = weight.branch((torch.ones(1, 4, 1, 1, requires_grad=True),))
+    own, helper = branch(weight, (torch.ones(1, 4, 1, 1, requires_grad=True),))
     (0 * own[-1].sum() + 0 * helper[-1].sum()).backward()
     weight.after_step()
     assert weight.weight == before
@@ -54,8 +59,8 @@ def test_the_balance_forgets_slowly_and_a_step_without_labels_leaves_it_alone():
 def test_a_schedule_is_not_undone_by_the_measuring():
     weight = BalancedWeight(10.0, measures=True)
     for factor in (0.0, 0.5, 0.01):
-        own, other = weight.branch((torch.ones(1, 4, 1, 1, requires_grad=True),))
-        (own[-1].sum() + weight.at(factor) * 4 * other[-1].sum()).backward()
+        own, other = branch(weight, (torch.ones(1, 4, 1, 1, requires_grad=True),))
+        (own[-1].sum() + weight.follow_schedule(factor) * 4 * other[-1].sum()).backward()
         weight.after_step()
         expected = 10.0 if factor == 0 else 0.25  # nothing can be measured where nothing counts
         torch.testing.assert_close(weight.weight, torch.tensor(expected))
@@ -64,7 +69,7 @@ def test_a_schedule_is_not_undone_by_the_measuring():
 def test_a_fixed_weight_measures_nothing():
     weight = BalancedWeight(4.0, measures=False)
     features = (torch.ones(1, 4, 1, 1, requires_grad=True),)
-    assert weight.branch(features) == (features, features)
+    assert branch(weight, features) == (features, features)
     weight.after_step()
     assert weight.weight == 4
 
@@ -91,7 +96,8 @@ from posestill.models.balance import BalancedWeight
 torch.distributed.init_process_group("gloo")
 rank = torch.distributed.get_rank()
 weight = BalancedWeight(10.0, measures=True)
-own, helper = weight.branch((torch.ones(1, 4, 1, 1, requires_grad=True),))
+features = (torch.ones(1, 4, 1, 1, requires_grad=True),)
+own, helper = weight.measure_student(features), weight.measure_other(features)
 ((1 + rank) * own[-1].sum() + weight.weight * (3 - rank) * helper[-1].sum()).backward()
 weight.after_step()
 print(f"rank {rank} weight {weight.weight.item():.4f}", flush=True)

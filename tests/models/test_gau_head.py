@@ -24,7 +24,7 @@ from tests.conftest import small_model
     ],
 )
 def test_its_parameters_are_those_of_rtmposes_head(keypoints, settings, parameters):
-    """specs/ocd_tcd.md section 3: heads on features of 768 channels and 8x6."""
+    """Heads on features of 768 channels and 8x6."""
     head = GauConfig(**settings).build((768, 8, 6), keypoints, SimccConfig().build((256, 192)))
     assert abs(sum(each.numel() for each in head.parameters()) - parameters) <= 0.005e6 + 1
 

@@ -20,7 +20,7 @@ def count(module):
 
 @pytest.mark.parametrize(
     ("config", "num_keypoints", "parameters"),
-    # specs/ocd_tcd.md section 3: 0.070 M, 0.545 M, 10.49 M, 2.23 M; HRNet-W32's head has 561
+    # 0.070 M, 0.545 M, 10.49 M, 2.23 M; HRNet-W32's head has 561
     [
         (GapFcConfig(), 17, 2048 * 34 + 34),
         (GapFcConfig(), 133, 2048 * 266 + 266),
@@ -57,7 +57,7 @@ def test_gap_forgets_where_things_are_and_flat_does_not():
 @pytest.mark.parametrize(("num_keypoints", "parameters"), [(17, 2048 * 68 + 68), (133, 2048 * 532 + 532)])
 def test_a_head_for_rle_predicts_a_spread_beside_each_place(num_keypoints, parameters):
     head = GapFcConfig().build(SHAPE, num_keypoints, RLE)
-    assert count(head) == parameters  # 0.139 M and 1.090 M: specs/ocd_tcd.md section 3
+    assert count(head) == parameters  # 0.139 M and 1.090 M
     found = head(FEATURES)
     assert found.xy.shape == found.scale.shape == (1, num_keypoints, 2)
     assert (found.scale == 0.5).all()  # sigmoid(0)

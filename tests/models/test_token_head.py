@@ -29,7 +29,7 @@ HRNET_3 = {"name": "hrnet", "stages": 3}
     ],
 )
 def test_the_published_models_have_the_published_parameters(backbone, codec, trainable):
-    """specs/distilpose.md section 5.3: S, L, the teacher, its StemNet twin, and the two baselines."""
+    """S, L, the teacher, its StemNet twin, and the two baselines."""
     model = small_model(size=[256, 192], backbone=backbone, head="token", codec=codec, skeleton=COCO_17)
     assert sum(each.numel() for each in model.parameters()) == trainable
 
@@ -74,7 +74,7 @@ def test_a_model_returns_its_tokens_and_others_have_none():
 
 
 def test_a_new_model_starts_as_published():
-    """Coordinates near the middle, score near 0 and a spread of softplus(0) cells: specs/distilpose.md section 1.7."""
+    """Coordinates near the middle, score near 0 and a spread of softplus(0) cells."""
     torch.manual_seed(0)
     model = small_model(size=[256, 192], backbone="stemnet", head="token", codec=COORDS, skeleton=COCO_17).eval()
     with torch.no_grad():

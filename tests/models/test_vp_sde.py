@@ -8,7 +8,6 @@ from posestill.models import vp_sde
 
 
 def test_signal_and_noise_keep_the_variance_and_are_those_of_the_table():
-    """specs/agentpose.md section 2."""
     time = torch.tensor([0.02, 0.1, 0.2, 0.4, 1.0], dtype=torch.float64)
     signal, noise = vp_sde.signal_and_noise(time)
     torch.testing.assert_close(signal**2 + noise**2, torch.ones(5, dtype=torch.float64))

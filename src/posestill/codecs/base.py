@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from posestill.schema import Config, UserError
-from posestill.types import Coords, Keypoints, PoseOutput, Prediction, Size
+from posestill.types import Keypoints, PoseOutput, Prediction, Size
 
 Normalise = Literal["batch", "labelled"]
 """What a loss is divided by: every keypoint of the batch (as published), or the labelled ones."""
@@ -19,19 +20,83 @@ Rescoring = Literal["mean", "sum", "box"]
 the keypoint scores (RLE); or the box score alone (no trained confidences)."""
 
 
+@dataclass(frozen=True)
+class MapForm:
+    """The form of heatmaps: which map a head must draw, and how it lies on the input."""
+
+    input_size: Size
+    """(height, width) of the input, px"""
+    size: Size
+    """(h, w) of a map, map px"""
+    px_per_cell: tuple[float, float]
+    """input px per map px, (x, y)"""
+    sigma: float
+    """spread of a keypoint's Gaussian, map px"""
+
+    def to_map(self, xy: Tensor) -> Tensor:
+        """Places (..., 2) in input px as places in map px."""
+        return xy / xy.new_tensor(self.px_per_cell)
+
+    def to_input(self, xy: Tensor) -> Tensor:
+        """Places (..., 2) in map px as places in input px."""
+        return xy * xy.new_tensor(self.px_per_cell)
+
+    def has_the_cells_of(self, other: MapForm) -> bool:
+        """True where both maps have the same cells at the same places of the same input."""
+        return (self.input_size, self.size, self.px_per_cell) == (other.input_size, other.size, other.px_per_cell)
+
+
+@dataclass(frozen=True)
+class NumberForm:
+    """The form of coordinates: some numbers a keypoint, which the codec assembles."""
+
+    count: int
+    """numbers a keypoint that a head must give"""
+    draws_spread: bool = False
+    """True: it predicts a spread that a simulated heatmap is drawn with. RLE's spread is none: it is that of a
+    likelihood, and a loss that pulled it elsewhere would spoil it"""
+
+
+@dataclass(frozen=True)
+class BinForm:
+    """The form of SimCC: a classification over the bins of each axis."""
+
+    x: int
+    """bins of the x axis"""
+    y: int
+    """bins of the y axis"""
+    beta: float
+    """what logits are multiplied by before their softmax"""
+
+
+Form = MapForm | NumberForm | BinForm
+"""What a head must give for a codec. Whoever needs more than a codec's methods asks its form, never its class."""
+
+
 class Codec:
     """A representation bound to an input size: encode labels, decode predictions, mirror them, score them."""
 
     prediction_type: type[Prediction]
     """which prediction a head must return for this codec"""
+    form: Form
+    """what that prediction consists of"""
     has_score: bool
     """False: the model has no trained confidence; every score is 1 and persons rank by their box score"""
+    score_is_taught: bool = False
+    """True: the confidence is trained by methods that say so, and by nothing else"""
     rescoring: Rescoring
     """as published for this representation"""
+    heatmap_weight: float = 10.0
+    """what a heatmap loss on the student's features usually counts beside this task loss: the larger the gradients that
+    the task loss sends there, the more"""
     size: Size
 
     def encode(self, xy: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         """The target of labels xy (B, K, 2) input px, and weight (B, K) narrowed to those that can be represented."""
+        raise NotImplementedError
+
+    def assemble(self, values: Tensor) -> Any:
+        """A head's raw numbers (B, K, count) as a prediction, for a codec whose form is numbers."""
         raise NotImplementedError
 
     def decode(self, prediction: Any) -> Keypoints:
@@ -58,6 +123,14 @@ class Codec:
         """A network that the loss trains beside the student and that is never deployed (RLE's flow), or None."""
         return None
 
+    def for_prediction(self, prediction: Any) -> Codec:
+        """The codec that reads what another head gives for the same labels: this one, unless that head is finer."""
+        return self
+
+    def thinned(self, prediction: Any, codec: Codec) -> Any:
+        """A prediction that `codec`, which `for_prediction` found, reads, as this one reads it."""
+        return prediction
+
     def check(self, output: PoseOutput) -> None:
         """Fail, naming both sizes, when a head's output does not fit this codec."""
         if not isinstance(output.prediction, self.prediction_type):
@@ -65,18 +138,6 @@ class Codec:
                 f"model: the head returns {type(output.prediction).__name__} and the codec reads "
                 f"{self.prediction_type.__name__}: choose a head and a codec of one kind"
             )
-
-
-class CoordinateCodec(Codec):
-    """A representation whose predictions are numbers of each keypoint, read off a vector: coordinates and more."""
-
-    prediction_type = Coords
-    channels: int
-    """numbers a keypoint that a head must give"""
-
-    def assemble(self, values: Tensor) -> Coords:
-        """A head's raw numbers (B, K, channels) as a prediction."""
-        raise NotImplementedError
 
 
 class CodecConfig(Config):
@@ -88,6 +149,10 @@ class CodecConfig(Config):
     def build(self, size: Size) -> Codec:
         """The codec for inputs of `size`. Fails when the size does not fit, naming both."""
         raise NotImplementedError
+
+    def trained_by_labels(self) -> CodecConfig:
+        """The same codec without what labels cannot train, such as a confidence that only a teacher's terms reach."""
+        return self
 
 
 def masked_mean(values: Tensor, weight: Tensor, normalise: Normalise) -> Tensor:

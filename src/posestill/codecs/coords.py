@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from pydantic import PositiveFloat
 from torch import Tensor, nn
 
-from posestill.codecs.base import CodecConfig, CoordinateCodec, Normalise, Rescoring, inside, masked_mean
+from posestill.codecs.base import Codec, CodecConfig, Normalise, NumberForm, Rescoring, inside, masked_mean
 from posestill.types import Coords, Keypoints, Size
 
 SPREAD_UNIT = 4
@@ -40,19 +40,27 @@ class CoordsConfig(CodecConfig):
         """The codec for inputs of `size`."""
         return CoordsCodec(self, size)
 
+    def trained_by_labels(self) -> CoordsConfig:
+        """The same without a confidence."""
+        return self.model_copy(update={"score": False})
 
-class CoordsCodec(CoordinateCodec):
+
+class CoordsCodec(Codec):
     """Coordinates as fractions of the input's (W, H)."""
+
+    prediction_type = Coords
 
     def __init__(self, config: CoordsConfig, size: Size) -> None:
         self.config = config
         self.size = size
-        self.has_score = config.score
+        self.has_score = self.score_is_taught = config.score
         self.rescoring: Rescoring = "mean" if config.score else "box"
-        self.channels = 2 + config.score + 2 * config.scale
+        self.form = NumberForm(2 + config.score + 2 * config.scale, draws_spread=config.scale)
+        if config.loss == "smooth_l1" and config.beta >= 1:
+            self.heatmap_weight = 1.0  # half the squared error wherever errors occur: its gradients are small
 
     def assemble(self, values: Tensor) -> Coords:
-        """(B, K, channels) x, y, confidence (as it is), spread of x and of y (through a softplus), where there are."""
+        """(B, K, count) x, y, confidence (as it is), spread of x and of y (through a softplus), where there are."""
         xy = values[..., :2]
         spread = SPREAD_UNIT * F.softplus(values[..., -2:]) / self._extent(values) if self.config.scale else None
         return Coords(

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from pydantic import AfterValidator, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from posestill.codecs.base import Codec, CodecConfig, Rescoring, masked_mean
+from posestill.codecs.base import Codec, CodecConfig, MapForm, Rescoring, masked_mean
 from posestill.schema import UserError
 from posestill.types import Heatmaps, Keypoints, PoseOutput, Size
 
@@ -62,19 +62,25 @@ class HeatmapCodec(Codec):
     prediction_type = Heatmaps
     has_score = True
     rescoring: Rescoring = "mean"
+    form: MapForm
 
     def __init__(self, config: HeatmapConfig, size: Size) -> None:
         self.config = config
         self.size = size
         self.map_size: Size = (size[0] // config.stride, size[1] // config.stride)
+        (height, width), (rows, columns) = size, self.map_size
+        step: tuple[float, float] = (config.stride, config.stride)
+        if config.grid == "udp":
+            step = ((width - 1) / (columns - 1), (height - 1) / (rows - 1))
+        self.form = MapForm(input_size=size, size=self.map_size, px_per_cell=step, sigma=config.sigma)
 
     def encode(self, xy: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         """Maps (B, K, h, w). Weight stays wherever some of the Gaussian's 3-sigma box falls on the map."""
-        centre = self.to_map(xy)  # (B, K, 2) map px
+        centre = self.form.to_map(xy)  # (B, K, 2) map px
         reach = 3 * self.config.sigma
         if self.config.target == "plain":
             centre = torch.floor(centre + 0.5)
-        maps = draw_gaussians(centre, self.map_size, self.config.sigma)
+        maps = draw_gaussians(centre, self.config.sigma**2, self.map_size)
         if self.config.target == "plain":
             maps = maps * _box(centre, self.map_size, reach)
         height, width = self.map_size
@@ -86,21 +92,7 @@ class HeatmapCodec(Codec):
         """Input px; the score is the peak's height."""
         xy, peak = decode_maps(prediction.maps.float(), self.config.decoder, sigma=self.config.sigma,
                                blur_kernel=self.config.blur_kernel)  # fmt: skip
-        return Keypoints(xy=self.to_input(xy), score=peak)
-
-    def to_map(self, xy: Tensor) -> Tensor:
-        """Input px (B, K, 2) as map px."""
-        return xy / self._px_per_cell(xy)
-
-    def to_input(self, xy: Tensor) -> Tensor:
-        """Map px (B, K, 2) as input px."""
-        return xy * self._px_per_cell(xy)
-
-    def _px_per_cell(self, like: Tensor) -> Tensor:
-        (height, width), (rows, columns) = self.size, self.map_size
-        if self.config.grid == "stride":
-            return like.new_tensor([self.config.stride, self.config.stride])
-        return like.new_tensor([(width - 1) / (columns - 1), (height - 1) / (rows - 1)])
+        return Keypoints(xy=self.form.to_input(xy), score=peak)
 
     def flip(self, prediction: Heatmaps, swap: Tensor) -> Heatmaps:
         """Columns reversed, partners swapped and moved to the right by what `flip_shift` says."""
@@ -120,6 +112,20 @@ class HeatmapCodec(Codec):
         """Its maps."""
         return prediction.maps
 
+    def for_prediction(self, prediction: Heatmaps) -> HeatmapCodec:
+        """The codec of finer maps of the same spread in input px, where these are finer by a whole factor."""
+        stride = self.size[0] // prediction.maps.shape[-2]
+        if stride == 0 or stride == self.config.stride or self.config.stride % stride or self.config.grid != "stride":
+            return self
+        sigma = self.config.sigma * self.config.stride / stride
+        return self.config.model_copy(update={"stride": stride, "sigma": sigma}).build(self.size)
+
+    def thinned(self, prediction: Heatmaps, codec: Codec) -> Heatmaps:
+        """Finer maps at the cells of this codec's, which are every so many of theirs."""
+        assert isinstance(codec, HeatmapCodec)
+        step = self.config.stride // codec.config.stride
+        return Heatmaps(maps=prediction.maps[..., ::step, ::step])
+
     def check(self, output: PoseOutput) -> None:
         """Fail when the head's maps are not of the size that stride and input give."""
         super().check(output)
@@ -133,14 +139,28 @@ class HeatmapCodec(Codec):
             )
 
 
-def draw_gaussians(centre: Tensor, map_size: Size, sigma: float) -> Tensor:
-    """(B, K, h, w) Gaussians of height 1 at centre (B, K, 2) map px, each the product of two 1-D ones."""
+def draw_gaussians(centre: Tensor, variance: float | Tensor, map_size: Size) -> Tensor:
+    """(B, K, h, w) Gaussians of height 1 at centre (B, K, 2) map px, each the product of two 1-D ones.
+
+    The variance (map px squared) is one for all, or (B, K, 2) of each keypoint on each axis; all is differentiable.
+    """
     height, width = map_size
     columns = torch.arange(width, device=centre.device, dtype=centre.dtype)
     rows = torch.arange(height, device=centre.device, dtype=centre.dtype)
-    across = torch.exp(-((columns - centre[..., 0:1]) ** 2) / (2 * sigma**2))  # (B, K, w)
-    down = torch.exp(-((rows - centre[..., 1:2]) ** 2) / (2 * sigma**2))  # (B, K, h)
+    along_x, along_y = (
+        (variance[..., 0:1], variance[..., 1:2]) if isinstance(variance, Tensor) else (variance, variance)
+    )
+    across = torch.exp(-((columns - centre[..., 0:1]) ** 2) / (2 * along_x))  # (B, K, w)
+    down = torch.exp(-((rows - centre[..., 1:2]) ** 2) / (2 * along_y))  # (B, K, h)
     return down[..., :, None] * across[..., None, :]
+
+
+def simulated_heatmaps(place: Tensor, spread: Tensor, map_size: Size) -> Tensor:
+    """(B, K, h, w) what coordinates look like as heatmaps: place and spread are (B, K, 2) map px, both differentiable.
+
+    Section 3.2 of DistilPose, CVPR 2023, as its code draws them: axis-aligned, not normalised.
+    """
+    return draw_gaussians(place, spread**2 + 1e-9, map_size)
 
 
 def decode_maps(maps: Tensor, decoder: Decoder, *, sigma: float, blur_kernel: int = 11) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from posestill.codecs.base import CodecConfig, CoordinateCodec, Rescoring, inside, masked_mean
+from posestill.codecs.base import Codec, CodecConfig, NumberForm, Rescoring, inside, masked_mean
 from posestill.codecs.coords import CoordsCodec, CoordsConfig, coords_loss
 from posestill.schema import UserError
 from posestill.types import Coords, Keypoints, Size
@@ -28,10 +28,11 @@ class RleConfig(CodecConfig):
         return RleCodec(self, size)
 
 
-class RleCodec(CoordinateCodec):
+class RleCodec(Codec):
     """Coords with `scale`, the predicted spread as a fraction of the input; the score is 1 - the mean spread."""
 
-    channels = 4
+    prediction_type = Coords
+    form = NumberForm(4)
     has_score = True
     rescoring: Rescoring = "sum"
 

@@ -6,7 +6,7 @@ import torch
 from pydantic import PositiveFloat
 from torch import Tensor, nn
 
-from posestill.codecs.base import Codec, CodecConfig, Rescoring, inside, masked_mean
+from posestill.codecs.base import BinForm, Codec, CodecConfig, Rescoring, inside, masked_mean
 from posestill.types import Keypoints, SimCC, Size
 
 
@@ -38,6 +38,7 @@ class SimccCodec(Codec):
         self.config = config
         self.size = size
         self.bins = (round(size[1] * config.split), round(size[0] * config.split))
+        self.form = BinForm(*self.bins, beta=config.beta)
 
     def encode(self, xy: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         """Both axes' Gaussians of height 1, side by side (B, K, bins x + bins y)."""
@@ -93,9 +94,3 @@ def draw_bins(centre: Tensor, bins: tuple[int, int], sigma: tuple[float, float])
         places = torch.arange(bins[axis], device=centre.device, dtype=centre.dtype)
         drawn.append(torch.exp(-((places - centre[..., axis : axis + 1]) ** 2) / (2 * sigma[axis] ** 2)))
     return torch.cat(drawn, dim=-1)
-
-
-def split_bins(drawn: Tensor, bins: tuple[int, int]) -> SimCC:
-    """The two axes of (B, K, bins x + bins y)."""
-    x, y = drawn.split(list(bins), dim=-1)
-    return SimCC(x=x, y=y)

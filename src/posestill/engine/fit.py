@@ -52,13 +52,11 @@ def fit(
     *,
     resume: bool = False,
     sources: Sources | None = None,
-    stop_at: int | None = None,
     quiet: bool = False,
 ) -> FitResult:
     """Train what `config` describes into the run folder.
 
     `resume` goes on from `folder/last`, bit for bit on a CPU. `sources` that are open already can be handed in.
-    `stop_at` ends after that step, saved, as if the rest were left for a later resume.
     """
     accelerator = _accelerator(config, folder)
     main = accelerator.is_main_process
@@ -99,14 +97,12 @@ def fit(
             done = step + 1
             note = run.log_losses(done) if done % config.train.log_every == 0 or done == parts.total_steps else None
             bar.advance(1, note)
-            if parts.is_due(done, config.evaluate.every) and done != stop_at:
+            if parts.is_due(done, config.evaluate.every):
                 evaluation = run.evaluate(done)
                 run.save(done)
-            elif done == stop_at or (config.train.save_every and parts.is_due(done, config.train.save_every)):
+            elif config.train.save_every and parts.is_due(done, config.train.save_every):
                 run.save(done)
-            if done == stop_at:
-                break
-    if evaluation is None:  # nothing was left to train, or the run was told to stop before its end
+    if evaluation is None:  # nothing was left to train
         evaluation = run.figures()
     accelerator.end_training()
     return FitResult(
@@ -324,4 +320,3 @@ def _compile(student: PoseModel, log: RunLog) -> None:
         log.say(f"train.compile: not available here ({type(error).__name__}); going on eagerly")
         return
     student.compile()
-    student.backbone.compile()  # for methods that put something between features and head

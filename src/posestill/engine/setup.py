@@ -101,7 +101,7 @@ def set_up(
         if persons is None:
             sources.asked[key] = cached
     if teacher is not None:
-        teacher.to(device)  # only now: methods may show student and teacher a blank crop, where the student lies
+        teacher.to(device)
     unit = 1.0 if config.train.steps is not None else batches.steps_per_epoch()
     return BuiltRun(
         sources=sources,

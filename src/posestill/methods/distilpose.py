@@ -17,18 +17,16 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
 import torch.nn.functional as F
 from pydantic import NonNegativeFloat
 from torch import Tensor
 
-from posestill.codecs.between import simulated_heatmaps
-from posestill.codecs.coords import CoordsCodec
-from posestill.methods.base import Distiller, MethodConfig
-from posestill.models.pose_model import PoseModel, evaluating
+from posestill.codecs.heatmap import simulated_heatmaps
+from posestill.methods.base import MethodConfig, TaughtDistiller
+from posestill.models.pose_model import PoseModel
 from posestill.schema import Config, UserError
 from posestill.teachers.base import Teacher
-from posestill.teachers.bridge import DrawingBridge, blank_batch
+from posestill.teachers.bridge import DrawingBridge
 from posestill.types import Coords, Heatmaps, PoseBatch, PoseOutput, Tokens
 
 Weighting = Literal["per_sample", "published"]
@@ -151,34 +149,25 @@ class SimulatedHeatmapConfig(MethodConfig):
     threshold: float = 0.3
     """the teacher's confidence above which it teaches a person without labels"""
 
-    def build(self, student: PoseModel, teacher: Teacher | None) -> SimulatedHeatmap:
-        """The method around a coordinate student; needs a teacher with heatmaps."""
-        return SimulatedHeatmap(student, teacher, self)
 
-
-class SimulatedHeatmap(Distiller):
+class SimulatedHeatmap(TaughtDistiller):
     """The task loss, and the teacher's heatmaps against a Gaussian at the student's place.
 
     A coords student with `scale` draws with the spread that it predicts, any other with the teacher's sigma.
     """
 
-    needs = frozenset({"prediction"})
     trains_score = True
     origin = "the simulated heatmap of DistilPose, CVPR 2023, on its own"
+    config: SimulatedHeatmapConfig
 
-    def __init__(self, student: PoseModel, teacher: Teacher | None, config: SimulatedHeatmapConfig) -> None:
-        super().__init__(student, teacher)
-        assert self.teacher is not None
-        self.config = config
-        self.bridge = DrawingBridge(self.teacher, student)
+    def __init__(self, student: PoseModel, teacher: Teacher, config: SimulatedHeatmapConfig) -> None:
+        super().__init__(student, teacher, config)
+        self.bridge = DrawingBridge(teacher, student)
         _check_score(student, config.confidence_weight, "method.confidence_weight")
 
-    def forward(self, batch: PoseBatch, progress: float) -> dict[str, Tensor]:
+    def losses(self, output: PoseOutput, answer: PoseOutput, batch: PoseBatch, progress: float) -> dict[str, Tensor]:
         """The task loss, the simulated heatmap and the confidence."""
-        assert self.teacher is not None
-        taught = self.teacher(batch)
-        output = self.student(batch.image)
-        maps, known = self.bridge.maps(taught.prediction)
+        maps, known = self.bridge.maps(answer.prediction)
         _, weight = self.student.codec.encode(batch.keypoints, batch.weight)
         return {
             "task": self.task_loss(output, batch),
@@ -193,6 +182,9 @@ class SimulatedHeatmap(Distiller):
         }
 
 
+SimulatedHeatmapConfig.distiller = SimulatedHeatmap
+
+
 class DistilPoseConfig(MethodConfig):
     """The weights of the five losses, and how labels mask the simulated heatmap."""
 
@@ -201,37 +193,31 @@ class DistilPoseConfig(MethodConfig):
     threshold: float = 0.3
     """the teacher's confidence above which its heatmaps teach a person without labels"""
 
-    def build(self, student: PoseModel, teacher: Teacher | None) -> DistilPose:
-        """The method around a token student; needs a heatmap teacher with the same tokens."""
-        return DistilPose(student, teacher, self)
 
-
-class DistilPose(Distiller):
+class DistilPose(TaughtDistiller):
     """The five losses of the paper; the regression is the student's own task loss."""
 
     needs = frozenset({"prediction", "tokens"})
     trains_score = True
+    owns_head = True  # it weighs the labels' loss
+    task_name = "regression"
     origin = "DistilPose, CVPR 2023; the losses and models equal those of its released code"
+    config: DistilPoseConfig
 
-    def __init__(self, student: PoseModel, teacher: Teacher | None, config: DistilPoseConfig) -> None:
-        super().__init__(student, teacher)
-        assert self.teacher is not None
-        self.config = config
-        self.bridge = DrawingBridge(self.teacher, student)
+    def __init__(self, student: PoseModel, teacher: Teacher, config: DistilPoseConfig) -> None:
+        super().__init__(student, teacher, config)
+        self.bridge = DrawingBridge(teacher, student)
         _check_score(student, config.weights.confidence, "method.weights.confidence")
-        _check_tokens(student, self.teacher)
+        _check_tokens(student, teacher)
 
-    def forward(self, batch: PoseBatch, progress: float) -> dict[str, Tensor]:
+    def losses(self, output: PoseOutput, answer: PoseOutput, batch: PoseBatch, progress: float) -> dict[str, Tensor]:
         """Regression, visual and keypoint tokens, simulated heatmap and confidence."""
-        assert self.teacher is not None
-        taught = self.teacher(batch)
-        output = self.student(batch.image)
-        maps, known = self.bridge.maps(taught.prediction)
+        maps, known = self.bridge.maps(answer.prediction)
         _, weight = self.student.codec.encode(batch.keypoints, batch.weight)
         weights = self.config.weights
         return {
             "regression": weights.regression * self.task_loss(output, batch),
-            **token_losses(output.tokens, taught.tokens, weights),
+            **token_losses(output.tokens, answer.tokens, weights),
             **heatmap_losses(
                 self.bridge.on_teacher_map(output.prediction, batch),
                 maps,
@@ -245,13 +231,13 @@ class DistilPose(Distiller):
 
 def _check_score(student: PoseModel, weight: float, key: str) -> None:
     """A score that nothing trains would rank persons by noise: the AP of 0.02 in the release's issue 2."""
-    if isinstance(student.codec, CoordsCodec) and student.codec.config.score and weight == 0:
+    if student.codec.score_is_taught and weight == 0:
         raise UserError(f"model.codec.score is true and {key} is 0, so nothing trains the score: change one of them")
 
 
 def _check_tokens(student: PoseModel, teacher: Teacher) -> None:
     """Fail, naming both, when the token layouts differ."""
-    if not student.head.gives_tokens:
+    if student.token_shape is None:
         raise UserError(
             "method: distilpose teaches tokens, and this student has none: choose model.head token, or the method "
             "simulated_heatmap, which asks for no tokens"
@@ -261,14 +247,13 @@ def _check_tokens(student: PoseModel, teacher: Teacher) -> None:
             "method: distilpose compares keypoint tokens one by one, so that student and teacher must have the same "
             "keypoints: train a teacher on this skeleton, or choose simulated_heatmap"
         )
-    crop = blank_batch(student, teacher)
-    with torch.no_grad(), evaluating(student):
-        own, taught = student(crop.image).tokens, teacher(crop).tokens
-    assert own is not None
-    assert taught is not None
-    if own.visual.shape != taught.visual.shape:
+    own, taught = student.token_shape, teacher.token_shape
+    if own != taught:
+        assert taught is not None  # it provides tokens
         raise UserError(
-            f"method: the student has {own.visual.shape[1]} visual tokens of {own.visual.shape[2]} channels and the "
-            f"teacher {taught.visual.shape[1]} of {taught.visual.shape[2]}: choose model.head.patch and model.head.dim "
-            "so that they agree"
+            f"method: the student has {own[0]} visual tokens of {own[1]} channels and the teacher {taught[0]} of "
+            f"{taught[1]}: choose model.head.patch and model.head.dim so that they agree"
         )
+
+
+DistilPoseConfig.distiller = DistilPose

@@ -14,14 +14,13 @@ import torch.nn.functional as F
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 from torch import Tensor, nn
 
-from posestill.methods.base import Distiller, MethodConfig
+from posestill.methods.base import MethodConfig, TaughtDistiller
 from posestill.models.balance import BalancedWeight
-from posestill.models.heatmap_helper import last_feature_shape
 from posestill.models.pose_model import PoseModel
 from posestill.models.resize import resized
 from posestill.teachers.base import Teacher
-from posestill.teachers.bridge import blank_batch, need_one_aspect
-from posestill.types import PoseBatch
+from posestill.teachers.bridge import need_one_aspect
+from posestill.types import PoseBatch, PoseOutput, Size
 
 Weight = NonNegativeFloat | Literal["auto"]
 
@@ -31,38 +30,37 @@ class FeatureConfig(MethodConfig):
 
     weight: Weight = 1.0
     """a number, or auto, which begins with the published number"""
-    decays: bool = False
+    fades_out: bool = False
     """fall to nothing towards the end, as DWPose (ICCV Workshops 2023) has it: the last word is the labels'"""
 
 
-class FeatureDistiller(Distiller):
+class FeatureDistiller(TaughtDistiller):
     """The task loss, and how far the student's aligned features are from the teacher's."""
 
     needs = frozenset({"features"})
+    config: FeatureConfig
 
-    def __init__(self, student: PoseModel, teacher: Teacher | None, config: FeatureConfig) -> None:
-        super().__init__(student, teacher)
-        assert self.teacher is not None
-        need_one_aspect(self.teacher, student)
-        self.channels, *grid = self.teacher.features(blank_batch(student, self.teacher))[-1].shape[1:]
-        self.grid = (grid[0], grid[1])
-        self.align = nn.Conv2d(last_feature_shape(student)[0], self.channels, 1)
-        self.decays = config.decays
+    def __init__(self, student: PoseModel, teacher: Teacher, config: FeatureConfig) -> None:
+        super().__init__(student, teacher, config)
+        need_one_aspect(teacher, student)
+        self.channels, *grid = teacher.feature_shapes[-1]
+        self.grid: Size = (grid[0], grid[1])
+        self.align = nn.Conv2d(student.feature_shapes[-1][0], self.channels, 1)
         published: float = type(config).model_fields["weight"].default
         first = published if config.weight == "auto" else config.weight
         self.balance = BalancedWeight(first, measures=config.weight == "auto", share=0.5)
 
-    def forward(self, batch: PoseBatch, progress: float) -> dict[str, Tensor]:
+    def for_head(self, features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """The features, with the gradient that the head sends back measured."""
+        return self.balance.measure_student(features)
+
+    def losses(self, output: PoseOutput, answer: PoseOutput, batch: PoseBatch, progress: float) -> dict[str, Tensor]:
         """The task loss and the distance of the features."""
-        assert self.teacher is not None
-        taught = self.teacher.features(batch)[-1].float()  # (B, C, h, w)
-        features = self.student.features(batch.image)
-        output = self.student.read(self.balance.of_student(features))
-        aligned = resized(self.align(self.balance.of_other(features)[-1]).float(), self.grid)
-        return {
-            "task": self.task_loss(output, batch),
-            "features": self.balance.at(1 - progress if self.decays else 1.0) * self.distance(aligned, taught),
-        }
+        taught = answer.features[-1].float()  # (B, C, h, w)
+        own = self.balance.measure_other(output.features)[-1]
+        aligned = resized(self.align(own).float(), self.grid)
+        weight = self.balance.follow_schedule(1 - progress if self.config.fades_out else 1.0)
+        return {"task": self.task_loss(output, batch), "features": weight * self.distance(aligned, taught)}
 
     def distance(self, aligned: Tensor, taught: Tensor) -> Tensor:
         """A scalar for features (B, C, h, w) of both."""
@@ -83,10 +81,6 @@ class FitNetConfig(FeatureConfig):
     weight: Weight = 10.0
     """of the mean squared error; as mmrazor has it"""
 
-    def build(self, student: PoseModel, teacher: Teacher | None) -> FitNet:
-        """The method around any student; needs a teacher's features."""
-        return FitNet(student, teacher, self)
-
 
 class FitNet(FeatureDistiller):
     """The mean squared error."""
@@ -98,15 +92,14 @@ class FitNet(FeatureDistiller):
         return F.mse_loss(aligned, taught)
 
 
+FitNetConfig.distiller = FitNet
+
+
 class PearsonConfig(FeatureConfig):
     """PKD (NeurIPS 2022)."""
 
     weight: Weight = 10.0
     """as published between families of networks; 6 within one"""
-
-    def build(self, student: PoseModel, teacher: Teacher | None) -> Pearson:
-        """The method around any student; needs a teacher's features."""
-        return Pearson(student, teacher, self)
 
 
 class Pearson(FeatureDistiller):
@@ -117,6 +110,9 @@ class Pearson(FeatureDistiller):
     def distance(self, aligned: Tensor, taught: Tensor) -> Tensor:
         """Averaged over everything; each channel over the batch and the map."""
         return F.mse_loss(_standard(aligned), _standard(taught)) / 2
+
+
+PearsonConfig.distiller = Pearson
 
 
 def _standard(feature: Tensor) -> Tensor:
@@ -132,20 +128,16 @@ class MaskedGenerationConfig(FeatureConfig):
     masked: float = Field(default=0.65, ge=0, lt=1)
     """share of the places that are hidden"""
 
-    def build(self, student: PoseModel, teacher: Teacher | None) -> MaskedGeneration:
-        """The method around any student; needs a teacher's features."""
-        return MaskedGeneration(student, teacher, self)
-
 
 class MaskedGeneration(FeatureDistiller):
     """The teacher's features rebuilt from the student's with most places hidden."""
 
     origin = "MGD, ECCV 2022, for comparison"
+    config: MaskedGenerationConfig
 
-    def __init__(self, student: PoseModel, teacher: Teacher | None, config: MaskedGenerationConfig) -> None:
+    def __init__(self, student: PoseModel, teacher: Teacher, config: MaskedGenerationConfig) -> None:
         super().__init__(student, teacher, config)
         channels = self.channels
-        self.masked = config.masked
         self.generate = nn.Sequential(
             nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU(True), nn.Conv2d(channels, channels, 3, padding=1)
         )
@@ -154,8 +146,11 @@ class MaskedGeneration(FeatureDistiller):
         """Summed over everything, divided by the batch; hidden places are drawn anew."""
         batch, _, height, width = aligned.shape
         generator = torch.Generator(aligned.device).manual_seed((torch.initial_seed() ^ 0x36D) & 0x7FFF_FFFF)
-        shown = torch.rand(batch, 1, height, width, generator=generator, device=aligned.device) > self.masked
+        shown = torch.rand(batch, 1, height, width, generator=generator, device=aligned.device) > self.config.masked
         return F.mse_loss(self.generate(aligned * shown).float(), taught, reduction="sum") / batch
+
+
+MaskedGenerationConfig.distiller = MaskedGeneration
 
 
 class ChannelWiseConfig(FeatureConfig):
@@ -165,23 +160,20 @@ class ChannelWiseConfig(FeatureConfig):
     """of the divergence, for features; recalled from the paper, not checked, as is the temperature"""
     temperature: PositiveFloat = 4.0
 
-    def build(self, student: PoseModel, teacher: Teacher | None) -> ChannelWise:
-        """The method around any student; needs a teacher's features."""
-        return ChannelWise(student, teacher, self)
-
 
 class ChannelWise(FeatureDistiller):
     """Each channel as a distribution over the map: where it looks, whatever its height."""
 
     origin = "CWD, ICCV 2021, for comparison; weight and temperature are recalled, not checked"
-
-    def __init__(self, student: PoseModel, teacher: Teacher | None, config: ChannelWiseConfig) -> None:
-        super().__init__(student, teacher, config)
-        self.temperature = config.temperature
+    config: ChannelWiseConfig
 
     def distance(self, aligned: Tensor, taught: Tensor) -> Tensor:
         """The divergence, summed over the map, averaged over channels and batch, times the temperature squared."""
-        one, other = (each.flatten(2) / self.temperature for each in (aligned, taught))  # (B, C, h w)
+        temperature = self.config.temperature
+        one, other = (each.flatten(2) / temperature for each in (aligned, taught))  # (B, C, h w)
         wanted = other.softmax(dim=-1)
         divergence = (wanted * (other.log_softmax(dim=-1) - one.log_softmax(dim=-1))).sum(dim=-1)  # (B, C)
-        return self.temperature**2 * divergence.mean()
+        return temperature**2 * divergence.mean()
+
+
+ChannelWiseConfig.distiller = ChannelWise

@@ -19,15 +19,12 @@ import torch
 from pydantic import NonNegativeFloat
 from torch import Tensor
 
-from posestill.codecs.base import Codec
-from posestill.codecs.heatmap import HeatmapCodec
 from posestill.methods.base import Distiller, MethodConfig
 from posestill.models.heads import DeconvConfig, HeadConfig
-from posestill.models.heatmap_helper import last_feature_shape
 from posestill.models.pose_model import PoseModel, evaluating
 from posestill.schema import Choice, UserError
 from posestill.teachers.base import Teacher
-from posestill.types import Heatmaps, PoseBatch, PoseOutput, Prediction
+from posestill.types import PoseBatch, PoseOutput, Prediction
 
 
 class HeadSlimmingConfig(MethodConfig):
@@ -40,26 +37,22 @@ class HeadSlimmingConfig(MethodConfig):
     distance_weight: NonNegativeFloat = 1.0
     """of the distance between the heads' predictions, at the end of the training"""
 
-    def build(self, student: PoseModel, teacher: Teacher | None) -> HeadSlimming:
-        """The method around a student with a small head; refuses a teacher."""
-        return HeadSlimming(student, teacher, self)
-
 
 class HeadSlimming(Distiller):
     """The task loss of both heads, and the distance of the small one's prediction from the full one's."""
 
     origin = "the head down-sizing of OCD, ECCV Workshops 2024; reconstructed from the abstract"
+    config: HeadSlimmingConfig
 
     def __init__(self, student: PoseModel, teacher: Teacher | None, config: HeadSlimmingConfig) -> None:
-        super().__init__(student, teacher)
-        self.config = config
-        shape = last_feature_shape(student)
+        super().__init__(student, teacher, config)
+        shape = student.feature_shapes[-1]
         self.full_helper = student.codec.helper()  # RLE's flow learns each head's own errors
         try:
             self.full_head = config.full.build(shape, len(student.skeleton), student.codec)
             with torch.no_grad(), evaluating(self.full_head):
                 drawn = self.full_head((torch.zeros(1, *shape),))
-            self.full_codec = _codec_of(drawn, student)
+            self.full_codec = student.codec.for_prediction(drawn)
             self.full_codec.check(PoseOutput(prediction=drawn, features=()))
         except UserError as error:
             raise UserError(
@@ -67,13 +60,12 @@ class HeadSlimming(Distiller):
                 f"small one does; said of it alone: {error}"
             ) from None
 
-    def forward(self, batch: PoseBatch, progress: float) -> dict[str, Tensor]:
+    def losses(self, output: PoseOutput, answer: PoseOutput, batch: PoseBatch, progress: float) -> dict[str, Tensor]:
         """The small head's task loss, the full head's, and the distance between the two."""
-        output = self.student(batch.image)
         full: Prediction = self.full_head(output.features)
         target, weight = self.full_codec.encode(batch.keypoints, batch.weight)
         codec = self.student.codec
-        wanted = codec.as_target(self._on_small_maps(full)).detach()
+        wanted = codec.as_target(codec.thinned(full, self.full_codec)).detach()
         distance = codec.distance(output.prediction, wanted, torch.ones_like(batch.weight))
         return {
             "task": self.task_loss(output, batch),
@@ -81,24 +73,5 @@ class HeadSlimming(Distiller):
             "distance": progress * self.config.distance_weight * distance,
         }
 
-    def _on_small_maps(self, full: Prediction) -> Prediction:
-        """Finer heatmaps at the cells of the small head's, which are every so many of theirs; all else as it is."""
-        if self.full_codec is self.student.codec:
-            return full
-        assert isinstance(full, Heatmaps)
-        assert isinstance(self.full_codec, HeatmapCodec)
-        assert isinstance(self.student.codec, HeatmapCodec)
-        step = self.student.codec.config.stride // self.full_codec.config.stride
-        return Heatmaps(maps=full.maps[..., ::step, ::step])
 
-
-def _codec_of(drawn: Prediction, student: PoseModel) -> Codec:
-    """The student's codec or, for a full head with finer heatmaps, one of the same spread in input px."""
-    codec = student.codec
-    if not isinstance(codec, HeatmapCodec) or not isinstance(drawn, Heatmaps):
-        return codec
-    stride = student.config.size[0] // drawn.maps.shape[-2]
-    if stride == 0 or stride == codec.config.stride or codec.config.stride % stride or codec.config.grid != "stride":
-        return codec
-    sigma = codec.config.sigma * codec.config.stride / stride
-    return codec.config.model_copy(update={"stride": stride, "sigma": sigma}).build(codec.size)
+HeadSlimmingConfig.distiller = HeadSlimming

@@ -6,14 +6,13 @@ import torch
 from pydantic import Field, NonNegativeFloat
 from torch import Tensor
 
-from posestill.codecs.heatmap import HeatmapCodec
-from posestill.codecs.simcc import SimccCodec
-from posestill.methods.base import Distiller, MethodConfig
+from posestill.codecs.base import BinForm, MapForm
+from posestill.methods.base import MethodConfig, TaughtDistiller
 from posestill.models.pose_model import PoseModel
 from posestill.schema import UserError
 from posestill.teachers.base import Teacher
 from posestill.teachers.bridge import HeatmapBridge
-from posestill.types import Heatmaps, PoseBatch, SimCC
+from posestill.types import PoseBatch, PoseOutput, SimCC
 
 
 class HeatmapLogitConfig(MethodConfig):
@@ -22,37 +21,33 @@ class HeatmapLogitConfig(MethodConfig):
     share: float = Field(default=0.5, ge=0, le=1)
     """of the teacher's heatmaps; the labels have the rest"""
 
-    def build(self, student: PoseModel, teacher: Teacher | None) -> HeatmapLogits:
-        """The method around a heatmap student; needs a heatmap teacher."""
-        return HeatmapLogits(student, teacher, self)
 
-
-class HeatmapLogits(Distiller):
+class HeatmapLogits(TaughtDistiller):
     """The task loss, and the squared error to the teacher's heatmaps, on every keypoint that it has."""
 
-    needs = frozenset({"prediction"})
+    owns_head = True  # it weighs the labels' loss
     origin = "FPD, CVPR 2019, for comparison; the share is recalled, not checked"
+    config: HeatmapLogitConfig
 
-    def __init__(self, student: PoseModel, teacher: Teacher | None, config: HeatmapLogitConfig) -> None:
-        super().__init__(student, teacher)
-        assert self.teacher is not None
-        if not isinstance(student.codec, HeatmapCodec):
+    def __init__(self, student: PoseModel, teacher: Teacher, config: HeatmapLogitConfig) -> None:
+        super().__init__(student, teacher, config)
+        if not isinstance(student.codec.form, MapForm):
             raise UserError("method: fpd teaches heatmaps by heatmaps: choose a heatmap student")
-        self.codec = student.codec
-        self.share = config.share
-        self.bridge = HeatmapBridge(self.teacher, student)
+        self.form = student.codec.form
+        self.bridge = HeatmapBridge(teacher, student)
 
-    def forward(self, batch: PoseBatch, progress: float) -> dict[str, Tensor]:
+    def losses(self, output: PoseOutput, answer: PoseOutput, batch: PoseBatch, progress: float) -> dict[str, Tensor]:
         """Both terms, by their shares."""
-        assert self.teacher is not None
-        maps, known = self.bridge.maps(self.teacher(batch).prediction)  # (B, K, h, w), (K,)
-        maps = self.bridge.resampled(maps, self.codec, batch)
-        output = self.student(batch.image)
-        assert isinstance(output.prediction, Heatmaps)
+        maps, known = self.bridge.maps(answer.prediction)  # (B, K, h, w), (K,)
+        maps = self.bridge.resampled(maps, self.form, batch)
+        taught = self.student.codec.loss(output.prediction, maps, known.expand_as(batch.weight))
         return {
-            "task": (1 - self.share) * self.task_loss(output, batch),
-            "heatmaps": self.share * self.codec.loss(output.prediction, maps, known.expand_as(batch.weight)),
+            "task": (1 - self.config.share) * self.task_loss(output, batch),
+            "heatmaps": self.config.share * taught,
         }
+
+
+HeatmapLogitConfig.distiller = HeatmapLogits
 
 
 class SimccLogitConfig(MethodConfig):
@@ -61,44 +56,40 @@ class SimccLogitConfig(MethodConfig):
     weight: NonNegativeFloat = 0.1
     """of the divergence at the start; it falls to nothing by the end of the training, as published"""
 
-    def build(self, student: PoseModel, teacher: Teacher | None) -> SimccLogits:
-        """The method around a SimCC student; needs a SimCC teacher with the same bins."""
-        return SimccLogits(student, teacher, self)
 
-
-class SimccLogits(Distiller):
+class SimccLogits(TaughtDistiller):
     """The task loss, and the divergence of the student's bins from the teacher's, on every keypoint."""
 
-    needs = frozenset({"prediction"})
     origin = "the logits of DWPose, ICCV Workshops 2023, for comparison"
+    config: SimccLogitConfig
 
-    def __init__(self, student: PoseModel, teacher: Teacher | None, config: SimccLogitConfig) -> None:
-        super().__init__(student, teacher)
-        assert self.teacher is not None
-        codec, taught = student.codec, self.teacher.codec
-        if not isinstance(codec, SimccCodec) or not isinstance(taught, SimccCodec) or codec.bins != taught.bins:
-            bins = [each.bins if isinstance(each, SimccCodec) else "none" for each in (codec, taught)]
+    def __init__(self, student: PoseModel, teacher: Teacher, config: SimccLogitConfig) -> None:
+        super().__init__(student, teacher, config)
+        bins = [(each.x, each.y) if isinstance(each, BinForm) else "none" for each in
+                (student.codec.form, teacher.codec.form)]  # fmt: skip
+        if bins[0] != bins[1] or "none" in bins:
             raise UserError(
                 f"method: simcc_logits compares bin with bin; the student has {bins[0]}, the teacher {bins[1]}: choose "
                 "simcc for both, of one input size and split"
             )
-        if student.skeleton.names != self.teacher.skeleton.names:
+        if student.skeleton.names != teacher.skeleton.names:
             raise UserError("method: simcc_logits compares keypoints one by one: both must have the same ones")
-        self.config, self.codec = config, codec
 
-    def forward(self, batch: PoseBatch, progress: float) -> dict[str, Tensor]:
+    def losses(self, output: PoseOutput, answer: PoseOutput, batch: PoseBatch, progress: float) -> dict[str, Tensor]:
         """The task loss, and the divergence summed over bins and axes, averaged over batch and keypoints."""
-        assert self.teacher is not None
-        taught = self.teacher(batch).prediction
-        output = self.student(batch.image)
-        assert isinstance(output.prediction, SimCC)
+        own, taught, form = output.prediction, answer.prediction, self.student.codec.form
+        assert isinstance(own, SimCC)
         assert isinstance(taught, SimCC)
+        assert isinstance(form, BinForm)
         total = torch.zeros((), device=batch.weight.device)
-        for logits, wanted in ((output.prediction.x, taught.x), (output.prediction.y, taught.y)):
-            own, other = self.codec.config.beta * logits.float(), self.codec.config.beta * wanted.float()
-            divergence = other.softmax(-1) * (other.log_softmax(-1) - own.log_softmax(-1))  # (B, K, bins)
+        for logits, wanted in ((own.x, taught.x), (own.y, taught.y)):
+            said, goal = form.beta * logits.float(), form.beta * wanted.float()
+            divergence = goal.softmax(-1) * (goal.log_softmax(-1) - said.log_softmax(-1))  # (B, K, bins)
             total = total + divergence.sum(dim=-1).mean()
         return {
             "task": self.task_loss(output, batch),
             "logits": self.config.weight * (1 - progress) * total,
         }
+
+
+SimccLogitConfig.distiller = SimccLogits

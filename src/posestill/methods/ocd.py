@@ -17,7 +17,7 @@ from typing import Literal
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from posestill.codecs.heatmap import HeatmapCodec
+from posestill.codecs.base import MapForm
 from posestill.methods.base import Distiller, MethodConfig
 from posestill.models.heatmap_helper import HeatmapHelper, heatmap_weight
 from posestill.models.pose_model import PoseModel
@@ -46,19 +46,16 @@ class OcdConfig(MethodConfig):
     threshold: float = 0.2
     """peaks below teach nothing, so that the head loss sets in by itself once the helper has learnt something"""
 
-    def build(self, student: PoseModel, teacher: Teacher | None) -> Ocd:
-        """The method around a student; refuses a teacher and a heatmap student."""
-        return Ocd(student, teacher, self)
-
 
 class Ocd(Distiller):
     """The student's task loss, a heatmap helper's on the same features, and the helper's places for the student."""
 
     origin = "OCD, ECCV Workshops 2024; reconstructed from the abstract"
+    config: OcdConfig
 
     def __init__(self, student: PoseModel, teacher: Teacher | None, config: OcdConfig) -> None:
-        super().__init__(student, teacher)
-        if isinstance(student.codec, HeatmapCodec):
+        super().__init__(student, teacher, config)
+        if isinstance(student.codec.form, MapForm):
             raise UserError(
                 "method: ocd teaches other representations by heatmaps, and this student has heatmaps already: choose "
                 "head_slimming for a lighter heatmap head"
@@ -66,18 +63,18 @@ class Ocd(Distiller):
         if config.heatmap_weight == "auto" and not config.task_reaches_backbone:
             raise UserError("method.heatmap_weight: auto balances two gradients on the backbone, and "
                             "task_reaches_backbone=false leaves one: give a number")  # fmt: skip
-        self.config = config
+        self.owns_head = not config.task_reaches_backbone
         self.helper = HeatmapHelper(student, stride=config.stride, width=config.width, sigma=config.sigma)
         self.heatmap_weight = heatmap_weight(student, config.heatmap_weight)
 
-    def forward(self, batch: PoseBatch, progress: float) -> dict[str, Tensor]:
+    def for_head(self, features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Where the task loss shall not reach the backbone, its gradient ends here."""
+        watched = self.heatmap_weight.measure_student(features)
+        return watched if self.config.task_reaches_backbone else tuple(each.detach() for each in watched)
+
+    def losses(self, output: PoseOutput, answer: PoseOutput, batch: PoseBatch, progress: float) -> dict[str, Tensor]:
         """The task loss, the heatmap loss and the head loss."""
-        features = self.student.features(batch.image)
-        of_student, of_helper = self.heatmap_weight.branch(features)
-        if not self.config.task_reaches_backbone:
-            of_student = tuple(each.detach() for each in of_student)
-        output = self.student.read(of_student)
-        drawn = self.helper(of_helper)
+        drawn = self.helper(self.heatmap_weight.measure_other(output.features))
         target, weight = self.helper.codec.encode(batch.keypoints, batch.weight)
         places = self.helper.places(drawn)
         confidence = places.score.clamp(0, 1) * (places.score > self.config.threshold)  # (B, K)
@@ -98,3 +95,6 @@ class Ocd(Distiller):
     def watch(self) -> dict[str, float]:
         """The weight of the heatmap loss, which may be measured."""
         return {"heatmap_weight": self.heatmap_weight.weight.item()}
+
+
+OcdConfig.distiller = Ocd

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from posestill.methods.base import Distiller, MethodConfig
+from posestill.methods.base import MethodConfig, TaughtDistiller
 from posestill.models.pose_model import PoseModel
 from posestill.teachers.base import Teacher
 from posestill.teachers.bridge import Bridge
-from posestill.types import PoseBatch
+from posestill.types import PoseBatch, PoseOutput
 
 
 class PseudoLabelConfig(MethodConfig):
@@ -17,28 +17,20 @@ class PseudoLabelConfig(MethodConfig):
     threshold: float = 0.3
     """the teacher's confidence above which its keypoint is taken as a label"""
 
-    def build(self, student: PoseModel, teacher: Teacher | None) -> PseudoLabel:
-        """The method around a student; needs a teacher."""
-        return PseudoLabel(student, teacher, self)
 
-
-class PseudoLabel(Distiller):
+class PseudoLabel(TaughtDistiller):
     """The task loss on labels where there are any, and on the teacher's keypoints where there are none."""
 
-    needs = frozenset({"prediction"})
     origin = "control: the teacher's keypoints as plain labels"
+    config: PseudoLabelConfig
 
-    def __init__(self, student: PoseModel, teacher: Teacher | None, config: PseudoLabelConfig) -> None:
-        super().__init__(student, teacher)
-        assert self.teacher is not None
-        self.config = config
-        self.bridge = Bridge(self.teacher, student)
+    def __init__(self, student: PoseModel, teacher: Teacher, config: PseudoLabelConfig) -> None:
+        super().__init__(student, teacher, config)
+        self.bridge = Bridge(teacher, student)
 
-    def forward(self, batch: PoseBatch, progress: float) -> dict[str, Tensor]:
+    def losses(self, output: PoseOutput, answer: PoseOutput, batch: PoseBatch, progress: float) -> dict[str, Tensor]:
         """The task loss twice: against labels, and against confident keypoints of the teacher elsewhere."""
-        assert self.teacher is not None
-        taught = self.bridge.keypoints(self.teacher(batch), batch)
-        output = self.student(batch.image)
+        taught = self.bridge.keypoints(answer, batch)
         confident = (taught.score > self.config.threshold).to(batch.weight.dtype)
         codec = self.student.codec
         target, weight = codec.encode(taught.xy, confident * (1 - batch.weight))
@@ -46,3 +38,6 @@ class PseudoLabel(Distiller):
             "task": self.task_loss(output, batch),
             "pseudo_label": codec.loss(output.prediction, target, weight, self.task_helper),
         }
+
+
+PseudoLabelConfig.distiller = PseudoLabel

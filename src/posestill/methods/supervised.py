@@ -5,17 +5,11 @@ from __future__ import annotations
 from torch import Tensor
 
 from posestill.methods.base import Distiller, MethodConfig
-from posestill.models.pose_model import PoseModel
-from posestill.teachers.base import Teacher
-from posestill.types import PoseBatch
+from posestill.types import PoseBatch, PoseOutput
 
 
 class SupervisedConfig(MethodConfig):
-    """No knobs: the codec has the task loss."""
-
-    def build(self, student: PoseModel, teacher: Teacher | None) -> Supervised:
-        """The method around a student; refuses a teacher."""
-        return Supervised(student, teacher)
+    """No settings: the codec has the task loss."""
 
 
 class Supervised(Distiller):
@@ -23,6 +17,9 @@ class Supervised(Distiller):
 
     origin = "no teacher: the student alone on the labels"
 
-    def forward(self, batch: PoseBatch, progress: float) -> dict[str, Tensor]:
+    def losses(self, output: PoseOutput, answer: PoseOutput, batch: PoseBatch, progress: float) -> dict[str, Tensor]:
         """The student's task loss against the labels."""
-        return {"task": self.task_loss(self.student(batch.image), batch)}
+        return {"task": self.task_loss(output, batch)}
+
+
+SupervisedConfig.distiller = Supervised

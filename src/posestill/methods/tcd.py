@@ -14,20 +14,20 @@ Where a keypoint has no label, the teacher's heatmap stands in for it. Adapter a
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from posestill.codecs.heatmap import HeatmapCodec
-from posestill.methods.base import Distiller, MethodConfig
-from posestill.models.heatmap_helper import HeatmapHelper, heatmap_weight, last_feature_shape
+from posestill.codecs.base import MapForm
+from posestill.methods.base import Distiller, MethodConfig, TaughtDistiller
+from posestill.models.heatmap_helper import HeatmapHelper, heatmap_weight
 from posestill.models.pose_model import PoseModel
 from posestill.models.resize import resized
 from posestill.schema import UserError
 from posestill.teachers.base import Teacher
-from posestill.teachers.bridge import Bridge, HeatmapBridge, between_inputs, blank_batch, need_one_aspect, of_one_aspect
+from posestill.teachers.bridge import Bridge, HeatmapBridge, between_inputs, need_one_aspect, of_one_aspect
 from posestill.types import Heatmaps, PoseBatch, PoseOutput
 
 Form = Literal["head", "helper", "keypoints"]
@@ -56,105 +56,133 @@ class TcdConfig(MethodConfig):
     sigma: PositiveFloat = 2.0
     """map px, of the helper's labels"""
 
-    def build(self, student: PoseModel, teacher: Teacher | None) -> Tcd:
-        """The method around a student; needs a teacher."""
-        return Tcd(student, teacher, self)
+    def distiller_for(self, student: PoseModel, teacher: Teacher | None) -> type[Distiller]:
+        """The form asked for or, with auto, the one that suits student and teacher."""
+        assert teacher is not None  # `build` has made sure
+        form, _ = choose_form(self, student, teacher)
+        return {"head": TcdByHead, "helper": TcdByHelper, "keypoints": Tcd}[form]
 
 
-class Tcd(Distiller):
-    """The task loss, the teacher's places for the student, and a heatmap loss that reaches the student's features."""
+class Tcd(TaughtDistiller):
+    """The task loss, and the teacher's places for the student by their confidence: the form `keypoints`."""
 
-    needs = frozenset({"prediction"})
     origin = "TCD, ECCV Workshops 2024; reconstructed from the abstract"
+    config: TcdConfig
 
-    def __init__(self, student: PoseModel, teacher: Teacher | None, config: TcdConfig) -> None:
-        super().__init__(student, teacher)
-        assert self.teacher is not None
-        self.config = config
-        self.form, reason = _choose(student, self.teacher) if config.form == "auto" else (config.form, "as asked for")
+    def __init__(self, student: PoseModel, teacher: Teacher, config: TcdConfig) -> None:
+        super().__init__(student, teacher, config)
+        form, reason = choose_form(config, student, teacher)
         _refuse_what_is_not_used(config)
-        self.chosen = f"TCD in its form '{self.form}': {reason}"
-        self.bridge = Bridge(self.teacher, student)
-        if self.form != "keypoints":
-            self.heatmap_bridge = self._meet_heatmaps(self.teacher)
-            self.heatmap_weight = heatmap_weight(student, config.heatmap_weight)
-        if self.form == "head":
-            need_one_aspect(self.teacher, student)
-            self.adapter = _Adapter(student, self.teacher)
-        if self.form == "helper":
-            self.helper = HeatmapHelper(student, stride=config.stride, width=config.width, sigma=config.sigma)
+        self.chosen = f"TCD in its form '{form}': {reason}"
+        self.bridge = Bridge(teacher, student)
 
-    def forward(self, batch: PoseBatch, progress: float) -> dict[str, Tensor]:
-        """The task loss, the head loss and, but for the form `keypoints`, the heatmap loss."""
-        assert self.teacher is not None
-        taught = self.teacher(batch)
-        features = of_heatmaps = self.student.features(batch.image)
-        if self.form != "keypoints":
-            features, of_heatmaps = self.heatmap_weight.branch(features)
-        output = self.student.read(features)
-        places = self.bridge.keypoints(taught, batch)
-        confidence = places.score.clamp(0, 1) * (places.score > self.config.threshold)  # (B, K)
+    def losses(self, output: PoseOutput, answer: PoseOutput, batch: PoseBatch, progress: float) -> dict[str, Tensor]:
+        """The task loss and the head loss."""
+        xy, confidence = self.places(answer, batch)
         codec = self.student.codec
-        losses = {
-            "task": self.task_loss(output, batch),
-            "head": self.config.head_weight * codec.distance(output.prediction, *codec.encode(places.xy, confidence)),
-        }
-        if self.form == "head":
-            losses["heatmap"] = self.heatmap_weight.weight * self._by_its_head(of_heatmaps, taught, batch, confidence)
-        if self.form == "helper":
-            losses["heatmap"] = self.heatmap_weight.weight * self._by_helper(of_heatmaps, taught, batch, confidence)
-        return losses
+        distance = codec.distance(output.prediction, *codec.encode(xy, confidence))
+        return {"task": self.task_loss(output, batch), "head": self.config.head_weight * distance}
 
-    def _by_its_head(
-        self, features: tuple[Tensor, ...], taught: PoseOutput, batch: PoseBatch, confidence: Tensor
+    def places(self, answer: PoseOutput, batch: PoseBatch) -> tuple[Tensor, Tensor]:
+        """Where the teacher sees the keypoints (B, K, 2) input px, and how much each counts (B, K)."""
+        found = self.bridge.keypoints(answer, batch)
+        return found.xy, found.score.clamp(0, 1) * (found.score > self.config.threshold)
+
+
+class _TcdByHeatmaps(Tcd):
+    """The same, and a heatmap loss that reaches the student's features."""
+
+    usual_share: ClassVar[float]
+    """of the teacher's heatmap in the target of a labelled keypoint, where the settings are silent"""
+
+    def __init__(self, student: PoseModel, teacher: Teacher, config: TcdConfig) -> None:
+        super().__init__(student, teacher, config)
+        if isinstance(student.codec.form, MapForm):
+            raise UserError(
+                f"method.form: {config.form} teaches other representations by heatmaps, and this student has heatmaps "
+                "already: set method.form=keypoints"
+            )
+        self.heatmap_bridge = HeatmapBridge(teacher, student)
+        self.heatmap_weight = heatmap_weight(student, config.heatmap_weight)
+
+    def for_head(self, features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """The features, with the gradient that the head sends back measured."""
+        return self.heatmap_weight.measure_student(features)
+
+    def losses(self, output: PoseOutput, answer: PoseOutput, batch: PoseBatch, progress: float) -> dict[str, Tensor]:
+        """The task loss, the head loss and the heatmap loss."""
+        features = self.heatmap_weight.measure_other(output.features)
+        _, confidence = self.places(answer, batch)
+        heatmap = self.heatmap_loss(features, answer, batch, confidence)
+        return {**super().losses(output, answer, batch, progress), "heatmap": self.heatmap_weight.weight * heatmap}
+
+    def heatmap_loss(
+        self, features: tuple[Tensor, ...], answer: PoseOutput, batch: PoseBatch, confidence: Tensor
     ) -> Tensor:
-        """The heatmap loss of what the teacher's head draws from the student's adapted features."""
-        assert self.teacher is not None
-        codec, bridge = self.heatmap_bridge.teacher_codec, self.heatmap_bridge
-        drawn, known = bridge.maps(self.teacher.head(self.adapter(features)))  # (B, K, h, w), (K,)
-        xy = between_inputs(batch.keypoints, self.student.config.size, codec.size, batch.mirrored())
-        target, weight = codec.encode(xy, batch.weight)
-        soft, _ = bridge.maps(taught.prediction)
-        return codec.loss(Heatmaps(maps=drawn), *self._mixed(target, weight * known, soft, confidence))
+        """The loss of heatmaps drawn from the student's features, a scalar; confidence (B, K) is the teacher's."""
+        raise NotImplementedError
 
-    def _by_helper(
-        self, features: tuple[Tensor, ...], taught: PoseOutput, batch: PoseBatch, confidence: Tensor
-    ) -> Tensor:
-        """The heatmap loss of what the helper draws from the student's features."""
-        codec, bridge = self.helper.codec, self.heatmap_bridge
-        target, weight = codec.encode(batch.keypoints, batch.weight)
-        soft = bridge.resampled(bridge.maps(taught.prediction)[0], codec, batch)
-        return codec.loss(self.helper(features), *self._mixed(target, weight, soft, confidence))
-
-    def _mixed(self, target: Tensor, weight: Tensor, soft: Tensor, confidence: Tensor) -> tuple[Tensor, Tensor]:
+    def mixed(self, target: Tensor, weight: Tensor, soft: Tensor, confidence: Tensor) -> tuple[Tensor, Tensor]:
         """Labels' maps mixed with the teacher's soft ones (B, K, h, w) where it is sure, and what they count (B, K).
 
         Without a label on the map the teacher's is all there is, and counts by its confidence.
         """
-        usual = 0.0 if self.form == "head" else 0.5
-        share = usual if self.config.teacher_share is None else self.config.teacher_share
+        share = self.usual_share if self.config.teacher_share is None else self.config.teacher_share
         told = torch.where(weight > 0, share * (confidence > 0), 1.0)[..., None, None]
         return (1 - told) * target + told * soft, torch.where(weight > 0, weight, confidence)
 
-    def _meet_heatmaps(self, teacher: Teacher) -> HeatmapBridge:
-        """Fail where the form asked for does not suit the student or the teacher."""
-        if isinstance(self.student.codec, HeatmapCodec):
-            raise UserError(
-                f"method.form: {self.form} teaches other representations by heatmaps, and this student has heatmaps "
-                "already: set method.form=keypoints"
-            )
-        if self.form == "head" and not {"features", "head"} <= teacher.provides:
-            raise UserError("method.form: this teacher does not lend its head: set method.form=helper")
-        return HeatmapBridge(teacher, self.student)
-
     def after_step(self) -> None:
         """Measure the balance of the gradients."""
-        if self.form != "keypoints":
-            self.heatmap_weight.after_step()
+        self.heatmap_weight.after_step()
 
     def watch(self) -> dict[str, float]:
         """The weight of the heatmap loss, which may be measured."""
-        return {} if self.form == "keypoints" else {"heatmap_weight": self.heatmap_weight.weight.item()}
+        return {"heatmap_weight": self.heatmap_weight.weight.item()}
+
+
+class TcdByHead(_TcdByHeatmaps):
+    """The student's adapted features through the teacher's frozen head."""
+
+    needs = frozenset({"prediction", "features", "head"})
+    usual_share = 0.0
+
+    def __init__(self, student: PoseModel, teacher: Teacher, config: TcdConfig) -> None:
+        super().__init__(student, teacher, config)
+        need_one_aspect(teacher, student)
+        self.adapter = _Adapter(student, teacher)
+
+    def heatmap_loss(
+        self, features: tuple[Tensor, ...], answer: PoseOutput, batch: PoseBatch, confidence: Tensor
+    ) -> Tensor:
+        """The loss of what the teacher's head draws from the student's adapted features."""
+        codec, bridge = self.teacher.codec, self.heatmap_bridge
+        drawn, known = bridge.maps(self.teacher.head(self.adapter(features)))  # (B, K, h, w), (K,)
+        xy = between_inputs(batch.keypoints, self.student.config.size, codec.size, batch.mirrored())
+        target, weight = codec.encode(xy, batch.weight)
+        soft, _ = bridge.maps(answer.prediction)
+        return codec.loss(Heatmaps(maps=drawn), *self.mixed(target, weight * known, soft, confidence))
+
+
+class TcdByHelper(_TcdByHeatmaps):
+    """A heatmap head of its own on the student's features, trained on labels mixed with the teacher's heatmaps."""
+
+    usual_share = 0.5
+
+    def __init__(self, student: PoseModel, teacher: Teacher, config: TcdConfig) -> None:
+        super().__init__(student, teacher, config)
+        self.helper = HeatmapHelper(student, stride=config.stride, width=config.width, sigma=config.sigma)
+
+    def heatmap_loss(
+        self, features: tuple[Tensor, ...], answer: PoseOutput, batch: PoseBatch, confidence: Tensor
+    ) -> Tensor:
+        """The loss of what the helper draws from the student's features."""
+        codec, bridge = self.helper.codec, self.heatmap_bridge
+        target, weight = codec.encode(batch.keypoints, batch.weight)
+        soft = bridge.resampled(bridge.maps(answer.prediction)[0], codec.form, batch)
+        return codec.loss(self.helper(features), *self.mixed(target, weight, soft, confidence))
+
+
+TcdConfig.distiller = Tcd
 
 
 class _Adapter(nn.Module):
@@ -162,13 +190,33 @@ class _Adapter(nn.Module):
 
     def __init__(self, student: PoseModel, teacher: Teacher) -> None:
         super().__init__()
-        channels, *_ = last_feature_shape(student)
-        wanted, height, width = _teacher_features(student, teacher)
+        channels, *_ = student.feature_shapes[-1]
+        wanted, height, width = teacher.feature_shapes[-1]
         self.grid = (height, width)
         self.layers = nn.Sequential(nn.Conv2d(channels, wanted, 1, bias=False), nn.BatchNorm2d(wanted), nn.ReLU(True))
 
     def forward(self, features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         return (resized(self.layers(features[-1]), self.grid),)
+
+
+def choose_form(config: TcdConfig, student: PoseModel, teacher: Teacher) -> tuple[Form, str]:
+    """The form that is asked for or that student and teacher allow, and why it is that one."""
+    if config.form == "head" and not {"features", "head"} <= teacher.provides:
+        raise UserError("method.form: this teacher does not lend its head: set method.form=helper")
+    if config.form != "auto":
+        return config.form, "as asked for"
+    if isinstance(student.codec.form, MapForm):
+        return "keypoints", "the student has heatmaps itself"
+    if not isinstance(teacher.codec.form, MapForm):
+        return "keypoints", "the teacher gives no heatmaps (a cached one gives its keypoints only)"
+    if not {"features", "head"} <= teacher.provides:
+        return "helper", "the teacher gives heatmaps and does not lend its head"
+    if not of_one_aspect(teacher, student):
+        return "helper", "the teacher's crops are of another aspect than the student's"
+    height, finer = student.feature_shapes[-1][1], teacher.feature_shapes[-1][1]
+    if finer > 2 * height:
+        return "helper", f"the teacher's head reads a map of {finer} rows, far finer than the student's {height}"
+    return "head", "the teacher lends its head"
 
 
 def _refuse_what_is_not_used(config: TcdConfig) -> None:
@@ -180,26 +228,3 @@ def _refuse_what_is_not_used(config: TcdConfig) -> None:
             raise UserError(
                 f"method.{name}: the form '{config.form}' has no use for it: remove it, or set method.form=helper"
             )
-
-
-def _choose(student: PoseModel, teacher: Teacher) -> tuple[Form, str]:
-    """The form that a teacher allows, and why."""
-    if isinstance(student.codec, HeatmapCodec):
-        return "keypoints", "the student has heatmaps itself"
-    if not isinstance(teacher.codec, HeatmapCodec):
-        return "keypoints", "the teacher gives no heatmaps (a cached one gives its keypoints only)"
-    if not {"features", "head"} <= teacher.provides:
-        return "helper", "the teacher gives heatmaps and does not lend its head"
-    if not of_one_aspect(teacher, student):
-        return "helper", "the teacher's crops are of another aspect than the student's"
-    _, height, _ = last_feature_shape(student)
-    _, finer, _ = _teacher_features(student, teacher)
-    if finer > 2 * height:
-        return "helper", f"the teacher's head reads a map of {finer} rows, far finer than the student's {height}"
-    return "head", "the teacher lends its head"
-
-
-def _teacher_features(student: PoseModel, teacher: Teacher) -> tuple[int, int, int]:
-    """(C, h, w) of the features that the teacher's head reads."""
-    channels, height, width = teacher.features(blank_batch(student, teacher))[-1].shape[1:]
-    return channels, height, width

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -89,10 +89,11 @@ class Agent(nn.Module):
         self.mix = _Mix(config.channels) if config.entry == "mixed" else None
         self.register_buffer("error", torch.tensor(0.5))  # running spread of the student's error, in latent deviations
 
-    def loss(self, latent: Tensor, generator: torch.Generator, *, latest: float) -> Tensor:
-        """How badly it denoises latents (B, D, h, w) that were perturbed to random times up to `latest`."""
+    def loss(self, latent: Tensor, generator: torch.Generator, *, max_noise_time: float) -> Tensor:
+        """How badly it denoises latents (B, D, h, w) that were perturbed to random times up to `max_noise_time`."""
         latent = latent.float()
-        time = torch.rand(len(latent), generator=generator, device=latent.device) * (latest - 1e-3) + 1e-3  # (B,)
+        uniform = torch.rand(len(latent), generator=generator, device=latent.device)
+        time = uniform * (max_noise_time - 1e-3) + 1e-3  # (B,)
         noise = torch.randn(latent.shape, generator=generator, device=latent.device)
         wide = time[:, None, None, None]
         state = perturbed(latent, wide, noise)
@@ -309,6 +310,7 @@ class DiffKDAgentConfig(AgentConfig):
 class AgentNeckConfig(NeckConfig):
     """An agent that ships, between the backbone's last feature map and the head; trained by `agentpose`."""
 
+    trained_by_labels: ClassVar[bool] = False
     agent: AgentConfig = AgentConfig()
 
     def build(self, feature_shape: tuple[int, int, int]) -> nn.Module:

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 class BalancedWeight(nn.Module):
     """The weight of a loss: fixed, or so that it pulls at the shared features `share` times as hard as the student's.
 
-    `branch` hands out the features twice; the backward pass measures the gradient that comes back through each, and the
-    weight that is found is the ratio of their running norms. That costs no pass of its own.
+    `measure_student` and `measure_other` hand the features on; the backward pass measures the gradient that comes back
+    through each, and the weight that is found is the ratio of their running norms. That costs no pass of its own.
     """
 
     weight: Tensor
@@ -25,22 +25,21 @@ class BalancedWeight(nn.Module):
         self.measured: dict[int, Tensor] = {}
         self.factor = 1.0
 
-    def at(self, factor: float) -> Tensor:
-        """The weight times a schedule's factor, which the measuring leaves out: it would undo the schedule."""
+    def follow_schedule(self, factor: float) -> Tensor:
+        """Take a schedule's factor for this step, and return the weight under it.
+
+        The measuring leaves the factor out, or it would undo the schedule.
+        """
         self.factor = factor
         return self.weight * factor
 
-    def branch(self, features: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """The same features for the student's head and for the other loss, told apart by their gradients."""
-        return self.of_student(features), self.of_other(features)
+    def measure_student(self, features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """The same features for the student's head, whose gradient is measured from now on."""
+        return self._measured_later(features, 0)
 
-    def of_student(self, features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Features for the student's head, whose gradient is measured."""
-        return self._watched(features, 0)
-
-    def of_other(self, features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Features for the other loss, whose gradient is measured; those of a neck's other side will do."""
-        return self._watched(features, 1)
+    def measure_other(self, features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """The same features for the other loss, whose gradient is measured; those of a neck's other side will do."""
+        return self._measured_later(features, 1)
 
     def after_step(self) -> None:
         """Take in what the last backward pass measured; shared over processes, so that all use one weight."""
@@ -55,13 +54,14 @@ class BalancedWeight(nn.Module):
         self.norms.mul_(kept).add_(found, alpha=1 - kept)
         self.weight.copy_((self.share * self.norms[0] / self.norms[1]).clamp(1e-8, 1e8))  # losses differ by as much
 
-    def _watched(self, features: tuple[Tensor, ...], which: int) -> tuple[Tensor, ...]:
+    @torch.compiler.disable  # a compiled student runs its features and its head; this stands between them
+    def _measured_later(self, features: tuple[Tensor, ...], which: int) -> tuple[Tensor, ...]:
         self.measured.pop(which, None)
         if not (self.measures and features[-1].requires_grad):
             return features
         last = features[-1].view_as(features[-1])
-        last.register_hook(lambda gradient: self._measure(which, gradient))
+        last.register_hook(lambda gradient: self._take_in(which, gradient))
         return (*features[:-1], last)
 
-    def _measure(self, which: int, gradient: Tensor) -> None:
+    def _take_in(self, which: int, gradient: Tensor) -> None:
         self.measured[which] = torch.linalg.vector_norm(gradient.detach().float())

@@ -1,6 +1,6 @@
 """Published checkpoints as model folders: the same weights under our names.
 
-DistilPose's release (specification from its layout; CVPR 2023) has three: students S and L, and their teacher, a
+DistilPose's release (CVPR 2023) has three: students S and L, and their teacher, a
 TokenPose head on HRNet-W48.
 """
 

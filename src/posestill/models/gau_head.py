@@ -15,8 +15,7 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from posestill.codecs.base import Codec
-from posestill.codecs.simcc import SimccCodec
-from posestill.models.heads import Head, HeadConfig
+from posestill.models.heads import Head, HeadConfig, bins_of
 from posestill.schema import UserError
 from posestill.types import SimCC
 
@@ -35,11 +34,10 @@ class GauConfig(HeadConfig):
 
     def build(self, feature_shape: tuple[int, int, int], num_keypoints: int, codec: Codec) -> Head:
         """The network; it is bound to one input size. Fails under another codec and for an even kernel."""
-        if not isinstance(codec, SimccCodec):
-            raise UserError("model.head: gau gives bins, which only the simcc codec reads: choose both or neither")
+        bins = bins_of(codec, "gau")
         if self.kernel % 2 == 0:
             raise UserError(f"model.head.kernel: {self.kernel} is even: a kernel has a middle, take {self.kernel + 1}")
-        return GauHead(self, feature_shape, num_keypoints, codec.bins)
+        return GauHead(self, feature_shape, num_keypoints, bins)
 
 
 class GauHead(Head):

@@ -6,8 +6,7 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from posestill.codecs.base import Codec, CoordinateCodec
-from posestill.codecs.simcc import SimccCodec
+from posestill.codecs.base import BinForm, Codec, NumberForm
 from posestill.schema import Config, UserError
 from posestill.types import Coords, Heatmaps, Prediction, SimCC, Tokens
 
@@ -80,7 +79,7 @@ class GapFcConfig(HeadConfig):
     def build(self, feature_shape: tuple[int, int, int], num_keypoints: int, codec: Codec) -> Head:
         """The network."""
         flatten = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        return CoordsHead(flatten, feature_shape[0], num_keypoints, _reading_numbers(codec))
+        return CoordsHead(flatten, feature_shape[0], num_keypoints, codec)
 
 
 class FlatFcConfig(HeadConfig):
@@ -95,18 +94,18 @@ class FlatFcConfig(HeadConfig):
             nn.Conv2d(given, self.channels, 1, bias=False), nn.BatchNorm2d(self.channels), nn.ReLU(True), nn.Flatten()
         )
         flat = self.channels * height * width
-        return CoordsHead(squeeze, flat, num_keypoints, _reading_numbers(codec))
+        return CoordsHead(squeeze, flat, num_keypoints, codec)
 
 
 class CoordsHead(Head):
     """What a coordinate codec reads, from a flat vector: raw coordinates, with or without a spread and a confidence."""
 
-    def __init__(self, flatten: nn.Module, given: int, num_keypoints: int, codec: CoordinateCodec) -> None:
+    def __init__(self, flatten: nn.Module, given: int, num_keypoints: int, codec: Codec) -> None:
         super().__init__()
         self.flatten = flatten
         self.num_keypoints = num_keypoints
         self.codec = codec
-        self.coordinates = nn.Linear(given, codec.channels * num_keypoints)
+        self.coordinates = nn.Linear(given, numbers_of(codec) * num_keypoints)
         nn.init.normal_(self.coordinates.weight, std=0.01)
         nn.init.zeros_(self.coordinates.bias)
 
@@ -116,16 +115,25 @@ class CoordsHead(Head):
         with torch.autocast(flat.device.type, enabled=False):
             flat = self.coordinates(flat.to(self.coordinates.weight.dtype))
         # Coordinates keep full precision whatever the mixed precision around them: bf16 has 8 bits for 192 pixels.
-        return self.codec.assemble(flat.unflatten(1, (self.num_keypoints, -1)))
+        coords: Coords = self.codec.assemble(flat.unflatten(1, (self.num_keypoints, -1)))
+        return coords
 
 
-def _reading_numbers(codec: Codec) -> CoordinateCodec:
-    if not isinstance(codec, CoordinateCodec):
+def numbers_of(codec: Codec) -> int:
+    """How many numbers a keypoint the codec reads; a `UserError` for one that reads something else."""
+    if not isinstance(codec.form, NumberForm):
         raise UserError(
             f"model: the head returns Coords and the codec reads {codec.prediction_type.__name__}: choose a head and a "
             "codec of one kind"
         )
-    return codec
+    return codec.form.count
+
+
+def bins_of(codec: Codec, head: str) -> tuple[int, int]:
+    """The bins of x and y that the codec reads; a `UserError`, naming the head, for one that reads something else."""
+    if not isinstance(codec.form, BinForm):
+        raise UserError(f"model.head: {head} gives bins, which only the simcc codec reads: choose both or neither")
+    return codec.form.x, codec.form.y
 
 
 class SimccHeadConfig(HeadConfig):
@@ -136,9 +144,7 @@ class SimccHeadConfig(HeadConfig):
 
     def build(self, feature_shape: tuple[int, int, int], num_keypoints: int, codec: Codec) -> Head:
         """The network; it is bound to one input size. Fails under another codec."""
-        if not isinstance(codec, SimccCodec):
-            raise UserError("model.head: simcc gives bins, which only the simcc codec reads: choose both or neither")
-        return SimccHead(feature_shape, num_keypoints, codec.bins, kernel=self.kernel)
+        return SimccHead(feature_shape, num_keypoints, bins_of(codec, "simcc"), kernel=self.kernel)
 
 
 class SimccHead(Head):

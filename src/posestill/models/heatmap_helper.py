@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
-from posestill.codecs.coords import CoordsCodec
 from posestill.codecs.heatmap import HeatmapConfig
 from posestill.models.balance import BalancedWeight
 from posestill.models.heads import DeconvConfig
-from posestill.models.pose_model import PoseModel, evaluating
+from posestill.models.pose_model import PoseModel
 from posestill.schema import UserError
 from posestill.types import Heatmaps, Keypoints
 
@@ -30,7 +28,7 @@ class HeatmapHelper(nn.Module):
         """
         super().__init__()
         size = student.config.size
-        shape = last_feature_shape(student)
+        shape = student.feature_shapes[-1]
         doublings = round(math.log2(size[0] / stride / shape[1]))
         reached = tuple(cells * 2**doublings * stride for cells in shape[1:])
         if doublings < 0 or reached != tuple(size):
@@ -53,18 +51,8 @@ class HeatmapHelper(nn.Module):
 
 
 def heatmap_weight(student: PoseModel, weight: float | Literal["auto"] | None) -> BalancedWeight:
-    """Of a heatmap loss beside the student's task loss. None: 1 beside Smooth-L1 with beta 1, 10 beside other losses,
-    whose gradients are larger; auto: begins with that and measures.
+    """Of a heatmap loss beside the student's task loss. None: what its codec says is usual; auto: begins with that and
+    measures.
     """
-    codec = student.codec
-    gentle = isinstance(codec, CoordsCodec) and codec.config.loss == "smooth_l1" and codec.config.beta >= 1
-    usual = 1.0 if gentle else 10.0
+    usual = student.codec.heatmap_weight
     return BalancedWeight(weight if isinstance(weight, float | int) else usual, measures=weight == "auto")
-
-
-def last_feature_shape(student: PoseModel) -> tuple[int, int, int]:
-    """(C, h, w) of the features that the student's head reads."""
-    image = torch.zeros(1, 3, *student.config.size, device=student.mean.device)
-    with torch.no_grad(), evaluating(student):
-        channels, height, width = student.features(image)[-1].shape[1:]
-    return channels, height, width

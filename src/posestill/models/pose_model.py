@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import torch
 from safetensors import SafetensorError
@@ -17,16 +19,20 @@ from posestill.models.backbone import BackboneConfig
 from posestill.models.heads import HeadConfig
 from posestill.schema import Choice, Config, UserError, did_you_mean, validate
 from posestill.skeletons import Skeleton
-from posestill.types import Keypoints, PoseBatch, PoseOutput, Size, mean_prediction
+from posestill.types import FeatureShape, Keypoints, PoseBatch, PoseOutput, Size, mean_prediction
 
 WEIGHTS = "model.safetensors"
 SETTINGS = "config.json"
+ForHead = Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]]
 
 
 class NeckConfig(Config):
     """Settings of a neck, a network from feature maps to feature maps."""
 
-    def build(self, feature_shape: tuple[int, int, int]) -> nn.Module:
+    trained_by_labels: ClassVar[bool] = True
+    """False: only a method trains it, so that the student alone goes without"""
+
+    def build(self, feature_shape: FeatureShape) -> nn.Module:
         """The network for a last feature map of (C, h, w)."""
         raise NotImplementedError
 
@@ -62,19 +68,29 @@ class PoseModel(nn.Module):
         self.register_buffer("mean", torch.tensor(self.backbone.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(self.backbone.std).view(3, 1, 1), persistent=False)
         self.register_buffer("swap", torch.tensor(skeleton.swap), persistent=False)
-        shape = self._last_shape(self.backbone)
         self.neck: nn.Module = nn.Identity()
         if config.neck is not None:
+            shape = self._shapes_of_features()[-1]
             with torch.random.fork_rng(devices=[]):  # the head begins as it does without a neck
                 self.neck = config.neck.build(shape)
-            shape = self._last_shape(lambda image: self.neck(self.backbone(image)))
-        self.head = config.head.build(shape, len(skeleton), self.codec)
+        self.feature_shapes = self._shapes_of_features()
+        """(C, h, w) of each feature map; the head reads the last one"""
+        self.head = config.head.build(self.feature_shapes[-1], len(skeleton), self.codec)
         with torch.no_grad(), evaluating(self):
-            self.codec.check(self(torch.zeros(1, 3, *config.size)))
+            output = self(torch.zeros(1, 3, *config.size))
+        self.codec.check(output)
+        self.token_shape = None if output.tokens is None else tuple(output.tokens.visual.shape[1:])
+        """(P, D) of the visual tokens; None where the head has none"""
 
-    def forward(self, image: Tensor) -> PoseOutput:
-        """Prediction, features and, from a token head, tokens for crops (B, 3, H, W)."""
-        return self.read(self.features(image))
+    def forward(self, image: Tensor, for_head: ForHead | None = None) -> PoseOutput:
+        """Prediction, features and, from a token head, tokens for crops (B, 3, H, W).
+
+        `for_head` may hand the head other features than those that are returned: the same ones with their gradients
+        watched or stopped.
+        """
+        features = self.features(image)
+        output = self.read(features if for_head is None else for_head(features))
+        return replace(output, features=features)
 
     def read(self, features: tuple[Tensor, ...]) -> PoseOutput:
         """What the head reads off features that `features` gave."""
@@ -106,6 +122,7 @@ class PoseModel(nn.Module):
         with evaluating(self):
             prediction = self(image).prediction
             if flip_test:
+                assert prediction is not None
                 mirrored = self.codec.flip(self(image.flip(-1)).prediction, self.swap)
                 prediction = mean_prediction(prediction, mirrored)
             return self.codec.decode(prediction)
@@ -168,10 +185,10 @@ class PoseModel(nn.Module):
         target.load_state_dict({key: weights[key] for key in own})
         return unused
 
-    def _last_shape(self, network: Any) -> tuple[int, int, int]:
+    def _shapes_of_features(self) -> tuple[FeatureShape, ...]:
         with torch.no_grad(), evaluating(self):
-            channels, height, width = network(torch.zeros(1, 3, *self.config.size))[-1].shape[1:]
-        return channels, height, width
+            maps = self.neck(self.backbone(torch.zeros(1, 3, *self.config.size)))
+        return tuple((each.shape[1], each.shape[2], each.shape[3]) for each in maps)
 
 
 def build_model(config: ModelConfig, skeleton: Skeleton) -> PoseModel:

@@ -17,9 +17,8 @@ import torch.nn.functional as F
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from posestill.codecs.base import Codec, CoordinateCodec
-from posestill.codecs.heatmap import HeatmapCodec
-from posestill.models.heads import Head, HeadConfig
+from posestill.codecs.base import BinForm, Codec, MapForm
+from posestill.models.heads import Head, HeadConfig, numbers_of
 from posestill.schema import UserError
 from posestill.types import Heatmaps, Prediction, Size, Tokens
 
@@ -48,7 +47,7 @@ class TokenConfig(HeadConfig):
             )
         if self.dim % self.heads or self.dim % 4:
             raise UserError(f"model.head.dim: {self.dim} is not a multiple of 4 and of {self.heads} heads")
-        if not isinstance(codec, HeatmapCodec | CoordinateCodec):
+        if isinstance(codec.form, BinForm):
             raise UserError("model.head: token gives heatmaps or coordinates: choose the codec heatmap, coords or rle")
         return TokenHead(self, channels, (height // self.patch[0], width // self.patch[1]), num_keypoints, codec)
 
@@ -65,7 +64,7 @@ class TokenHead(Head):
         channels: int,
         grid: Size,
         num_keypoints: int,
-        codec: HeatmapCodec | CoordinateCodec,
+        codec: Codec,
     ) -> None:
         super().__init__()
         self.patch = config.patch
@@ -79,8 +78,8 @@ class TokenHead(Head):
         for layer in [self.embed, *self.layers]:
             initialise_linear(layer)
         # Drawn last, so that students with and without a score or a spread start from the same weights elsewhere.
-        if isinstance(codec, HeatmapCodec):
-            self.output = _MapsOutput(config.dim, codec.map_size)
+        if isinstance(codec.form, MapForm):
+            self.output = _MapsOutput(config.dim, codec.form.size)
         else:
             self.output = _CoordsOutput(config.dim, codec)
 
@@ -150,11 +149,11 @@ class _MapsOutput(nn.Module):
 class _CoordsOutput(nn.Module):
     """(B, K, D) -> what the codec reads, in full precision whatever the mixed precision around it."""
 
-    def __init__(self, dim: int, codec: CoordinateCodec) -> None:
+    def __init__(self, dim: int, codec: Codec) -> None:
         super().__init__()
         self.codec = codec
         self.norm = nn.LayerNorm(dim)
-        self.linear: nn.Linear = nn.utils.skip_init(nn.Linear, dim, codec.channels)
+        self.linear: nn.Linear = nn.utils.skip_init(nn.Linear, dim, numbers_of(codec))
         for row in self.linear.weight.data:  # one by one: x and y start alike, whatever else is predicted beside them
             nn.init.trunc_normal_(row, std=0.02)
         nn.init.zeros_(self.linear.bias)
@@ -162,7 +161,8 @@ class _CoordsOutput(nn.Module):
     def forward(self, keypoint: Tensor) -> Prediction:
         with torch.autocast(keypoint.device.type, enabled=False):
             values = self.linear(self.norm(keypoint.to(self.linear.weight.dtype)))  # (B, K, channels)
-        return self.codec.assemble(values)
+        prediction: Prediction = self.codec.assemble(values)
+        return prediction
 
 
 def initialise_linear(network: nn.Module) -> None:

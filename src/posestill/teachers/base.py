@@ -12,7 +12,7 @@ from posestill.models.fold import folded
 from posestill.models.pose_model import PoseModel
 from posestill.schema import Config, UserError
 from posestill.skeletons import Skeleton
-from posestill.types import Need, PoseBatch, PoseOutput, Prediction, Size
+from posestill.types import FeatureShape, Need, PoseBatch, PoseOutput, Prediction, Size
 
 
 class Teacher:
@@ -23,6 +23,10 @@ class Teacher:
     input_size: Size
     provides: frozenset[Need]
     lineage: dict[str, Any]
+    feature_shapes: tuple[FeatureShape, ...] = ()
+    """(C, h, w) of each feature map, where it provides features; its head reads the last one"""
+    token_shape: tuple[int, ...] | None = None
+    """(P, D) of its visual tokens, where it provides tokens"""
 
     def __call__(self, batch: PoseBatch) -> PoseOutput:
         """What the teacher sees in `teacher_image`, or in `image` where the sizes are equal."""
@@ -67,6 +71,8 @@ class ModelTeacher(Teacher):
         self.skeleton = model.skeleton
         self.input_size = model.config.size
         self.lineage = model.lineage
+        self.feature_shapes = model.feature_shapes
+        self.token_shape = model.token_shape
 
     @torch.no_grad()
     def __call__(self, batch: PoseBatch) -> PoseOutput:

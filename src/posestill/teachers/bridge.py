@@ -7,9 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from posestill.codecs.base import CoordinateCodec
-from posestill.codecs.coords import CoordsCodec
-from posestill.codecs.heatmap import HeatmapCodec
+from posestill.codecs.base import MapForm, NumberForm
 from posestill.geometry import fit_aspect
 from posestill.models.pose_model import PoseModel
 from posestill.schema import UserError
@@ -34,9 +32,9 @@ class Bridge:
         """(K,) the teacher's index of each keypoint of the student; -1 where it has none"""
         self.alike = found == list(range(len(teacher.skeleton)))  # the same keypoints in the same order
 
-    def keypoints(self, output: PoseOutput, batch: PoseBatch) -> Keypoints:
+    def keypoints(self, answer: PoseOutput, batch: PoseBatch) -> Keypoints:
         """What the teacher said of a batch, in the student's input px; score 0 where it lacks the keypoint."""
-        taught = self.teacher.codec.decode(output.prediction)
+        taught = self.teacher.codec.decode(answer.prediction)
         source = self.source.to(taught.xy.device)
         xy = taught.xy[:, source.clamp(min=0)]
         score = taught.score[:, source.clamp(min=0)] * (source >= 0)
@@ -50,14 +48,14 @@ class HeatmapBridge(Bridge):
 
     def __init__(self, teacher: Teacher, student: PoseModel) -> None:
         super().__init__(teacher, student)
-        if not isinstance(teacher.codec, HeatmapCodec):
+        if not isinstance(teacher.codec.form, MapForm):
             raise UserError(
                 f"teacher: its heatmaps are needed, and this one gives {teacher.codec.prediction_type.__name__}: "
                 "choose a heatmap teacher, asked live (cache: false)"
             )
-        self.teacher_codec = teacher.codec
+        self.teacher_form = teacher.codec.form
 
-    def maps(self, prediction: Prediction) -> tuple[Tensor, Tensor]:
+    def maps(self, prediction: Prediction | None) -> tuple[Tensor, Tensor]:
         """The maps (B, K, h, w) of the student's keypoints, and (K,) 1 where the teacher has the keypoint."""
         assert isinstance(prediction, Heatmaps)
         maps, source = prediction.maps, self.source.to(prediction.maps.device)
@@ -65,20 +63,20 @@ class HeatmapBridge(Bridge):
             maps = maps[:, source.clamp(min=0)]
         return maps, (source >= 0).to(maps.dtype)
 
-    def resampled(self, maps: Tensor, codec: HeatmapCodec, batch: PoseBatch) -> Tensor:
-        """The teacher's maps (B, K, h, w) where the cells of a codec of the student's input lie: (B, K, h', w'), fp32.
+    def resampled(self, maps: Tensor, form: MapForm, batch: PoseBatch) -> Tensor:
+        """The teacher's maps (B, K, h, w) where the cells of maps of the student's input lie: (B, K, h', w'), fp32.
 
         0 outside the teacher's crop, of which it said nothing.
         """
-        maps, taught = maps.float(), self.teacher_codec  # places in half precision would be a third of a px off
-        if (codec.size, codec.map_size, codec.config.grid) == (taught.size, taught.map_size, taught.config.grid):
+        maps, taught = maps.float(), self.teacher_form  # places in half precision would be a third of a px off
+        if form.has_the_cells_of(taught):
             return maps
-        height, width = codec.map_size
+        height, width = form.size
         rows, columns = torch.arange(height, device=maps.device), torch.arange(width, device=maps.device)
         cells = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1).to(maps.dtype)  # (h', w', 2)
-        inside = codec.to_input(cells).flatten(0, 1).expand(len(maps), -1, -1)  # (B, h' w', 2) the student's input px
+        inside = form.to_input(cells).flatten(0, 1).expand(len(maps), -1, -1)  # (B, h' w', 2) the student's input px
         place = between_inputs(inside, self.student_size, self.teacher.input_size, batch.mirrored())
-        last = maps.new_tensor([taught.map_size[1] - 1, taught.map_size[0] - 1])
+        last = maps.new_tensor([taught.size[1] - 1, taught.size[0] - 1])
         cell = taught.to_map(place).unflatten(1, (height, width))  # (B, h', w', 2) of the teacher's map
         seen = ((cell >= -0.5) & (cell <= last + 0.5)).all(dim=-1)
         found = F.grid_sample(maps, 2 * cell / last - 1, align_corners=True, padding_mode="border")
@@ -90,28 +88,27 @@ class DrawingBridge(HeatmapBridge):
 
     def __init__(self, teacher: Teacher, student: PoseModel) -> None:
         super().__init__(teacher, student)
-        if not isinstance(student.codec, CoordinateCodec):
+        if not isinstance(student.codec.form, NumberForm):
             raise UserError(
                 "model.codec: simulated heatmaps are drawn from coordinates, and this student gives "
                 f"{student.codec.prediction_type.__name__}: choose the codec coords or rle"
             )
-        # RLE's spread is that of its likelihood: a term that pulled it to the teacher's sigma would spoil it.
-        self.draws_its_spread = isinstance(student.codec, CoordsCodec) and student.codec.config.scale
+        self.draws_its_spread = student.codec.form.draws_spread
 
-    def on_teacher_map(self, prediction: Prediction, batch: PoseBatch) -> Coords:
+    def on_teacher_map(self, prediction: Prediction | None, batch: PoseBatch) -> Coords:
         """The student's coordinates as fractions of the teacher's map, differentiable; without a spread of its own, it
         gets the teacher's sigma.
         """
         assert isinstance(prediction, Coords)
-        codec, size = self.teacher_codec, self.teacher.input_size
+        form, size = self.teacher_form, self.teacher.input_size
         own = prediction.xy.new_tensor([self.student_size[1], self.student_size[0]])
-        cells = prediction.xy.new_tensor([codec.map_size[1], codec.map_size[0]])
+        cells = prediction.xy.new_tensor([form.size[1], form.size[0]])
         place = between_inputs(prediction.xy * own, self.student_size, size, batch.mirrored())
-        spread = torch.full_like(place, codec.config.sigma)
+        spread = torch.full_like(place, form.sigma)
         if self.draws_its_spread:
             assert prediction.scale is not None
-            spread = codec.to_map(prediction.scale * own * px_ratio(self.student_size, size))
-        return Coords(xy=codec.to_map(place) / cells, scale=spread / cells, score=prediction.score)
+            spread = form.to_map(prediction.scale * own * px_ratio(self.student_size, size))
+        return Coords(xy=form.to_map(place) / cells, scale=spread / cells, score=prediction.score)
 
 
 def of_one_aspect(teacher: Teacher, student: PoseModel) -> bool:
@@ -152,13 +149,3 @@ def px_ratio(given: Size, wanted: Size) -> float:
 def _mirror(xy: Tensor, size: Size, mirrored: Tensor) -> Tensor:
     flipped = torch.stack([size[1] - 1 - xy[..., 0], xy[..., 1]], dim=-1)
     return torch.where(mirrored[:, None, None], flipped, xy)
-
-
-def blank_batch(student: PoseModel, teacher: Teacher) -> PoseBatch:
-    """One empty crop, to find out the shapes that a student and a teacher give."""
-    image = torch.zeros(1, 3, *student.config.size, device=student.mean.device)
-    place = torch.zeros(1, len(student.skeleton), 2, device=image.device)
-    return PoseBatch(
-        image=image, keypoints=place, weight=place[..., 0], to_image=torch.eye(2, 3)[None], index=torch.zeros(1).long(),
-        teacher_image=image.new_zeros(1, 3, *teacher.input_size),
-    )  # fmt: skip

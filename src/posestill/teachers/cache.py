@@ -80,4 +80,6 @@ def _flip_tested(teacher: Teacher, batch: PoseBatch, swap: torch.Tensor):  # typ
         teacher_image=None if batch.teacher_image is None else batch.teacher_image.flip(-1),
     )
     there_and_back = teacher.codec.flip(teacher(mirrored).prediction, swap)
-    return mean_prediction(teacher(batch).prediction, there_and_back)
+    upright = teacher(batch).prediction
+    assert upright is not None
+    return mean_prediction(upright, there_and_back)
