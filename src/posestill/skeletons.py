@@ -16,21 +16,25 @@ from posestill.schema import Config, UserError, did_you_mean, validate
 
 
 class Skeleton(Config):
-    """K keypoints and how they belong together. All indices are 0-based."""
+    """A skeleton is K keypoints and how they belong together. All indices are 0-based."""
 
     names: tuple[str, ...]
-    """(K,)"""
+    """The names of the K keypoints; no two are the same."""
     swap: tuple[int, ...]
-    """(K,) index of the mirror partner; a keypoint on the midline is its own"""
+    """The index of each keypoint's mirror partner, K of them; a keypoint on the midline is its own."""
     edges: tuple[tuple[int, int], ...] = ()
+    """Pairs of keypoints between which a line is drawn in a picture of a pose."""
     oks_sigmas: tuple[float, ...]
-    """(K,) the per-keypoint spread of OKS (COCO's `sigmas`)"""
+    """The spread of each keypoint in OKS (COCO's `sigmas`), K of them. A larger spread forgives larger errors."""
     upper: tuple[int, ...] = ()
-    """keypoints of the upper half, for the half-body augmentation; empty: that augmentation does nothing"""
+    """The keypoints of the upper half, for the augmentation that shows half a body; where it is empty, that
+    augmentation does nothing."""
     pck_pair: tuple[int, int] | None = None
-    """the two keypoints whose distance normalises PCK, or None: the longer side of the bbox does"""
+    """The two keypoints whose distance normalises PCK, where both are labelled. None: the longer side of the bbox
+    does."""
     parts: dict[str, tuple[int, int]] = Field(default_factory=dict)
-    """part name -> (start, stop) of its keypoints, `stop` not included: parts that are also evaluated by themselves"""
+    """The (start, stop) of the keypoints of each part by its name, `stop` not included: parts are also evaluated by
+    themselves."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Skeleton:

@@ -146,13 +146,28 @@ def test_places_are_as_exact_in_half_precision():
 
 
 def test_a_teacher_says_nothing_of_what_lies_outside_its_crops():
-    teacher = confident(size=[32, 16])
+    teacher = confident()
+    teacher.padding = 1.25 * 2 / 3  # it sees two thirds of the width and of the height
     tcd, given = build(teacher, form="helper"), batch(1)
     maps = torch.ones(1, 4, *teacher.codec.map_size)
-    moved = tcd.heatmap_bridge.resampled(maps, tcd.helper.codec.form, given)  # 32x24: a quarter of the columns is aside
-    columns = moved[0, 0].amax(0)
-    assert columns[:2].max() == columns[-2:].max() == 0
-    assert columns[2:-2].min() == 1
+    moved = tcd.heatmap_bridge.resampled(maps, tcd.helper.codec.form, given)
+    columns = moved[0, 0].amax(0)  # of 24 px the middle 16 are seen, from 4 on; a column lies at every other px
+    assert columns[:2].max() == columns[10:].max() == 0
+    assert columns[2:10].min() == 1
+
+
+def test_a_teacher_of_a_square_crop_is_resampled_where_the_persons_are():
+    """Its crop is cut around the student's: as high, and wider."""
+    teacher = confident(size=[64, 64], codec={"name": "heatmap", "stride": 4, "sigma": 2.0},
+                        backbone={"name": "small_resnet", "channels": [8, 8, 8], "max_pool": False})  # fmt: skip
+    tcd = build(teacher, form="helper")
+    crops = TopDownDataset(DotSource(6), size=(32, 24), teacher_size=(64, 64))
+    given = crops.__getitems__([(0, index) for index in range(6)])
+    xy = torch.tensor([[[8.0, 20.0], [12.0, 12.0], [16.0, 8.0], [10.0, 22.0]]]).expand(6, -1, -1)
+    there = 2 * xy + torch.tensor([8.0, 0.0])  # 24 columns are 48 px of the teacher's 64
+    maps, _ = teacher.codec.encode(there, torch.ones(6, 4))
+    moved = tcd.heatmap_bridge.resampled(maps, tcd.helper.codec.form, given)
+    assert (tcd.helper.places(Heatmaps(moved)).xy - xy).abs().max() < 0.3
 
 
 def test_the_teachers_head_is_taught_labels_at_their_place_in_its_own_crops():

@@ -6,11 +6,11 @@ import torch
 
 from posestill.data.augment import AugmentConfig
 from posestill.data.topdown import TopDownDataset, View
-from posestill.geometry import transform_points
+from posestill.geometry import Framing, transform_points
 from posestill.schema import UserError
 from posestill.skeletons import COCO_17
 from posestill.teachers.base import ModelTeacher, Teacher
-from posestill.teachers.bridge import Bridge, between_inputs
+from posestill.teachers.bridge import Bridge, to_student, to_teacher
 from posestill.teachers.cache import CachedTeacher
 from posestill.teachers.checkpoint import CheckpointConfig
 from posestill.types import Coords, PoseOutput
@@ -89,9 +89,13 @@ def test_points_move_between_inputs_of_any_size_and_aspect(given):
     swapped = labels[:, list(DOTS.swap)]
     labels = np.where(batch.mirrored().numpy()[:, None, None], swapped, labels)
     places = transform_points(labels[..., :2], asked[1].affine)
-    moved = between_inputs(torch.from_numpy(places).float(), given, wanted, batch.mirrored())
+    framings = {"teacher": Framing(given), "student": Framing(wanted)}
+    seen = torch.from_numpy(places).float()
+    moved = to_student(seen, **framings, mirrored=batch.mirrored())
     labelled = batch.weight > 0
     torch.testing.assert_close(moved[labelled], batch.keypoints[labelled], atol=1e-3, rtol=0)
+    back = to_teacher(batch.keypoints, **framings, mirrored=batch.mirrored())
+    torch.testing.assert_close(back[labelled], seen[labelled], atol=1e-3, rtol=0)
 
 
 @pytest.mark.parametrize("teacher_size", [(32, 24), (64, 48)])

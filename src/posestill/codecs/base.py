@@ -32,18 +32,28 @@ class MapForm:
     """input px per map px, (x, y)"""
     sigma: float
     """spread of a keypoint's Gaussian, map px"""
+    first_cell: float = 0.0
+    """input px at which the map's first cell has its centre, on both axes"""
 
     def to_map(self, xy: Tensor) -> Tensor:
         """Places (..., 2) in input px as places in map px."""
-        return xy / xy.new_tensor(self.px_per_cell)
+        return (xy - self.first_cell if self.first_cell else xy) / xy.new_tensor(self.px_per_cell)
 
     def to_input(self, xy: Tensor) -> Tensor:
         """Places (..., 2) in map px as places in input px."""
-        return xy * xy.new_tensor(self.px_per_cell)
+        placed = xy * xy.new_tensor(self.px_per_cell)
+        return placed + self.first_cell if self.first_cell else placed
+
+    def spread_on_map(self, spread: Tensor) -> Tensor:
+        """Spreads (..., 2) in input px as spreads in map px."""
+        return spread / spread.new_tensor(self.px_per_cell)
 
     def has_the_cells_of(self, other: MapForm) -> bool:
         """True where both maps have the same cells at the same places of the same input."""
-        return (self.input_size, self.size, self.px_per_cell) == (other.input_size, other.size, other.px_per_cell)
+        own, theirs = (
+            (each.input_size, each.size, each.px_per_cell, each.first_cell) for each in (self, other)
+        )
+        return own == theirs
 
 
 @dataclass(frozen=True)
@@ -141,10 +151,12 @@ class Codec:
 
 
 class CodecConfig(Config):
-    """Settings of a codec; `build` binds them to the input size."""
+    """These are the settings of a codec; `build` binds them to the input size."""
 
     normalise: Normalise = "batch"
-    """batch: divide by all keypoints, masked ones included, as published; labelled: by the labelled ones"""
+    """What the summed loss of the keypoints is divided by. `batch`: by all keypoints of the batch, including those
+    without a label, as published. `labelled`: by the labelled ones, so that batches with few labels count as much as
+    others."""
 
     def build(self, size: Size) -> Codec:
         """The codec for inputs of `size`. Fails when the size does not fit, naming both."""

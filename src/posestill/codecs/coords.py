@@ -21,20 +21,26 @@ SPREAD_UNIT = 4
 
 
 class CoordsConfig(CodecConfig):
-    """Coordinates under L1 or Smooth-L1."""
+    """A model gives coordinates as fractions of the input and is trained by L1 or Smooth-L1."""
 
     loss: Literal["l1", "smooth_l1"] = "l1"
+    """How the error of a coordinate is measured, a fraction of the input's width or height. `l1`: by its size.
+    `smooth_l1`: by its square below `beta` and by its size above."""
     beta: PositiveFloat = 1.0
-    """where Smooth-L1 turns from square to straight, as a fraction of the input. At the published 1.0 it is half the
-    squared error wherever errors occur"""
+    """The error at which Smooth-L1 turns from square to straight, as a fraction of the input's width or height. At the
+    published 1.0 it is half the squared error wherever errors occur; a smaller value makes it more like L1."""
     mirror_shift: bool = True
-    """True: a mirrored x is 1 - x - 1/W, exact for pixel centres at integers. False: 1 - x, the published DistilPose"""
+    """How the flip test mirrors an x coordinate. True: to 1 - x - 1/W, which is exact for pixel centres at integers.
+    False: to 1 - x, which is one px of the input further to the right, as in the published DistilPose."""
     bounded: bool = False
-    """a sigmoid keeps predictions inside the input"""
+    """True: a sigmoid keeps predictions inside the input. False: predictions are taken as they are and may lie
+    outside."""
     score: bool = False
-    """predict a confidence, too: choose it only with a method that trains it, as `distilpose` does from its teacher"""
+    """True: the head predicts a confidence, too. Choose it only with a method that trains it, as `distilpose` does from
+    its teacher; others refuse it. False: every score is 1, and persons rank by the score of their box."""
     scale: bool = False
-    """predict a spread on each axis, too: what a simulated heatmap is drawn with"""
+    """True: the head predicts a spread on each axis, too, with which `distilpose` and `simulated_heatmap` draw a
+    keypoint's Gaussian. False: they draw it with the teacher's sigma."""
 
     def build(self, size: Size) -> CoordsCodec:
         """The codec for inputs of `size`."""

@@ -30,24 +30,32 @@ Decoder = Literal["argmax", "quarter", "dark", "local"]
 
 
 class HeatmapConfig(CodecConfig):
-    """Heatmaps under mean squared error."""
+    """A model draws one heatmap a keypoint and is trained by the mean squared error."""
 
     stride: PositiveInt = 4
-    """input px per map px"""
+    """Input px per map px; it must divide both sides of the input, and the head must draw maps of that size. A smaller
+    stride makes finer maps, which place keypoints more exactly and cost more."""
     sigma: PositiveFloat = 2.0
-    """map px; the published value at 64x48 maps"""
+    """The spread of a keypoint's Gaussian in map px; 2 is the published value for 64x48 maps. A larger spread is easier
+    to learn and places keypoints less exactly; a smaller one leaves few px that tell the network anything."""
     target: Literal["unbiased", "plain"] = "unbiased"
-    """unbiased: the Gaussian sits at the real-valued place; plain: at the nearest map pixel, cut off at 3 sigma"""
-    grid: Literal["stride", "udp"] = "stride"
-    """stride: u = x / stride; udp: first and last pixel of input and map coincide, so that a mirror needs no shift"""
+    """Where a label's Gaussian sits. `unbiased`: at the exact place of the keypoint (DARK). `plain`: at the nearest map
+    px, and cut off at 3 sigma (Simple Baselines)."""
+    grid: Literal["stride", "udp", "cells"] = "stride"
+    """How input px become map px. `stride`: a place x lies at x / stride. `udp`: the first and the last px of input and
+    map coincide, so that a mirror needs no shift. `cells`: each map px covers the input px under it, so that its centre
+    lies in their middle; it needs no shift either. Published models such as MoveNet are built so."""
     decoder: Decoder = "dark"
-    """argmax: the peak's pixel; quarter: plus a quarter pixel towards the higher neighbour; dark: one Taylor step on
-    the smoothed logarithm; local: the expectation in a window of 2.5 sigma around the peak"""
+    """How a place is read off a map. `argmax`: the peak's px. `quarter`: a quarter px from there towards the higher
+    neighbour. `dark`: one Taylor step on the smoothed map's logarithm. `local`: the mean place under the map in a
+    window of 2.5 sigma around the peak."""
     blur_kernel: Annotated[PositiveInt, AfterValidator(_odd)] = 11
-    """map px, odd: the smoothing before DARK's Taylor step"""
+    """The width, in map px and odd, of the smoothing before the Taylor step of the decoder `dark`. A wider kernel
+    removes more noise and flattens the peak more."""
     flip_shift: Literal["exact", "whole", "none"] = "exact"
-    """how far a map that was mirrored back is moved to the right, on the stride grid. exact: by 1 - 1 / stride px,
-    where it belongs; whole: by one px, as published (shift_heatmap); the udp grid needs no shift and takes none"""
+    """How far the flip test moves a map that was mirrored back to the right, on the grid `stride`. `exact`: by 1 - 1 /
+    stride map px, where it belongs. `whole`: by one map px, as published (shift_heatmap). `none`: not at all. The
+    other grids need no shift and take none."""
 
     def build(self, size: Size) -> HeatmapCodec:
         """The codec for inputs of `size`. Fails when the stride does not divide the size, naming both."""
@@ -72,7 +80,10 @@ class HeatmapCodec(Codec):
         step: tuple[float, float] = (config.stride, config.stride)
         if config.grid == "udp":
             step = ((width - 1) / (columns - 1), (height - 1) / (rows - 1))
-        self.form = MapForm(input_size=size, size=self.map_size, px_per_cell=step, sigma=config.sigma)
+        first = (config.stride - 1) / 2 if config.grid == "cells" else 0.0
+        self.form = MapForm(
+            input_size=size, size=self.map_size, px_per_cell=step, sigma=config.sigma, first_cell=first
+        )
 
     def encode(self, xy: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         """Maps (B, K, h, w). Weight stays wherever some of the Gaussian's 3-sigma box falls on the map."""
@@ -97,7 +108,7 @@ class HeatmapCodec(Codec):
     def flip(self, prediction: Heatmaps, swap: Tensor) -> Heatmaps:
         """Columns reversed, partners swapped and moved to the right by what `flip_shift` says."""
         maps = prediction.maps[:, swap].flip(-1)
-        if self.config.flip_shift == "none" or self.config.grid == "udp":
+        if self.config.flip_shift == "none" or self.config.grid != "stride":
             return Heatmaps(maps=maps)
         whole = torch.cat([maps[..., :1], maps[..., :-1]], dim=-1)
         share = 1.0 if self.config.flip_shift == "whole" else 1 - 1 / self.config.stride

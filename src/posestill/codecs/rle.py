@@ -18,10 +18,11 @@ from posestill.types import Coords, Keypoints, Size
 
 
 class RleConfig(CodecConfig):
-    """Coordinates and their spread under residual log-likelihood."""
+    """A model gives coordinates and their spread and is trained by residual log-likelihood."""
 
     mirror_shift: bool = True
-    """True: a mirrored x is 1 - x - 1/W, exact for pixel centres at integers. False: 1 - x"""
+    """How the flip test mirrors an x coordinate. True: to 1 - x - 1/W, which is exact for pixel centres at integers.
+    False: to 1 - x, which is one px of the input further to the right."""
 
     def build(self, size: Size) -> RleCodec:
         """The codec for inputs of `size`."""

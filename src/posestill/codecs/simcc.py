@@ -11,16 +11,20 @@ from posestill.types import Keypoints, SimCC, Size
 
 
 class SimccConfig(CodecConfig):
-    """Bins per axis, and how sharp their target is."""
+    """A model gives two classifications a keypoint, one over the bins of each axis."""
 
     split: PositiveFloat = 2.0
-    """bins a px"""
+    """Bins per px of the input, on each axis. More bins place keypoints more finely and make the head's last layers
+    larger."""
     sigma: tuple[PositiveFloat, PositiveFloat] = (4.9, 5.66)
-    """bins, (x, y): the published values for inputs of 256x192; SimCC with ResNet-50 has (6, 6)"""
+    """The spread of the target's Gaussian in bins, for (x, y). 4.9 and 5.66 are published for inputs of 256x192; SimCC
+    with ResNet-50 has (6, 6). A larger spread is easier to learn and places keypoints less exactly."""
     beta: PositiveFloat = 10.0
-    """logits and target are multiplied by this before their softmax"""
+    """What logits and target are multiplied by before their softmax. A larger value makes the target's probabilities
+    more peaked, a smaller one spreads them over more bins."""
     flip_exact: bool = True
-    """True: the mirrored bins are moved so that pixel centres at integers meet; False: reversed only, as published"""
+    """How the flip test mirrors the bins of x. True: they are reversed and moved so that pixel centres at integers
+    meet. False: they are only reversed, as published."""
 
     def build(self, size: Size) -> SimccCodec:
         """The codec for inputs of `size`."""

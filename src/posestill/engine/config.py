@@ -22,34 +22,46 @@ from posestill.teachers.base import TeacherConfig
 
 
 class TrainConfig(Config):
-    """How long, how fast and on what."""
+    """These settings say how long, how fast and on what a run trains."""
 
     epochs: PositiveFloat | None = None
-    """length in passes over the persons that batches are drawn from (the labelled ones, with labelled_per_batch)"""
+    """The length of the run in passes over the persons that batches are drawn from, which are the labelled ones with
+    `data.labelled_per_batch`. Give this or `steps`."""
     steps: PositiveInt | None = None
-    """or length in optimiser steps"""
+    """The length of the run in optimiser steps. Give this or `epochs`."""
     batch_size: PositiveInt = 64
-    """persons a step, over all processes together"""
+    """The number of persons in each step, over all processes together. A larger batch gives steadier gradients and
+    takes more memory and time a step."""
     optimiser: OptimiserConfig = OptimiserConfig()
+    """The optimiser and the course of its learning rate."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """The precision of the computation. `fp32`: full. `bf16` and `fp16`: mixed, with most of the networks in half
+    precision, which saves memory; `fp16` needs a CUDA GPU."""
     clip_norm: PositiveFloat | None = None
-    """gradients are scaled down to this norm"""
+    """The norm that gradients are scaled down to where theirs is larger. A smaller norm holds back more of the large
+    steps; None: gradients stay as they are."""
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """decay of the averaged weights that `best/` then holds, such as 0.9998"""
+    """The decay of a running average of the weights, such as 0.9998, which is then evaluated and kept in `best/`. A
+    value nearer to 1 averages over more steps; None: the weights themselves are kept."""
     device: Literal["auto", "cpu"] = "auto"
-    """auto: the GPUs where there are some"""
+    """Where the run is computed. `auto`: on the GPUs where there are some, else on the CPU. `cpu`: on the CPU."""
     compile: bool = False
-    """torch.compile the student; without a C++ compiler the run says so and goes on"""
+    """True: torch.compile compiles the student; where that cannot be done, as without a C++ compiler, the run says so
+    and goes on. False: the student runs as it is."""
     deterministic: bool = False
-    """on CUDA: the same run gives the same bits, more slowly (on CPU it always does)"""
+    """True: on CUDA, too, the same run gives the same bits, more slowly; on a CPU it always does. False: runs on CUDA
+    may differ in their last digits."""
     workers: NonNegativeInt = 0
-    """processes that cut crops; 0: the training process itself"""
+    """The number of processes that cut crops beside the training; more of them help where the training waits for crops.
+    0: the training process cuts them itself."""
     save_every: PositiveFloat | None = None
-    """how often `last/` is written, in the unit of the length; None: with every evaluation and at the end"""
+    """How often `last/` is written, from which a run can be resumed, in the unit of the run's length (epochs or steps);
+    it is also written with every evaluation and at the end. None: only then."""
     log_every: PositiveInt = 50
-    """steps"""
+    """The number of steps after which their mean losses are written to metrics.jsonl. A smaller number writes more
+    rows."""
     trackers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()
-    """beside metrics.jsonl, which is always written"""
+    """Where figures are sent beside metrics.jsonl, which is always written; each of them needs its package."""
 
     @model_validator(mode="after")
     def _one_length(self) -> TrainConfig:
@@ -59,16 +71,25 @@ class TrainConfig(Config):
 
 
 class RunConfig(Config):
-    """One run, complete."""
+    """These settings describe one run completely."""
 
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    """of initial weights, order and augmentation"""
+    """The seed of initial weights, order of persons and augmentation. Another seed gives another run of the same
+    kind."""
     data: DataConfig
+    """Where persons come from, how many the run sees, and how many of them with their labels."""
     model: ModelConfig
+    """The model that is trained: the student, or a model without any teacher."""
     method: Annotated[MethodConfig, Choice("methods")]
+    """By which losses the student is trained, and what is trained beside it; `posestill list methods` shows the
+    choice."""
     teacher: Annotated[TeacherConfig, Choice("teachers", otherwise=("checkpoint", "path"))] | None = None
+    """The model that teaches the student: a model folder, or a name that `posestill list teachers` shows. None: there
+    is no teacher, as methods that need none demand."""
     train: TrainConfig
+    """How long, how fast and on what the run trains."""
     evaluate: EvaluateConfig = EvaluateConfig()
+    """How the model is evaluated, during the training and at its end."""
 
 
 def load_run(recipe: str, changes: Sequence[str] = ()) -> RunConfig:

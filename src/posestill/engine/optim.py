@@ -15,26 +15,37 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class OptimiserConfig(Config):
-    """Which optimiser, and how its learning rate goes."""
+    """These settings choose the optimiser and the course of its learning rate."""
 
     name: Literal["adam", "adamw", "sgd"] = "adam"
+    """The optimiser: Adam, AdamW (Adam with another kind of `weight_decay`) or SGD with momentum."""
     learning_rate: PositiveFloat = 5e-4
-    """at its peak"""
+    """The learning rate at its peak, after the warm-up. A higher one trains faster until the loss no longer falls; a
+    lower one is slower and safer."""
     weight_decay: NonNegativeFloat = 0.0
-    """not on biases and norms; adam and sgd add it to the gradient, adamw shrinks the weights"""
+    """How strongly weights are pulled to zero, biases and norms left out: `adam` and `sgd` add it to the gradient,
+    `adamw` shrinks the weights themselves. A larger value keeps weights smaller; at 0 there is none."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """sgd only"""
+    """The share of its last update that `sgd` keeps in the next one; the others ignore it. A larger share averages over
+    more steps."""
     schedule: Literal["constant", "step", "cosine"] = "constant"
+    """How the learning rate goes after the warm-up. `constant`: it stays at its peak. `step`: it drops at each of
+    `drops`. `cosine`: it falls along half a cosine from `cosine_from` to the end of the run."""
     warmup_steps: NonNegativeInt = 500
+    """The number of steps in which the learning rate rises linearly at the start. More steps start more gently; at 0
+    there is no warm-up."""
     warmup_factor: Fraction = 0.001
-    """the warm-up rises linearly from this share of the peak"""
+    """The share of the peak at which the warm-up begins. A larger share starts less gently."""
     drops: tuple[float, ...] = ()
-    """step: when to drop, in the unit of the run's length (epochs or steps)"""
+    """When the schedule `step` lowers the learning rate, in the unit of the run's length (epochs or steps)."""
     drop_factor: Fraction = 0.1
+    """What the schedule `step` multiplies the learning rate by at each drop. A smaller factor lowers it further."""
     cosine_from: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """cosine: the share of the run after which it falls"""
+    """The share of the run after which the schedule `cosine` begins to fall. A larger share stays longer at the peak
+    and falls faster."""
     final_factor: Fraction = 0.0
-    """cosine: where it ends, as a share of the peak"""
+    """The share of the peak at which the schedule `cosine` ends. At 0 the learning rate falls to nothing, at 1 not at
+    all."""
 
 
 def build_optimiser(

@@ -34,23 +34,31 @@ KEYPOINT_SCORE_COUNTS = 0.2
 
 
 class EvaluateConfig(Config):
-    """How a model is evaluated."""
+    """These settings say how a model is evaluated."""
 
     flip_test: bool = True
+    """True: each prediction is averaged with that of the mirrored crop, which takes twice the computation. False: each
+    crop is predicted once."""
     batch_size: PositiveInt = 64
+    """Persons whose crops are predicted at once. A larger batch keeps a GPU busier and takes more memory."""
     every: PositiveFloat | None = None
-    """during training, in the unit of the run's length (epochs or steps); None: at the end only"""
+    """How often a run evaluates its model, in the unit of the run's length (epochs or steps). None: at the end only."""
     boxes: Path | None = None
-    """a COCO detection-results file, as the papers use; None: the annotated boxes. With detections, mean OKS, PCK and
-    normalised error are of the pose that fits each person best"""
+    """A COCO detection-results file whose boxes persons are cut out by, as in the papers; mean OKS, PCK and normalised
+    error are then those of the pose that fits each person best. None: the annotated boxes."""
     box_threshold: float = 0.0
-    """detections scored below are left out"""
+    """The score below which a detected box is left out. A higher threshold leaves out more false boxes, and more
+    persons."""
     oks_nms: float | None = 0.9
-    """with detections: of two poses whose OKS exceeds this the worse one goes; None: both stay"""
+    """Of two poses from detections in one image whose OKS with each other exceeds this, the worse one is left out. A
+    lower value removes more doubles, and more neighbours who are real; None: all stay."""
     rescoring: Literal["published", "mean", "sum", "box"] = "published"
-    """a person's score: as published for the representation, or one way for all, to compare them fairly"""
+    """How the score by which AP ranks persons is made. `published`: as for the model's representation; one of the
+    others for all compares them fairly. `mean`: the box's score times the mean of the keypoint scores above 0.2. `sum`:
+    the box's score, the mean and the maximum of the keypoint scores added up. `box`: the box's score alone."""
     best_by: Literal["mean_oks", "AP", "PCK"] = "mean_oks"
-    """which figure picks `best/`"""
+    """The figure by which a run that evaluates more than once picks the model in `best/`: mean OKS over persons, COCO's
+    AP, or PCK."""
 
 
 @dataclass(frozen=True)

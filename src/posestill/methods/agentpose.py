@@ -51,32 +51,42 @@ divides them"""
 
 
 class AgentPoseConfig(MethodConfig):
-    """The agent, what trains it, and how hard it pulls."""
+    """These settings describe the agent, what trains it, and how hard it pulls at the student."""
 
     agent: AgentConfig = AgentConfig()
-    """a kept agent (`model.neck: agent`) has its settings there; these must be the same"""
+    """The network that takes noise and errors off features, and how it is sampled. An agent that is kept in the model
+    (`model.neck: agent`) has its settings there, and these must be the same."""
     max_noise_time: float = Field(default=0.6, gt=0, le=1)
-    """the time up to which teacher features are perturbed; without `agent.begin` the reverse diffusion begins by 0.4"""
+    """The diffusion time, from 0 (clean) to 1 (noise), up to which the teacher's features are perturbed to train the
+    agent. A larger one also teaches it stronger noise, a smaller one keeps it to weak noise. It must cover the time at
+    which denoising begins, which is 0.4 at most where neither `agent.begin` nor `agent.times` sets it."""
     distil_weight: NonNegativeFloat | Literal["auto"] = 1.0
-    """of the distillation, as in DiffKD; auto: so that it pulls half as hard at the student's features as the task loss
-    does, which was too little wherever we tried it"""
+    """The weight of the distillation; 1 is DiffKD's. The larger it is, the harder the student's features are pulled to
+    the teacher's. `auto`: so that it pulls half as hard at the student's features as the task loss does, which was too
+    little wherever it was tried here."""
     direct_weight: NonNegativeFloat = 0.5
-    """share of the plain distance between the student's projected features and the teacher's latents"""
+    """The weight, inside the distillation, of the plain distance between the student's projected features and the
+    teacher's latent ones; the distance of what the agent makes of them has weight 1. At 0 only the latter counts."""
     diffusion_weight: NonNegativeFloat = 1.0
-    """of the loss by which the agent learns to take noise off the teacher's latents"""
+    """The weight of the loss by which the agent learns to take noise off the teacher's latent features. A larger weight
+    puts more of the agent's training into this; by default nothing else trains the agent."""
     autoencoder_weight: NonNegativeFloat = 1.0
-    """of the error of rebuilding the teacher's features from their latents"""
+    """The weight of the error of rebuilding the teacher's features from their latent ones. Nothing else trains this
+    autoencoder: a larger weight trains it harder, and at 0 it stays as it was initialised."""
     warmup: float = Field(default=0.1, ge=0, lt=1)
-    """share of the training in which the agent learns and the student is left alone"""
+    """The share of the training, at its beginning, in which the agent learns and the student is not distilled; then the
+    distillation rises to its full weight within half as long again. A longer warm-up gives a better trained agent and
+    leaves less time for the distillation."""
     fades_out: bool = True
-    """the distillation falls to nothing towards the end, so that the last word is the labels'"""
+    """True: the distillation falls linearly to nothing by the end of the training, so that the last word is the
+    labels'. False: it keeps its weight to the end."""
     distillation_trains_agent: bool = False
-    """True: the distillation trains the agent, too. False: the student is guided by the agent's running average, but
-    for a kept agent, which is always trained by everything"""
+    """True: the distillation trains the agent, too. False: the student is guided by the agent's running average, which
+    the distillation does not change. An agent that is kept in the model is always trained by everything."""
 
 
 class AgentPosePaperConfig(AgentPoseConfig):
-    """As the paper's words suggest; its weights are not known."""
+    """These values do what the paper's words suggest; the weights of its losses are not known."""
 
     agent: PaperAgentConfig = PaperAgentConfig()
     max_noise_time: float = Field(default=1.0, gt=0, le=1)
@@ -87,7 +97,7 @@ class AgentPosePaperConfig(AgentPoseConfig):
 
 
 class DiffKDConfig(AgentPoseConfig):
-    """DiffKD (NeurIPS 2023), as its code has it: five of DDPM's steps without noise, a learnt mix with noise."""
+    """These values are those of DiffKD's code (NeurIPS 2023): five of DDPM's steps after a learnt mix with noise."""
 
     agent: DiffKDAgentConfig = DiffKDAgentConfig()
     max_noise_time: float = Field(default=1.0, gt=0, le=1)

@@ -103,7 +103,7 @@ class TaughtDistiller(Distiller):
 
 
 class MethodConfig(Config):
-    """Settings of a method. Each names its method by one line below it: `MineConfig.distiller = Mine`."""
+    """Each class of settings names its method by one line below it: `MineConfig.distiller = Mine`."""
 
     distiller: ClassVar[type[Distiller]]
     """the method that these settings are of"""

@@ -36,13 +36,23 @@ released code computes (its weights broadcast over the batch)."""
 
 
 class Weights(Config):
-    """Of the five losses, as published (section 4.1.2)."""
+    """These are the weights of the five losses, by default the published ones (DistilPose, section 4.1.2)."""
 
     regression: NonNegativeFloat = 1.0
+    """The weight of the student's own loss between its coordinates and the labels. A larger weight makes the labels
+    count more beside the teacher."""
     visual_tokens: NonNegativeFloat = 5e-4
+    """The weight of the mean squared distance between the student's and the teacher's visual tokens, which stand for
+    patches of the image. A larger weight pulls the student's transformer closer to the teacher's."""
     keypoint_tokens: NonNegativeFloat = 5e-4
+    """The weight of the mean squared distance between the student's and the teacher's keypoint tokens, from which
+    keypoints are predicted. A larger weight pulls the student's transformer closer to the teacher's."""
     simulated_heatmap: NonNegativeFloat = 1.0
+    """The weight of the squared error between the Gaussians that the student's coordinates draw and the teacher's
+    heatmaps. A larger weight makes the teacher's heatmaps count more beside the labels."""
     confidence: NonNegativeFloat = 1e-2
+    """The weight of the distance between the student's scores and what the teacher's heatmaps say at the student's
+    places. Nothing else trains the scores, so that it must be above 0 where the student has them."""
 
 
 def losses(
@@ -138,16 +148,22 @@ def taught_weight(weight: Tensor, maps: Tensor, threshold: float) -> Tensor:
 
 
 class SimulatedHeatmapConfig(MethodConfig):
-    """How much the teacher's heatmaps count."""
+    """These settings say how much the teacher's heatmaps count, and for whom."""
 
     weight: NonNegativeFloat = 1.0
-    """of the simulated heatmap beside the labels' term; as published beside Smooth-L1 with beta 1, whose gradients are
-    small: take 10 or more beside L1"""
+    """The weight of the simulated heatmap beside the labels' loss, which has weight 1. The value 1 is published beside
+    Smooth-L1 with beta 1, whose gradients are small: take 10 or more beside L1."""
     confidence_weight: NonNegativeFloat = 1e-2
-    """of the score's term, where the student's codec has a score"""
+    """The weight of the loss by which the student's score learns what the teacher's heatmap says at the student's
+    place; it counts where the student's codec has a score. Nothing else trains the score, so that it must then be above
+    0."""
     weighting: Weighting = "per_sample"
+    """How the labels mask the loss of the simulated heatmap. `per_sample`: where a person has labels, a keypoint
+    without one teaches nothing, as the paper means. `published`: every keypoint teaches, and each one's loss is scaled
+    by its labelled share of the batch, which is what the released code computes."""
     threshold: float = 0.3
-    """the teacher's confidence above which it teaches a person without labels"""
+    """The height that a peak of the teacher's heatmap must exceed to teach a person without labels. A lower threshold
+    teaches such persons more keypoints, and more wrong ones."""
 
 
 class SimulatedHeatmap(TaughtDistiller):
@@ -186,12 +202,17 @@ SimulatedHeatmapConfig.distiller = SimulatedHeatmap
 
 
 class DistilPoseConfig(MethodConfig):
-    """The weights of the five losses, and how labels mask the simulated heatmap."""
+    """These settings weigh the five losses and say how the labels mask the simulated heatmap."""
 
     weights: Weights = Weights()
+    """The weights of the five losses, by default the published ones."""
     weighting: Weighting = "per_sample"
+    """How the labels mask the loss of the simulated heatmap. `per_sample`: where a person has labels, a keypoint
+    without one teaches nothing, as the paper means. `published`: every keypoint teaches, and each one's loss is scaled
+    by its labelled share of the batch, which is what the released code computes."""
     threshold: float = 0.3
-    """the teacher's confidence above which its heatmaps teach a person without labels"""
+    """The height that a peak of the teacher's heatmap must exceed to teach a person without labels. A lower threshold
+    teaches such persons more keypoints, and more wrong ones."""
 
 
 class DistilPose(TaughtDistiller):

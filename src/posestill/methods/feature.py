@@ -26,12 +26,15 @@ Weight = NonNegativeFloat | Literal["auto"]
 
 
 class FeatureConfig(MethodConfig):
-    """How much the distance of the features counts."""
+    """These settings say how much the distance between the student's features and the teacher's counts."""
 
     weight: Weight = 1.0
-    """a number, or auto, which begins with the published number"""
+    """The weight of the distance between the student's features and the teacher's; a larger number pulls harder. `auto`
+    begins with the published number and goes on with whatever makes the distance pull half as hard at the student's
+    features as the task loss does."""
     fades_out: bool = False
-    """fall to nothing towards the end, as DWPose (ICCV Workshops 2023) has it: the last word is the labels'"""
+    """True: the weight falls linearly to nothing by the end of the training, as DWPose (ICCV Workshops 2023) has it, so
+    that the last word is the labels'. False: it keeps its value to the end."""
 
 
 class FeatureDistiller(TaughtDistiller):
@@ -76,10 +79,11 @@ class FeatureDistiller(TaughtDistiller):
 
 
 class FitNetConfig(FeatureConfig):
-    """FitNet's hint (ICLR 2015)."""
+    """FitNet's hint (ICLR 2015) is the mean squared error between the features."""
 
     weight: Weight = 10.0
-    """of the mean squared error; as mmrazor has it"""
+    """The weight of the mean squared error; 10 is mmrazor's. A larger number pulls the student's features harder;
+    `auto` begins with 10 and goes on with what makes the error pull half as hard at them as the task loss does."""
 
 
 class FitNet(FeatureDistiller):
@@ -96,10 +100,12 @@ FitNetConfig.distiller = FitNet
 
 
 class PearsonConfig(FeatureConfig):
-    """PKD (NeurIPS 2022)."""
+    """PKD (NeurIPS 2022) compares features by their correlation, whatever their scale."""
 
     weight: Weight = 10.0
-    """as published between families of networks; 6 within one"""
+    """The weight of the distance; 10 is published between families of networks, 6 within one. A larger number pulls the
+    student's features harder; `auto` begins with 10 and goes on with what makes the distance pull half as hard at them
+    as the task loss does."""
 
 
 class Pearson(FeatureDistiller):
@@ -121,12 +127,15 @@ def _standard(feature: Tensor) -> Tensor:
 
 
 class MaskedGenerationConfig(FeatureConfig):
-    """MGD (ECCV 2022)."""
+    """MGD (ECCV 2022) rebuilds the teacher's features from the student's with most places hidden."""
 
     weight: Weight = 2e-5
-    """of the squared error summed over all and divided by the batch; as published for dense prediction"""
+    """The weight of the squared error, summed over everything and divided by the batch; 2e-5 is published for dense
+    prediction. A larger number pulls the student's features harder; `auto` begins with 2e-5 and goes on with what makes
+    the error pull half as hard at them as the task loss does."""
     masked: float = Field(default=0.65, ge=0, lt=1)
-    """share of the places that are hidden"""
+    """The share of the places of the student's feature map that are hidden before the teacher's features are rebuilt
+    from it. The more are hidden, the more each of the others must tell about its surroundings; 0 hides none."""
 
 
 class MaskedGeneration(FeatureDistiller):
@@ -154,11 +163,15 @@ MaskedGenerationConfig.distiller = MaskedGeneration
 
 
 class ChannelWiseConfig(FeatureConfig):
-    """CWD (ICCV 2021)."""
+    """CWD (ICCV 2021) compares where on the map each channel looks, whatever its height."""
 
     weight: Weight = 50.0
-    """of the divergence, for features; recalled from the paper, not checked, as is the temperature"""
+    """The weight of the divergence; 50 for features is recalled from the paper, not checked. A larger number pulls the
+    student's features harder; `auto` begins with 50 and goes on with what makes the divergence pull half as hard at
+    them as the task loss does."""
     temperature: PositiveFloat = 4.0
+    """What the features are divided by before the softmax that makes each channel a distribution over the map; 4 is
+    recalled from the paper, not checked. A higher temperature compares the whole map, a lower one its peaks."""
 
 
 class ChannelWise(FeatureDistiller):

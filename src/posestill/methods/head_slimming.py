@@ -28,14 +28,17 @@ from posestill.types import PoseBatch, PoseOutput, Prediction
 
 
 class HeadSlimmingConfig(MethodConfig):
-    """The full head and the weights of its losses."""
+    """These settings choose the full head and weigh the losses."""
 
     full: Annotated[HeadConfig, Choice("heads")] = DeconvConfig()
-    """the head to be matched, under the student's codec; for SimCC students such as {name: gau, kernel: 7}"""
+    """The large head that the student's small one is to match; it is trained beside it and dropped after training. It
+    must suit the student's codec: a SimCC student takes, for instance, {name: gau, kernel: 7}."""
     full_weight: NonNegativeFloat = 1.0
-    """of the full head's task loss"""
+    """The weight of the full head's task loss. The larger it is, the more the features that both heads read are made
+    for the full head."""
     distance_weight: NonNegativeFloat = 1.0
-    """of the distance between the heads' predictions, at the end of the training"""
+    """The weight of the distance between the predictions of the two heads at the end of the training; it rises to that
+    linearly from 0. The larger it is, the more the small head follows the full one instead of the labels."""
 
 
 class HeadSlimming(Distiller):

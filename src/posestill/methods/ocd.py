@@ -27,24 +27,32 @@ from posestill.types import PoseBatch, PoseOutput
 
 
 class OcdConfig(MethodConfig):
-    """The heatmap head and the weights of its two losses."""
+    """These settings describe the heatmap head and weigh its two losses."""
 
     stride: PositiveInt = 4
-    """input px per px of the helper's heatmaps"""
+    """Input px per map px of the heatmaps that the helper draws, a heatmap head which is dropped after training. A
+    smaller stride makes finer maps and costs more training time."""
     width: PositiveInt = 256
-    """channels of its deconvolutions, as many as lead from the features to that stride: Simple Baselines' head"""
+    """The channels of each of the helper's deconvolutions, as many of which as lead from the features to that stride;
+    256 is Simple Baselines' head. Fewer channels cost less training time; the model that ships stays the same."""
     sigma: PositiveFloat = 2.0
-    """map px, of the heatmap labels, which are unbiased: rounded centres would be copied into the student"""
+    """The spread of the Gaussians in the heatmap labels, in map px. A larger spread is easier to learn and places
+    keypoints less exactly. Their centres are not rounded, as that error would be copied into the student."""
     heatmap_weight: NonNegativeFloat | Literal["auto"] | None = None
-    """of the heatmap loss; None: 1 beside Smooth-L1 with beta 1, 10 beside other task losses, whose gradients on the
-    shared features are larger; auto: as much as makes both gradients there equally large, measured while training"""
+    """The weight of the heatmap loss; the larger, the more the features are made for heatmaps. None: 1 beside Smooth-L1
+    with beta 1 or more, 10 beside other task losses, whose gradients on the shared features are larger. `auto`: as much
+    as makes both gradients there equally large, measured while training."""
     head_weight: NonNegativeFloat = 1.0
-    """of the head loss"""
+    """The weight of the head loss, which pulls the student's prediction to where the helper's heatmaps peak. The larger
+    it is, the more the student follows the helper beside the labels; 0 switches it off."""
     task_reaches_backbone: bool = True
-    """False: the heatmap loss alone makes the features, and the student's head learns to read them. Better for a small
-    student in our protocol (docs/ocd.md); a pooled head may find there nothing to read"""
+    """True: the student's own losses train the backbone, too. False: the heatmap loss alone makes the features, and the
+    student's head learns to read them. That was better for a small student in our comparison (docs/ocd.md), but a head
+    that pools may find nothing to read there."""
     threshold: float = 0.2
-    """peaks below teach nothing, so that the head loss sets in by itself once the helper has learnt something"""
+    """The height that a peak of the helper's heatmaps must exceed to teach; it then counts by its height. So the head
+    loss sets in by itself once the helper has learnt something: earlier, with more wrong places, at a lower
+    threshold."""
 
 
 class Ocd(Distiller):

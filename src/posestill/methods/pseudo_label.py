@@ -12,10 +12,11 @@ from posestill.types import PoseBatch, PoseOutput
 
 
 class PseudoLabelConfig(MethodConfig):
-    """Which of the teacher's keypoints count as labels."""
+    """One setting says which of the teacher's keypoints count as labels."""
 
     threshold: float = 0.3
-    """the teacher's confidence above which its keypoint is taken as a label"""
+    """The confidence that a keypoint of the teacher must exceed to be taken as a label where there is none. A lower
+    threshold gives more such labels, and more wrong ones; a higher one gives fewer and better ones."""
 
 
 class PseudoLabel(TaughtDistiller):

@@ -20,12 +20,13 @@ from posestill.types import Need, PoseBatch, PoseOutput
 
 
 class SeveralConfig(MethodConfig):
-    """Which methods: `method: {name: several, of: [tcd, {name: pkd, weight: 5}]}`."""
+    """Several methods teach one student at once, as in `method: {name: several, of: [tcd, {name: pkd, weight: 5}]}`."""
 
     of: Annotated[tuple[Annotated[MethodConfig, Choice("methods")], ...], Field(min_length=2)] = Field(
         default_factory=lambda: _usual()
     )
-    """each with its own settings and weights; no method twice"""
+    """The methods, two or more, each with its own settings and weights and none of them twice; by default `tcd` and
+    `pkd`. Their losses are added up, and the labels' loss is counted once."""
 
     @property
     def needs(self) -> frozenset[Need]:

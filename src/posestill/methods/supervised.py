@@ -9,7 +9,7 @@ from posestill.types import PoseBatch, PoseOutput
 
 
 class SupervisedConfig(MethodConfig):
-    """No settings: the codec has the task loss."""
+    """There is nothing to set: the codec has the task loss."""
 
 
 class Supervised(Distiller):

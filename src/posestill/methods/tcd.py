@@ -27,34 +27,43 @@ from posestill.models.pose_model import PoseModel
 from posestill.models.resize import resized
 from posestill.schema import UserError
 from posestill.teachers.base import Teacher
-from posestill.teachers.bridge import Bridge, HeatmapBridge, between_inputs, need_one_aspect, of_one_aspect
+from posestill.teachers.bridge import Bridge, HeatmapBridge, need_one_aspect, of_one_aspect, to_teacher
 from posestill.types import Heatmaps, PoseBatch, PoseOutput
 
 Form = Literal["head", "helper", "keypoints"]
 
 
 class TcdConfig(MethodConfig):
-    """The form, and the weights of its losses."""
+    """These settings choose the form of TCD and weigh its losses."""
 
     form: Form | Literal["auto"] = "auto"
-    """auto: head for a live heatmap teacher whose features are at most twice as fine as the student's (a head behind
-    finer ones is hardly more than the adapter), helper for other live heatmap teachers, keypoints for all the rest,
-    cached ones too"""
+    """What teaches beside the teacher's keypoints. `head`: its frozen head, which draws heatmaps from the student's
+    features; `helper`: its heatmaps, through a heatmap head that is dropped after training; `keypoints`: nothing.
+    `auto`: `keypoints` for a heatmap student or a teacher without heatmaps, such as a cached one; else `head` where the
+    teacher lends it, its crops have the student's aspect and its features are at most twice as fine; else `helper`."""
     teacher_share: float | None = Field(default=None, ge=0, le=1)
-    """of the teacher's heatmap in the target of a labelled keypoint; None: 0 for head, 0.5 for helper"""
+    """The share of the teacher's heatmap in the target of a labelled keypoint of which the teacher is sure; the label
+    has the rest. At 0 only the label counts, at 1 only the teacher. None means 0 for the form `head` and 0.5 for
+    `helper`."""
     heatmap_weight: NonNegativeFloat | Literal["auto"] | None = None
-    """of the heatmap loss; None: 1 beside Smooth-L1 with beta 1, 10 beside other task losses; auto: as much as makes
-    its gradient on the student's features as large as that of the student's own losses, measured while training"""
+    """The weight of the heatmap loss; the larger, the more the student's features are made for heatmaps. None: 1 beside
+    Smooth-L1 with beta 1 or more, 10 beside other task losses. `auto`: as much as makes its gradient on the student's
+    features as large as that of the student's own losses, measured while training."""
     head_weight: NonNegativeFloat = 1.0
-    """of the head loss"""
+    """The weight of the head loss, which pulls the student's prediction to the teacher's keypoints. The larger it is,
+    the more the student follows the teacher beside the labels; 0 switches it off."""
     threshold: float = 0.2
-    """the teacher's confidence below which its keypoint counts nothing; above, it counts by its confidence"""
+    """The confidence that a keypoint of the teacher must exceed to teach; it then counts by its confidence. A lower
+    threshold lets in more keypoints, and more wrong ones; a higher one lets in fewer and better ones."""
     stride: PositiveInt = 4
-    """input px per px of the helper's heatmaps"""
+    """Input px per map px of the helper's heatmaps; only the form `helper` has them. A smaller stride makes finer maps
+    and costs more training time."""
     width: PositiveInt = 256
-    """channels of the helper's deconvolutions"""
+    """The channels of each of the helper's deconvolutions; only the form `helper` has them. More channels cost more
+    training time; the model that ships stays the same."""
     sigma: PositiveFloat = 2.0
-    """map px, of the helper's labels"""
+    """The spread of the Gaussians in the helper's labels, in map px; only the form `helper` has them. A larger spread
+    is easier to learn and places keypoints less exactly."""
 
     def distiller_for(self, student: PoseModel, teacher: Teacher | None) -> type[Distiller]:
         """The form asked for or, with auto, the one that suits student and teacher."""
@@ -157,7 +166,7 @@ class TcdByHead(_TcdByHeatmaps):
         """The loss of what the teacher's head draws from the student's adapted features."""
         codec, bridge = self.teacher.codec, self.heatmap_bridge
         drawn, known = bridge.maps(self.teacher.head(self.adapter(features)))  # (B, K, h, w), (K,)
-        xy = between_inputs(batch.keypoints, self.student.config.size, codec.size, batch.mirrored())
+        xy = to_teacher(batch.keypoints, **bridge.framings, mirrored=batch.mirrored())
         target, weight = codec.encode(xy, batch.weight)
         soft, _ = bridge.maps(answer.prediction)
         return codec.loss(Heatmaps(maps=drawn), *self.mixed(target, weight * known, soft, confidence))

@@ -36,28 +36,34 @@ SHORTEST, LONGEST = 0.02, 0.4
 
 
 class AgentConfig(Config):
-    """The network and how it is sampled."""
+    """These settings describe the agent's network and how it is sampled."""
 
     channels: PositiveInt = 128
-    """D, of the latent features and of the network"""
+    """The channels of the latent features and of the network. More channels keep more of the teacher's features and
+    cost more."""
     blocks: PositiveInt = 2
+    """The number of residual blocks in the network. More blocks make it stronger and slower."""
     network: Literal["depthwise", "bottleneck", "diffkd"] = "depthwise"
-    """depthwise: residual blocks of a depthwise 3x3 and an MLP, told the time by scale and shift; diffkd: DiffKD's
-    bottlenecks (NeurIPS 2023) with batch norms and a learnt table of times; bottleneck: these with group norms, which
-    do not mix noise levels"""
+    """The kind of network. `depthwise`: residual blocks of a depthwise 3x3 convolution and an MLP, told the time by
+    scale and shift. `diffkd`: DiffKD's bottlenecks (NeurIPS 2023) with batch norms and a learnt table of times.
+    `bottleneck`: these with group norms, which do not mix noise levels."""
     predicts: Literal["clean", "noise", "velocity"] = "clean"
-    """clean: best with one or two evaluations; noise: the score, as the paper's words suggest; velocity"""
+    """What the network estimates from a noisy feature. `clean`: the clean one, which is best with one or two
+    evaluations. `noise`: the noise, and so the score, as the paper's words suggest. `velocity`: a mix of both."""
     entry: Literal["scaled", "noised", "mixed"] = "scaled"
-    """how a student's feature becomes a state of the diffusion. scaled: its own error stands for the noise; noised: the
-    forward diffusion adds some, as the paper says; mixed: DiffKD's, a learnt share of noise for each sample"""
+    """How a student's feature becomes a state of the diffusion. `scaled`: its own error stands for the noise. `noised`:
+    the forward diffusion adds some, as the paper says. `mixed`: DiffKD's, a learnt share of noise for each sample."""
     begin: PositiveFloat | None = Field(default=None, le=1)
-    """the time at which the reverse diffusion begins; None: where its noise is as large as the student's error"""
+    """The diffusion time, from 0 (clean) to 1 (noise), at which denoising begins; the larger it is, the more the agent
+    changes. None: where the noise is a quarter larger than the student's measured error, from 0.02 to 0.4."""
     evaluations: PositiveInt = 2
-    """of the network in one denoising (NFE)"""
+    """How often the network is evaluated in one denoising (NFE). More evaluations take smaller steps and cost more."""
     times: tuple[PositiveFloat, ...] | None = None
-    """of the evaluations, falling; None: evenly from `begin` down"""
+    """The diffusion times of the evaluations, as many as these, falling and at most 1; `begin` must then be None. None:
+    they fall evenly from `begin`."""
     stochastic: bool = False
-    """False: the ODE (DDIM's steps); True: the reverse SDE, by Euler and Maruyama"""
+    """False: denoising follows the ODE, by DDIM's steps. True: it follows the reverse SDE, by Euler and Maruyama, which
+    adds noise between the evaluations."""
 
     @model_validator(mode="after")
     def _times_are_the_evaluations(self) -> AgentConfig:
@@ -286,7 +292,7 @@ class Standardise(nn.Module):
 
 
 class PaperAgentConfig(AgentConfig):
-    """What the paper's words suggest: noise on the student's feature, too, a score, and the reverse SDE."""
+    """These values follow the paper's words: noise on the student's feature, too, a score, and the reverse SDE."""
 
     network: Literal["depthwise", "bottleneck", "diffkd"] = "bottleneck"
     predicts: Literal["clean", "noise", "velocity"] = "noise"
@@ -297,21 +303,22 @@ class PaperAgentConfig(AgentConfig):
 
 
 class DiffKDAgentConfig(AgentConfig):
-    """DiffKD's denoiser, as its code has it."""
+    """These values are those of DiffKD's denoiser, as its code has it."""
 
     network: Literal["depthwise", "bottleneck", "diffkd"] = "diffkd"
     predicts: Literal["clean", "noise", "velocity"] = "noise"
     entry: Literal["scaled", "noised", "mixed"] = "mixed"
     times: tuple[PositiveFloat, ...] | None = (0.401, 0.301, 0.201, 0.101, 0.001)
-    """DDPM's steps 400, 300, 200, 100 and 0 of 1000"""
+    """The diffusion times of the evaluations: by default DDPM's steps 400, 300, 200, 100 and 0 of 1000."""
     evaluations: PositiveInt = 5
 
 
 class AgentNeckConfig(NeckConfig):
-    """An agent that ships, between the backbone's last feature map and the head; trained by `agentpose`."""
+    """An agent that ships stands between the backbone's last feature map and the head; `agentpose` trains it."""
 
     trained_by_labels: ClassVar[bool] = False
     agent: AgentConfig = AgentConfig()
+    """The agent's network and how it is sampled; the method that trains it must be given the same settings."""
 
     def build(self, feature_shape: tuple[int, int, int]) -> nn.Module:
         """The network for a last feature map of (C, h, w)."""
@@ -319,7 +326,7 @@ class AgentNeckConfig(NeckConfig):
 
 
 class PaperAgentNeckConfig(AgentNeckConfig):
-    """The same with the paper's agent and a fixed seed; trained by `agentpose_paper`."""
+    """The paper's agent, with a fixed seed, stands before the head; `agentpose_paper` trains it."""
 
     agent: PaperAgentConfig = PaperAgentConfig()
 

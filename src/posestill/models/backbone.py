@@ -30,7 +30,7 @@ class Backbone(nn.Module):
 
 
 class BackboneConfig(Config):
-    """Settings of a backbone."""
+    """These are the settings of a backbone."""
 
     def build(self, size: Size, *, pretrained: bool = True) -> Backbone:
         """The network for inputs of `size`; with `pretrained=False` no weights are fetched, whatever the settings."""
@@ -38,12 +38,12 @@ class BackboneConfig(Config):
 
 
 class TimmConfig(BackboneConfig):
-    """A timm network: `backbone: resnet50`, or `backbone: {name: resnet50, pretrained: true}`."""
+    """Any network of timm serves: `backbone: resnet50`, or `backbone: {name: resnet50, pretrained: true}`."""
 
     model: str
-    """its timm name; in YAML simply the `name` of the choice"""
+    """The network's name in timm; in YAML it is simply the `name` of the choice."""
     pretrained: bool = False
-    """fetch timm's weights for it"""
+    """True: the network starts from timm's pretrained weights, which are fetched. False: it starts from random ones."""
 
     def build(self, size: Size, *, pretrained: bool = True) -> Backbone:
         """The network; fails when timm has no such name or the size does not fit it."""
@@ -112,14 +112,16 @@ def _nearest(size: Size, stride: int) -> Size:
 
 
 class SmallResNetConfig(BackboneConfig):
-    """A residual network as narrow as one likes, for small inputs and quick studies on a CPU."""
+    """A residual network is made as narrow as one likes, for small inputs and quick studies on a CPU."""
 
     channels: tuple[PositiveInt, ...] = Field(default=(16, 32, 64, 128), min_length=1)
-    """of each stage; every stage but the first halves the map"""
+    """The channels of each stage, of which there are as many as numbers; every stage but the first halves the map. More
+    channels make the network stronger and slower, more stages make its last map coarser."""
     blocks: PositiveInt = 1
-    """residual blocks a stage"""
+    """The number of residual blocks in each stage. More blocks make the network stronger and slower."""
     max_pool: bool = True
-    """halve the map once more after the first convolution, as ResNet does"""
+    """True: the map is halved once more after the first convolution, as ResNet does. False: all maps stay twice as
+    fine, which costs about four times as much."""
 
     def build(self, size: Size, *, pretrained: bool = True) -> Backbone:
         """The network; fails when the size is smaller than its stride; odd maps are rounded up."""

@@ -21,16 +21,20 @@ from posestill.types import SimCC
 
 
 class GauConfig(HeadConfig):
-    """RTMPose's published sizes by default; kernel 1 saves most of its parameters on many keypoints."""
+    """RTMPose's head turns each keypoint's map into a vector, and attention relates them; its sizes are published."""
 
     kernel: PositiveInt = 7
-    """of the convolution to the maps, odd"""
+    """The width of the convolution that draws one map a keypoint, in px of the feature map and odd; 7 is published. A
+    wider kernel sees more around each place; 1 saves most of the head's parameters where there are many keypoints."""
     hidden: PositiveInt = 256
-    """channels of a keypoint's vector"""
+    """The channels of the vector that each keypoint's map becomes; 256 is published. More channels make the head
+    stronger and larger."""
     shared: PositiveInt = 128
-    """channels of queries and keys"""
+    """The channels of the queries and keys by which keypoints attend to one another; 128 is published. More channels
+    compare the keypoints in more detail and cost more."""
     expansion: PositiveInt = 2
-    """channels inside the unit, in `hidden`"""
+    """The channels inside the attention unit, as a multiple of `hidden`; 2 is published. More channels make the head
+    stronger and larger."""
 
     def build(self, feature_shape: tuple[int, int, int], num_keypoints: int, codec: Codec) -> Head:
         """The network; it is bound to one input size. Fails under another codec and for an even kernel."""

@@ -27,7 +27,7 @@ class Head(nn.Module):
 
 
 class HeadConfig(Config):
-    """Settings of a head."""
+    """These are the settings of a head."""
 
     def build(self, feature_shape: tuple[int, int, int], num_keypoints: int, codec: Codec) -> Head:
         """The network for a last feature map of (C, h, w) whose output `codec` reads."""
@@ -35,9 +35,11 @@ class HeadConfig(Config):
 
 
 class DeconvConfig(HeadConfig):
-    """Simple Baselines' head (ECCV 2018): deconvolutions that each double the map, then one map a keypoint."""
+    """Simple Baselines' head (ECCV 2018) doubles the map by each deconvolution, then draws one map a keypoint."""
 
     channels: tuple[PositiveInt, ...] = (256, 256, 256)
+    """The channels of each deconvolution; three of 256 are Simple Baselines'. Each one doubles the map, so that their
+    number decides the stride of the heatmaps; more channels make the head stronger and slower."""
 
     def build(self, feature_shape: tuple[int, int, int], num_keypoints: int, codec: Codec) -> Head:
         """The network; its maps are 2**len(channels) times the feature map."""
@@ -66,7 +68,7 @@ class DeconvHead(Head):
 
 
 class ConvMapsConfig(HeadConfig):
-    """HRNet's head (CVPR 2019): a 1x1 convolution on a map that is already fine."""
+    """HRNet's head (CVPR 2019) is a 1x1 convolution on a map that is already fine."""
 
     def build(self, feature_shape: tuple[int, int, int], num_keypoints: int, codec: Codec) -> Head:
         """The network; its maps have the feature map's size."""
@@ -74,7 +76,7 @@ class ConvMapsConfig(HeadConfig):
 
 
 class GapFcConfig(HeadConfig):
-    """DeepPose's head: global average pooling, then one linear layer to 2K coordinates."""
+    """DeepPose's head pools the map to one vector and predicts coordinates by one linear layer."""
 
     def build(self, feature_shape: tuple[int, int, int], num_keypoints: int, codec: Codec) -> Head:
         """The network."""
@@ -83,9 +85,11 @@ class GapFcConfig(HeadConfig):
 
 
 class FlatFcConfig(HeadConfig):
-    """Coordinates from where things are: a 1x1 convolution, then one linear layer over all places of the map."""
+    """One linear layer over all places of the map, after a 1x1 convolution, sees where things are."""
 
     channels: PositiveInt = 64
+    """The channels to which the 1x1 convolution reduces the map before the linear layer reads all its places. More
+    channels tell more about each place; the linear layer grows with them."""
 
     def build(self, feature_shape: tuple[int, int, int], num_keypoints: int, codec: Codec) -> Head:
         """The network; it is bound to one input size."""
@@ -137,10 +141,11 @@ def bins_of(codec: Codec, head: str) -> tuple[int, int]:
 
 
 class SimccHeadConfig(HeadConfig):
-    """SimCC's head (ECCV 2022): one small map a keypoint, flattened, then one linear layer an axis."""
+    """SimCC's head (ECCV 2022) draws one small map a keypoint and reads each axis off it by one linear layer."""
 
     kernel: PositiveInt = 1
-    """of the convolution to the maps; 7 in RTMPose"""
+    """The width of the convolution that draws the maps, in px of the feature map; it is 7 in RTMPose. A wider kernel
+    sees more around each place and has more parameters."""
 
     def build(self, feature_shape: tuple[int, int, int], num_keypoints: int, codec: Codec) -> Head:
         """The network; it is bound to one input size. Fails under another codec."""

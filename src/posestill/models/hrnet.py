@@ -27,13 +27,16 @@ MODULES = {2: 1, 3: 4, 4: 3}
 
 
 class HRNetConfig(BackboneConfig):
-    """The finest branch of HRNet; with three stages instead of four, DistilPose-L's."""
+    """HRNet gives its finest branch; with three stages instead of four it is the backbone of DistilPose-L."""
 
     width: Literal[18, 30, 32, 40, 44, 48, 64] = 48
-    """channels of the finest branch; each coarser one has twice as many"""
+    """The channels of the finest branch; each coarser one has twice as many as the last. A wider network is stronger
+    and slower."""
     stages: Literal[3, 4] = 4
+    """The number of stages. 4: those of HRNet. 3: without the last stage and its coarsest branch, as in
+    DistilPose-L."""
     pretrained: bool = False
-    """start from timm's ImageNet weights"""
+    """True: the network starts from timm's ImageNet weights, which are fetched. False: it starts from random ones."""
 
     def build(self, size: Size, *, pretrained: bool = True) -> Backbone:
         """The network; fails when the stride of its coarsest branch does not divide the size."""

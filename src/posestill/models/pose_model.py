@@ -27,7 +27,7 @@ ForHead = Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]]
 
 
 class NeckConfig(Config):
-    """Settings of a neck, a network from feature maps to feature maps."""
+    """These are the settings of a neck, a network from feature maps to feature maps."""
 
     trained_by_labels: ClassVar[bool] = True
     """False: only a method trains it, so that the student alone goes without"""
@@ -38,16 +38,24 @@ class NeckConfig(Config):
 
 
 class ModelConfig(Config):
-    """A pose model: what it is made of and which input it reads."""
+    """These settings say what a pose model is made of and which input it reads."""
 
     size: Size = (256, 192)
-    """(height, width) of the input, px"""
+    """The (height, width) in px of the crops that the model reads; backbone and codec say which sizes fit. A larger
+    input shows more detail and costs more."""
     backbone: Annotated[BackboneConfig, Choice("backbones", otherwise=("timm", "model"))]
+    """The network from the image to feature maps: the name of a timm network, or one that `posestill list backbones`
+    shows."""
     neck: Annotated[NeckConfig, Choice("necks")] | None = None
+    """A network between the backbone's features and the head. None: the head reads the backbone's last feature map."""
     head: Annotated[HeadConfig, Choice("heads")]
+    """The network from the last feature map to the prediction, in the form that the codec reads."""
     codec: Annotated[CodecConfig, Choice("codecs")]
+    """The representation of keypoints: how labels become targets, which loss is taken, and how a prediction becomes
+    places."""
     init_from: str | None = None
-    """FOLDER or FOLDER#PART: start from a saved model's weights, all of them or one part (`runs/a/best#backbone`)"""
+    """A model folder whose weights the model starts from: all of them (FOLDER) or those of one part (FOLDER#PART, such
+    as `runs/a/best#backbone`). None: it starts from random weights, or from those that the backbone fetches."""
 
 
 class PoseModel(nn.Module):

@@ -12,7 +12,7 @@ STRIDE = 4
 
 
 class StemNetConfig(BackboneConfig):
-    """Two strided convolutions and four bottlenecks: 256 channels at stride 4, 0.33 M parameters."""
+    """HRNet's first layers, two strided convolutions and four bottlenecks, give 256 channels at stride 4."""
 
     def build(self, size: Size, *, pretrained: bool = True) -> Backbone:
         """The network; fails when the stride does not divide the size. There are no pretrained weights."""

@@ -24,18 +24,22 @@ from posestill.types import Heatmaps, Prediction, Size, Tokens
 
 
 class TokenConfig(HeadConfig):
-    """A transformer over patches and keypoints; the published sizes by default."""
+    """A transformer over patches and keypoints predicts from the keypoints' tokens; its sizes are published."""
 
     patch: tuple[PositiveInt, PositiveInt] = (4, 3)
-    """(rows, columns) of the feature map that become one visual token"""
+    """The (rows, columns) of the feature map that become one visual token; they must divide the map. Larger patches
+    make fewer tokens, which cost less and tell places less finely."""
     dim: PositiveInt = 192
-    """channels of a token, D"""
+    """The channels of a token, a multiple of 4 and of `heads`; 192 is published. More channels make the head stronger
+    and larger."""
     depth: PositiveInt = 12
-    """transformer layers"""
+    """The number of transformer layers; 12 is published. More layers make the head stronger and slower."""
     heads: PositiveInt = 8
-    """of attention"""
+    """The number of attention heads in a layer; 8 is published. With more heads a token attends in more ways, each of
+    which has fewer channels."""
     mlp_ratio: PositiveInt = 3
-    """hidden channels of a layer's MLP, in D"""
+    """The hidden channels of each layer's MLP, as a multiple of `dim`; 3 is published. More channels make the head
+    stronger and larger."""
 
     def build(self, feature_shape: tuple[int, int, int], num_keypoints: int, codec: Codec) -> TokenHead:
         """The network: to maps under the heatmap codec, else to coordinates. Fails where a size does not divide."""
