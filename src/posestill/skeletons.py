@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 from pydantic import Field, model_validator
 
+from posestill.keypoints.names import needs_partner, partner_of, spelled_for_the_other_side
 from posestill.schema import Config, UserError, did_you_mean, validate
 
 
@@ -226,32 +227,13 @@ def _swap_of_names(names: tuple[str, ...]) -> tuple[int, ...]:
     position = {name: index for index, name in enumerate(names)}
     partners = []
     for index, name in enumerate(names):
-        partner = _mirror_name(name)
-        partners.append(position.get(partner, index) if partner else index)
-        if partner and partner not in position:
-            hint = did_you_mean(partner, names)
-            raise UserError(f"keypoint '{name}' has no partner '{partner}'{hint}: rename it or give flip_pairs")
+        partner = partner_of(name, names)
+        if partner is None and needs_partner(name):
+            wanted = spelled_for_the_other_side(name)
+            hint = did_you_mean(wanted, names)
+            raise UserError(f"keypoint '{name}' has no partner '{wanted}'{hint}: rename it or give flip_pairs")
+        partners.append(index if partner is None else position[partner])
     return tuple(partners)
-
-
-_SIDES = (("left", "right"), ("Left", "Right"), ("LEFT", "RIGHT"))
-
-
-def _mirror_name(name: str) -> str | None:
-    """`left_eye` -> `right_eye`, `eye.l` -> `eye.r`; None when the name has no side."""
-    for left, right in _SIDES:
-        if left in name:
-            return name.replace(left, right)
-        if right in name:
-            return name.replace(right, left)
-    for left, right in (("l", "r"), ("L", "R")):
-        for separator in "_-. ":
-            for one, other in ((left, right), (right, left)):
-                if name.startswith(one + separator):
-                    return other + name[1:]
-                if name.endswith(separator + one):
-                    return name[:-1] + other
-    return None
 
 
 _UPPER_WORDS = ("nose", "eye", "ear", "head", "neck", "shoulder", "elbow", "wrist", "hand", "face", "thorax")

@@ -1,4 +1,4 @@
-"""The command line's two groups of verbs, to which each file of this room adds its own.
+"""The command line's two groups of verbs, to which the files that `main.VERBS` names add theirs.
 
 Nothing here imports torch: every verb brings in what it needs when it runs, so that `--help` answers at once.
 """
@@ -17,7 +17,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-data = typer.Typer(help="Look after data.", no_args_is_help=True, rich_markup_mode=None)
+data = typer.Typer(help="Check, pack or make a dataset.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(data, name="data")
 
 
@@ -37,4 +37,4 @@ def _options(
         False, "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
     ),
 ) -> None:
-    """What can be said before any verb."""
+    """Take what can be said before any verb."""

@@ -16,7 +16,7 @@ def convert(
     layout: Annotated[str, typer.Option("--from", help="distilpose-s, distilpose-l or tokenpose-hr48.")],
     out: Annotated[Path, typer.Option(help="The model folder to write.")],
 ) -> None:
-    """Make a model folder of a published checkpoint; only its weights are read."""
+    """Make a model folder of a published checkpoint."""
     from posestill.models.convert import convert_checkpoint
 
     converted = convert_checkpoint(checkpoint, layout)

@@ -45,7 +45,7 @@ def evaluate(
     json_out: Annotated[Optional[Path], typer.Option("--json", help="Write the figures to this file.")] = None,
     save_results: Annotated[Optional[Path], typer.Option(help="Write the predictions as a COCO results file.")] = None,
 ) -> None:
-    """OKS AP and AR, mean OKS, PCK: of a model, or of any COCO results file."""
+    """Print OKS AP, mean OKS and PCK of a model or a results file."""
     load_plugins(plugin)
     if results is not None:
         if annotations is None:

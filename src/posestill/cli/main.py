@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib import import_module
 
-# Each file adds its verbs to the command line; help lists them in this order.
-from posestill.cli import compare, config, convert, data, evaluate, list, predict, quickstart, train  # noqa: F401
 from posestill.cli.app import Interrupted, app
 from posestill.schema import UserError
+
+VERBS = ("quickstart", "train", "evaluate", "predict", "compare", "list", "config", "convert", "data")
+"""the files of this room that add verbs to the command line, in the order in which help lists them"""
+
+for file in VERBS:
+    import_module(f"posestill.cli.{file}")
 
 
 def main() -> None:

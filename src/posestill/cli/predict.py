@@ -26,7 +26,7 @@ def predict(
     draw: Annotated[bool, typer.Option(help="Write drawn images.")] = True,
     plugin: Plugin = None,
 ) -> None:
-    """Poses of the persons in images: drawn, and as a COCO results file."""
+    """Find the poses of the persons in images, and draw them."""
     from posestill.predict.files import find_images, predict_files
     from posestill.predict.predictor import Predictor
 

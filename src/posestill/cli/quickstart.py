@@ -16,7 +16,7 @@ def quickstart(
     steps: Annotated[Optional[int], typer.Option(min=1, help="Steps of every arm; the recipe's by default.")] = None,
     seed: Annotated[int, typer.Option(help="Of initial weights, order and augmentation.")] = 0,
 ) -> None:
-    """See distillation happen: no data, no arguments, a few minutes on a CPU."""
+    """See distillation happen in minutes, without data or a GPU."""
     from posestill.study.quickstart import run_quickstart
 
     run_quickstart(out, steps=steps, seed=seed)

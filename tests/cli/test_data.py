@@ -1,0 +1,13 @@
+import pytest
+
+
+@pytest.mark.parametrize(
+    "content", ["names: person\nkpt_shape: [2, 3]\ntrain: .\n", "path: 3\nkpt_shape: [2, 3]\ntrain: .\n"]
+)
+def test_a_malformed_yolo_file_is_named(posestill, tmp_path, content):
+    (tmp_path / "data.yaml").write_text(content)
+    status, _, err = posestill("data", "check", tmp_path / "data.yaml", "--sheet", tmp_path / "s.png")
+    assert status == 2
+    assert "data.yaml" in err
+    assert "Traceback" not in err
+    assert posestill("data", "check", tmp_path, "--sheet", tmp_path / "s.xyz")[0] == 2

@@ -1,0 +1,294 @@
+"""Every verb, in a process of its own where nothing has been imported before.
+
+A test in this process cannot see what a verb forgets to import: another test has imported it already.
+"""
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import pytest
+import torch
+import typer
+import yaml
+
+import posestill
+from posestill.cli.listing import KINDS
+from posestill.cli.main import app
+from posestill.engine.config import recipe_names
+from posestill.models.pose_model import PoseModel
+from posestill.schema import table
+from posestill.skeletons import COCO_17
+from tests.cli.conftest import RECIPE
+from tests.conftest import small_model
+from tests.published import fill, plain_distilpose
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
+PLAN = """
+regimes:
+  few:
+    recipe: protocol/synthetic
+    set: [data.train.people=16, data.val.people=12, data.labelled=8, train.steps=2, train.batch_size=8,
+          data.labelled_per_batch=4, data.crops.folder=crops]
+    test: [data.val.seed=9]
+arms:
+  tcd: {title: TCD}
+learning_rates: [1.0e-3]
+seeds: {choose: [5], confirm: [1]}
+confirm: {few: [alone, tcd]}
+"""
+
+
+@pytest.fixture
+def fresh(tmp_path):
+    """Runs a command in a process of its own and an empty folder; returns what it printed there or on `stream`."""
+
+    def run(*arguments, program=(sys.executable, "-m", "posestill"), status=0, stream="stdout"):
+        done = subprocess.run(
+            [*map(str, program), *map(str, arguments)],
+            cwd=tmp_path,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "80"},
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
+        assert done.returncode == status, done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+        return getattr(done, stream)
+
+    (tmp_path / "small.yaml").write_text(RECIPE)
+    return run
+
+
+def files(folder):
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def docs_plugin():
+    """The method that docs/training.md shows, as the file that a reader makes of it."""
+    return re.search(r"^```python\n(.*?)^```", (ROOT / "docs" / "training.md").read_text(), flags=re.M | re.S).group(1)
+
+
+def test_train_leaves_a_whole_run_folder(fresh, tmp_path):
+    out = fresh("train", "small.yaml", "--out", "run")
+    assert out.splitlines()[-3:] == ["model: run/best", "figures: run/eval.json", "report: run/report.html"]
+    assert files(tmp_path / "run") >= {
+        "config.yaml", "metrics.jsonl", "best/model.safetensors", "best/config.json", "eval.json", "report.html",
+    }  # fmt: skip
+    assert json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])["step"] == 4
+    assert json.loads((tmp_path / "run" / "eval.json").read_text())["conditions"]["persons"] == 8
+
+
+def test_train_dry_run_prints_the_run_and_leaves_nothing(fresh, tmp_path):
+    out = fresh("train", "small.yaml", "--dry-run", "--out", "run")
+    assert yaml.safe_load(out)["train"]["steps"] == 4  # the last line is a comment
+    assert re.search(r"^# fits; the first batch's losses: task [\d.]+$", out, flags=re.M)
+    assert files(tmp_path) == {"small.yaml"}
+
+
+def test_distil_teaches_a_student_by_a_model_folder(fresh, tmp_path):
+    small_model("heatmap", skeleton=COCO_17).save(tmp_path / "teacher")
+    fresh("distil", "small.yaml", "--set", "method=tcd", "--teacher", "teacher", "--out", "run")
+    assert PoseModel.load(tmp_path / "run" / "best").lineage["teacher"]["path"] == "teacher"
+
+
+def test_distill_is_accepted_too_and_the_bundled_teacher_needs_no_folder(fresh, tmp_path):
+    fresh("distill", "small.yaml", "--set", "method=pseudo_label", "--teacher", "bundled", "--out", "run")
+    losses = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0])
+    assert losses["step"] == 2
+    assert (tmp_path / "run" / "best" / "model.safetensors").exists()
+
+
+def test_evaluate_measures_a_model_on_coco_files(fresh, tmp_path, sample_folder):
+    small_model(skeleton=COCO_17).save(tmp_path / "model")
+    truth = sample_folder / "annotations" / "person_keypoints_val.json"
+    out = fresh(
+        "evaluate", "model", "--annotations", truth, "--images", sample_folder / "val", "--json", "figures.json",
+        "--save-results", "results.json",
+    )  # fmt: skip
+    labelled = sum(
+        each["num_keypoints"] > 0 and not each["iscrowd"] for each in json.loads(truth.read_text())["annotations"]
+    )
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert figures["conditions"]["persons"] == labelled
+    assert f"persons: {labelled}" in out
+    assert 0 <= figures["AP"] <= figures["AP50"] < 0.5  # nothing has trained it
+    assert re.search(r"^ +AP +\d+\.\d$", out, flags=re.M)
+    assert len(json.loads((tmp_path / "results.json").read_text())[0]["keypoints"]) == 51
+
+
+def test_evaluate_scores_a_results_file(fresh, tmp_path, sample_folder):
+    truth = sample_folder / "annotations" / "person_keypoints_val.json"
+    perfect = [
+        {"image_id": each["image_id"], "category_id": 1, "keypoints": each["keypoints"], "score": 0.9}
+        for each in json.loads(truth.read_text())["annotations"]
+        if each["num_keypoints"]
+    ]
+    (tmp_path / "results.json").write_text(json.dumps(perfect))
+    out = fresh("evaluate", "--annotations", truth, "--results", "results.json", "--json", "figures.json")
+    assert re.search(r"^ +AP +100\.0$", out, flags=re.M)
+    assert json.loads((tmp_path / "figures.json").read_text())["AP"] == pytest.approx(1)
+
+
+def test_predict_draws_every_picture_and_writes_its_persons(fresh, tmp_path, sample_folder):
+    small_model(skeleton=COCO_17).save(tmp_path / "model")
+    truth = json.loads((sample_folder / "annotations" / "person_keypoints_val.json").read_text())
+    boxes = {each["file_name"]: [[10, 20, 60, 120], [90, 20, 60, 120]] for each in truth["images"][:3]}
+    (tmp_path / "boxes.json").write_text(json.dumps(boxes))
+    out = fresh("predict", "model", sample_folder / "val", "--boxes", "boxes.json", "--out", "drawn")
+    assert "6 persons in 3 images -> drawn" in out
+    entries = json.loads((tmp_path / "drawn" / "predictions.json").read_text())
+    assert [len(entry["keypoints"]) for entry in entries] == [51] * 6
+    drawn = files(tmp_path / "drawn") - {"predictions.json"}
+    assert {Path(name).stem for name in drawn} == {Path(name).stem for name in boxes}
+    assert all(cv2.imread(str(tmp_path / "drawn" / name)) is not None for name in drawn)
+
+
+def test_config_prints_a_run_that_loads_again(fresh, tmp_path):
+    out = fresh("config", "small.yaml", "--set", "train.steps=9")
+    (tmp_path / "resolved.yaml").write_text(out)
+    assert yaml.safe_load(out)["train"]["steps"] == 9
+    assert fresh("config", "resolved.yaml") == out
+
+
+def test_list_fits_on_one_screen(fresh):
+    lines = fresh("list").splitlines()
+    assert len(lines) <= 24
+    assert {line.split()[0] for line in lines if line} >= set(KINDS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_list_shows_each_kind(fresh, kind):
+    out = fresh("list", kind)
+    assert len(out.splitlines()) == len(recipe_names() if kind == "recipes" else table(kind))
+    assert max(map(len, out.splitlines())) <= 120
+
+
+def test_list_shows_the_method_of_the_docs_as_a_plugin(fresh, tmp_path):
+    (tmp_path / "my_method.py").write_text(docs_plugin())
+    lines = fresh("list", "methods", "--plugin", "my_method.py").splitlines()
+    assert len(lines) == len(table("methods").keys() - {"mine"}) + 1
+    assert re.fullmatch(r"mine +Mine; needs a teacher's prediction\.", lines[-1])
+    assert "mine" in fresh("list", "--plugin", "my_method.py").split()
+
+
+def test_distil_runs_the_method_of_the_docs_as_a_plugin(fresh, tmp_path):
+    (tmp_path / "my_method.py").write_text(docs_plugin())
+    out = fresh(
+        "distil", "small.yaml", "--teacher", "bundled", "--plugin", "my_method.py", "--set", "method=mine", "--dry-run"
+    )
+    assert re.search(r"^# fits; the first batch's losses: task [\d.]+, taught [\d.]+$", out, flags=re.M)
+
+
+def test_quickstart_trains_four_ways_and_reports(fresh, tmp_path):
+    said = fresh("quickstart", "--steps", 2, "--out", "quick", stream="stderr")
+    for way in ("student alone", "student on pseudo-labels", "student distilled", "reference: alone, all labels"):
+        assert way in said
+    rows = json.loads((tmp_path / "quick" / "quickstart.json").read_text())["rows"]
+    assert [row["labels"] for row in rows.values()] == [0, 200, 200, 200, 4000]
+    assert (tmp_path / "quick" / "report.html").read_text().startswith("<!doctype html>")
+
+
+def test_convert_makes_a_model_folder_of_a_published_checkpoint(fresh, tmp_path):
+    published = plain_distilpose().PlainDistilPose()
+    torch.save({"state_dict": fill(published)}, tmp_path / "distilpose-s.pth")
+    out = fresh("convert", "distilpose-s.pth", "--from", "distilpose-s", "--out", "model")
+    assert "5,364,101 parameters, every key fits, 0 not used" in out
+    assert "model: model" in out
+    model = PoseModel.load(tmp_path / "model")
+    assert torch.equal(model.state_dict()["backbone.conv1.weight"], published.state_dict()["backbone.conv1.weight"])
+
+
+def test_compare_runs_a_plan_to_its_table(fresh, tmp_path):
+    (tmp_path / "tiny.yaml").write_text(PLAN)
+    out = fresh("compare", "tiny.yaml", "--jobs", 1)
+    assert "table: results/tiny/table.md" in out
+    table_of_results = (tmp_path / "results" / "tiny" / "table.md").read_text()
+    assert table_of_results.count("| few | ") >= 3
+    assert len(list((tmp_path / "results" / "tiny" / "test").rglob("*seed1.json"))) == 2  # alone and tcd, confirmed
+    assert "<svg" in (tmp_path / re.search(r"^report: (.*)$", out, flags=re.M).group(1)).read_text()
+
+
+def test_data_check_finds_a_sound_dataset_sound_and_draws_it(fresh, tmp_path, sample_folder):
+    annotations = sample_folder / "annotations" / "person_keypoints_val.json"
+    out = fresh("data", "check", annotations, "--images", sample_folder / "val")
+    assert "20 images" in out
+    assert cv2.imread(str(tmp_path / "data-check.png")) is not None
+
+
+def test_data_check_ends_with_status_1_where_something_is_wrong(fresh, tmp_path, sample_folder):
+    content = json.loads((sample_folder / "annotations" / "person_keypoints_val.json").read_text())
+    content["images"][0]["file_name"] = "gone.jpg"
+    (tmp_path / "wrong.json").write_text(json.dumps(content))
+    assert "gone.jpg" in fresh("data", "check", "wrong.json", "--images", sample_folder / "val", status=1)
+
+
+def test_data_pack_writes_one_file_that_a_recipe_reads(fresh, tmp_path):
+    out = fresh("data", "pack", "small.yaml", "--out", "train.npz", "--people", 5)
+    assert "5 people, 5 images" in out
+    assert "# fits" in fresh("train", "small.yaml", *said_sources(out), "--dry-run")
+
+
+def test_data_sample_writes_a_coco_tree_that_a_recipe_reads(fresh, tmp_path):
+    out = fresh("data", "sample", "people", "--pictures", 16)
+    assert re.search(r"^train: 12 pictures of \d+ people", out, flags=re.M)
+    assert files(tmp_path / "people") >= {
+        "annotations/person_keypoints_train.json", "annotations/person_keypoints_val.json",
+    }  # fmt: skip
+    assert "# fits" in fresh("train", "small.yaml", *said_sources(out), "--dry-run")
+
+
+def test_data_sample_writes_a_yolo_folder_that_a_recipe_reads(fresh, tmp_path):
+    out = fresh("data", "sample", "people", "--yolo", "--pictures", 16)
+    assert (tmp_path / "people" / "data.yaml").is_file()
+    assert len(list((tmp_path / "people" / "images" / "val").iterdir())) == 4
+    assert "# fits" in fresh("train", "small.yaml", *said_sources(out), "--dry-run")
+
+
+def said_sources(out):
+    """The sources that a command printed for a recipe, as options."""
+    return [
+        word for change in re.findall(r"^(data\.\w+): (.*)$", out, flags=re.M) for word in ("--set", "=".join(change))
+    ]
+
+
+def test_version_is_the_packages(fresh):
+    assert fresh("--version") == f"posestill {posestill.__version__}\n"
+
+
+def test_the_console_script_is_the_same_command(fresh):
+    script = Path(sys.executable).parent / "posestill"
+    assert fresh("--version", program=(script,)) == f"posestill {posestill.__version__}\n"
+
+
+def test_help_names_every_verb(fresh):
+    out = fresh("--help")
+    assert {words[0] for words in commands() if words != ("distill",)} <= set(out.split())
+
+
+def test_every_command_of_the_command_line_is_run_by_a_test_above():
+    calls = [node for node in ast.walk(ast.parse(Path(__file__).read_text())) if isinstance(node, ast.Call)]
+    run = [
+        [argument.value for argument in call.args[:2] if isinstance(argument, ast.Constant)]
+        for call in calls
+        if isinstance(call.func, ast.Name) and call.func.id == "fresh"
+    ]
+    for command in commands():
+        assert list(command) in [words[: len(command)] for words in run], f"no test runs posestill {' '.join(command)}"
+
+
+def commands(group=None, before=()):
+    """Every command that typer knows, each as the words that call it."""
+    group = group or typer.main.get_command(app)
+    found = []
+    for name, command in group.commands.items():
+        words = (*before, name)
+        found += commands(command, words) if hasattr(command, "commands") else [words]
+    return found
