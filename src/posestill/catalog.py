@@ -34,6 +34,7 @@ from posestill.models.stemnet import StemNetConfig
 from posestill.models.token_head import TokenConfig
 from posestill.teachers.base import TeacherConfig
 from posestill.teachers.checkpoint import BundledConfig, CheckpointConfig
+from posestill.teachers.file import FileConfig
 
 CODECS: dict[str, type[CodecConfig]] = {
     "heatmap": HeatmapConfig,
@@ -69,6 +70,7 @@ HEADS: dict[str, type[HeadConfig]] = {
 TEACHERS: dict[str, type[TeacherConfig]] = {
     "checkpoint": CheckpointConfig,
     "bundled": BundledConfig,
+    "file": FileConfig,
 }
 METHODS: dict[str, type[MethodConfig]] = {
     "supervised": SupervisedConfig,

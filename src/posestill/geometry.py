@@ -21,6 +21,16 @@ PADDING = 1.25
 
 
 @dataclass(frozen=True)
+class Framing:
+    """How a crop frames a person: how large it is, and how much of the surroundings it shows."""
+
+    size: Size
+    """(height, width) of the crop, px"""
+    padding: float = PADDING
+    """how much larger than the bbox it is"""
+
+
+@dataclass(frozen=True)
 class Crop:
     """Which part of an image a crop shows, and how it is turned. Of many crops, each field has leading axes (...)."""
 

@@ -9,7 +9,9 @@ from importlib import import_module
 from posestill.cli.app import Interrupted, app
 from posestill.schema import UserError
 
-VERBS = ("quickstart", "train", "evaluate", "predict", "compare", "list", "config", "convert", "data")
+VERBS = (
+    "quickstart", "train", "evaluate", "predict", "compare", "list", "config", "convert", "data", "teacher",
+)  # fmt: skip
 """the files of this room that add verbs to the command line, in the order in which help lists them"""
 
 for file in VERBS:

@@ -1,4 +1,4 @@
-"""The usual ways of naming keypoints: `left_ankle`, `LEFT_ANKLE`, `LAnkle`, `l_ankle`, `ankle.l`, `lankle` are one keypoint.
+"""The usual ways of naming keypoints: `left_ankle`, `LAnkle`, `l_ankle`, `ankle.l` and `lankle` are one keypoint.
 
 Mirror partners and the meeting of two skeletons go by the same reading of a name.
 """
@@ -89,7 +89,7 @@ def needs_partner(name: str) -> bool:
 
 
 def same_keypoint(name: str, names: Sequence[str]) -> str | None:
-    """The one of `names` that means the same keypoint, whatever its style; None where there is none or more than one."""
+    """The one of `names` that means the same keypoint in whatever style; None where none does, or several do."""
     if name in names:
         return name
     alike = [each for each in names if _meaning(each) == _meaning(name)]

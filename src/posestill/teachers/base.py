@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from posestill.codecs.base import Codec
+from posestill.geometry import PADDING, Framing
 from posestill.models.fold import folded
 from posestill.models.pose_model import PoseModel
 from posestill.schema import Config, UserError
@@ -21,12 +25,21 @@ class Teacher:
     codec: Codec
     skeleton: Skeleton
     input_size: Size
+    padding: float = PADDING
+    """how much larger than the bbox the crops are that it is given"""
     provides: frozenset[Need]
     lineage: dict[str, Any]
+    names: Mapping[str, str | tuple[str, str]] = MappingProxyType({})
+    """its own name, or two whose middle is meant, by the student's name of a keypoint, where they differ"""
     feature_shapes: tuple[FeatureShape, ...] = ()
     """(C, h, w) of each feature map, where it provides features; its head reads the last one"""
     token_shape: tuple[int, ...] | None = None
     """(P, D) of its visual tokens, where it provides tokens"""
+
+    @property
+    def framing(self) -> Framing:
+        """How the crops that it is given frame a person."""
+        return Framing(self.input_size, self.padding)
 
     def __call__(self, batch: PoseBatch) -> PoseOutput:
         """What the teacher sees in `teacher_image`, or in `image` where the sizes are equal."""
@@ -49,14 +62,25 @@ class Teacher:
 
 
 class TeacherConfig(Config):
-    """Settings of a teacher."""
+    """These are the settings of a teacher."""
 
     cache: bool = False
-    """ask the teacher once for every person, upright and flip-tested, and replay its keypoints under the augmentation:
-    a step then costs what it costs without a teacher, and only its keypoints are to be had"""
+    """True: the teacher is asked once for every person, upright and flip-tested, and its keypoints are replayed under
+    the augmentation. A step then costs what it costs without a teacher, and only its keypoints are to be had. False:
+    the teacher is asked about every crop at every step."""
+
+    names: dict[str, str | tuple[str, str]] = Field(default_factory=dict)
+    """The teacher's name of a keypoint, or two of its keypoints that yours lies in the middle of, by your own name:
+    `{RAnkle: right_ankle, neck: [left_shoulder, right_shoulder]}`. The usual styles of names meet by themselves."""
 
     def build(self) -> Teacher:
         """The teacher, in eval mode. Fails with a message that names the file."""
+        teacher = self.open()
+        teacher.names = dict(self.names)
+        return teacher
+
+    def open(self) -> Teacher:
+        """The teacher itself; `build` tells it the names."""
         raise NotImplementedError
 
 
@@ -77,13 +101,13 @@ class ModelTeacher(Teacher):
     @torch.no_grad()
     def __call__(self, batch: PoseBatch) -> PoseOutput:
         """Prediction, features and, from a token head, tokens."""
-        output: PoseOutput = self.model(_seen(batch))
+        output: PoseOutput = self.model(crops_of(batch))
         return output
 
     @torch.no_grad()
     def features(self, batch: PoseBatch) -> tuple[Tensor, ...]:
         """Of the backbone and the neck alone: a deconvolution head is a quarter of a ResNet-50's work."""
-        return self.model.features(_seen(batch))
+        return self.model.features(crops_of(batch))
 
     def head(self, features: tuple[Tensor, ...]) -> Prediction:
         """The model's head on somebody's features."""
@@ -96,5 +120,6 @@ class ModelTeacher(Teacher):
         return self
 
 
-def _seen(batch: PoseBatch) -> Tensor:
+def crops_of(batch: PoseBatch) -> Tensor:
+    """The crops (B, 3, H, W) that a teacher looks at."""
     return batch.image if batch.teacher_image is None else batch.teacher_image

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from posestill.codecs.base import MapForm, NumberForm
-from posestill.geometry import fit_aspect
+from posestill.geometry import Framing, fit_aspect
+from posestill.keypoints.names import same_keypoint
 from posestill.models.pose_model import PoseModel
-from posestill.schema import UserError
+from posestill.schema import UserError, did_you_mean
 from posestill.teachers.base import Teacher
 from posestill.types import Coords, Heatmaps, Keypoints, PoseBatch, PoseOutput, Prediction, Size
 
@@ -20,27 +23,52 @@ class Bridge:
 
     def __init__(self, teacher: Teacher, student: PoseModel) -> None:
         self.teacher = teacher
-        self.student_size = student.config.size
-        position = {name: index for index, name in enumerate(teacher.skeleton.names)}
-        found = [position.get(name, -1) for name in student.skeleton.names]
-        if max(found) < 0:
+        self.framings = {"teacher": teacher.framing, "student": Framing(student.config.size)}
+        first, second = _sources(teacher, student.skeleton.names)
+        if max(first) < 0:
             raise UserError(
                 f"teacher: none of the student's keypoints ({', '.join(student.skeleton.names[:3])}, ...) is among the "
-                f"teacher's ({', '.join(teacher.skeleton.names[:3])}, ...): the names must agree"
+                f"teacher's ({', '.join(teacher.skeleton.names[:3])}, ...): say which are the same by teacher.names, "
+                "such as {RAnkle: right_ankle}"
             )
-        self.source = torch.tensor(found)
+        self.source = torch.tensor(first)
         """(K,) the teacher's index of each keypoint of the student; -1 where it has none"""
-        self.alike = found == list(range(len(teacher.skeleton)))  # the same keypoints in the same order
+        self.other = torch.tensor(second)
+        """(K,) the second of two keypoints of the teacher whose middle is meant; elsewhere the same as `source`"""
+        self.alike = first == second == list(range(len(teacher.skeleton)))  # the same keypoints in the same order
+        self.without = tuple(name for name, at in zip(student.skeleton.names, first, strict=True) if at < 0)
+        """the student's keypoints of which this teacher says nothing"""
 
     def keypoints(self, answer: PoseOutput, batch: PoseBatch) -> Keypoints:
         """What the teacher said of a batch, in the student's input px; score 0 where it lacks the keypoint."""
         taught = self.teacher.codec.decode(answer.prediction)
-        source = self.source.to(taught.xy.device)
-        xy = taught.xy[:, source.clamp(min=0)]
-        score = taught.score[:, source.clamp(min=0)] * (source >= 0)
-        return Keypoints(
-            xy=between_inputs(xy, self.teacher.input_size, self.student_size, batch.mirrored()), score=score
-        )
+        first, second = (each.to(taught.xy.device) for each in (self.source, self.other))
+        known = first >= 0
+        first, second = first.clamp(min=0), second.clamp(min=0)
+        xy = (taught.xy[:, first] + taught.xy[:, second]) / 2
+        score = torch.minimum(taught.score[:, first], taught.score[:, second]) * known
+        return Keypoints(xy=to_student(xy, **self.framings, mirrored=batch.mirrored()), score=score)
+
+
+def _sources(teacher: Teacher, names: Sequence[str]) -> tuple[list[int], list[int]]:
+    """For each name of the student the positions of one or two keypoints of the teacher; -1 where it has none."""
+    theirs = teacher.skeleton.names
+    for name, said in teacher.names.items():
+        if name not in names:
+            raise UserError(f"teacher.names: the student has no keypoint '{name}'{did_you_mean(name, names)}")
+        for each in (said,) if isinstance(said, str) else said:
+            if each not in theirs:
+                raise UserError(
+                    f"teacher.names.{name}: the teacher has no keypoint '{each}'{did_you_mean(each, theirs)}"
+                )
+    first, second = [], []
+    for name in names:
+        meant = teacher.names.get(name) or same_keypoint(name, theirs)
+        pair = (meant, meant) if meant is None or isinstance(meant, str) else meant
+        one, other = (-1 if each is None else theirs.index(each) for each in pair)
+        first.append(one)
+        second.append(other)
+    return first, second
 
 
 class HeatmapBridge(Bridge):
@@ -56,12 +84,13 @@ class HeatmapBridge(Bridge):
         self.teacher_form = teacher.codec.form
 
     def maps(self, prediction: Prediction | None) -> tuple[Tensor, Tensor]:
-        """The maps (B, K, h, w) of the student's keypoints, and (K,) 1 where the teacher has the keypoint."""
+        """The maps (B, K, h, w) of the student's keypoints, and (K,) 1 where the teacher has the keypoint itself."""
         assert isinstance(prediction, Heatmaps)
         maps, source = prediction.maps, self.source.to(prediction.maps.device)
+        known = (source >= 0) & (source == self.other.to(source.device))
         if not self.alike:
             maps = maps[:, source.clamp(min=0)]
-        return maps, (source >= 0).to(maps.dtype)
+        return maps, known.to(maps.dtype)
 
     def resampled(self, maps: Tensor, form: MapForm, batch: PoseBatch) -> Tensor:
         """The teacher's maps (B, K, h, w) where the cells of maps of the student's input lie: (B, K, h', w'), fp32.
@@ -69,13 +98,13 @@ class HeatmapBridge(Bridge):
         0 outside the teacher's crop, of which it said nothing.
         """
         maps, taught = maps.float(), self.teacher_form  # places in half precision would be a third of a px off
-        if form.has_the_cells_of(taught):
+        if form.has_the_cells_of(taught) and self.framings["teacher"] == self.framings["student"]:
             return maps
         height, width = form.size
         rows, columns = torch.arange(height, device=maps.device), torch.arange(width, device=maps.device)
         cells = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1).to(maps.dtype)  # (h', w', 2)
         inside = form.to_input(cells).flatten(0, 1).expand(len(maps), -1, -1)  # (B, h' w', 2) the student's input px
-        place = between_inputs(inside, self.student_size, self.teacher.input_size, batch.mirrored())
+        place = to_teacher(inside, **self.framings, mirrored=batch.mirrored())
         last = maps.new_tensor([taught.size[1] - 1, taught.size[0] - 1])
         cell = taught.to_map(place).unflatten(1, (height, width))  # (B, h', w', 2) of the teacher's map
         seen = ((cell >= -0.5) & (cell <= last + 0.5)).all(dim=-1)
@@ -100,21 +129,21 @@ class DrawingBridge(HeatmapBridge):
         gets the teacher's sigma.
         """
         assert isinstance(prediction, Coords)
-        form, size = self.teacher_form, self.teacher.input_size
-        own = prediction.xy.new_tensor([self.student_size[1], self.student_size[0]])
+        form, (height, width) = self.teacher_form, self.framings["student"].size
+        own = prediction.xy.new_tensor([width, height])
         cells = prediction.xy.new_tensor([form.size[1], form.size[0]])
-        place = between_inputs(prediction.xy * own, self.student_size, size, batch.mirrored())
+        place = to_teacher(prediction.xy * own, **self.framings, mirrored=batch.mirrored())
         spread = torch.full_like(place, form.sigma)
         if self.draws_its_spread:
             assert prediction.scale is not None
-            spread = form.to_map(prediction.scale * own * px_ratio(self.student_size, size))
+            spread = form.spread_on_map(prediction.scale * own / px_ratio(**self.framings))
         return Coords(xy=form.to_map(place) / cells, scale=spread / cells, score=prediction.score)
 
 
 def of_one_aspect(teacher: Teacher, student: PoseModel) -> bool:
-    """True where both see the same crop, if at different sizes."""
+    """True where both see the same part of the picture, if at different sizes."""
     (height, width), (own_height, own_width) = teacher.input_size, student.config.size
-    return height * own_width == width * own_height
+    return height * own_width == width * own_height and teacher.framing.padding == Framing((1, 1)).padding
 
 
 def need_one_aspect(teacher: Teacher, student: PoseModel) -> None:
@@ -126,24 +155,36 @@ def need_one_aspect(teacher: Teacher, student: PoseModel) -> None:
         )
 
 
-def between_inputs(xy: Tensor, given: Size, wanted: Size, mirrored: Tensor) -> Tensor:
-    """(B, K, 2) points of crops of size `given` as points of the same crops at size `wanted`; mirrored (B,) bool.
+def to_student(xy: Tensor, *, teacher: Framing, student: Framing, mirrored: Tensor) -> Tensor:
+    """(B, K, 2) places in the teacher's input px as places in the student's; mirrored (B,) bool.
 
-    Both crops show the bbox's centre in their middle (W/2, H/2); a crop of another aspect shows more around it.
+    Both crops show the bbox's centre in their middle (W/2, H/2). The teacher's is cut around the student's: of another
+    aspect it shows more, and its own padding may show more or less.
     """
-    if given == wanted:
+    if teacher == student:
         return xy
-    ratio = px_ratio(given, wanted)
+    return _scaled_about_the_middle(xy, px_ratio(teacher, student), teacher.size, student.size, mirrored)
+
+
+def to_teacher(xy: Tensor, *, teacher: Framing, student: Framing, mirrored: Tensor) -> Tensor:
+    """(B, K, 2) places in the student's input px as places in the teacher's: the way back of `to_student`."""
+    if teacher == student:
+        return xy
+    return _scaled_about_the_middle(xy, 1 / px_ratio(teacher, student), student.size, teacher.size, mirrored)
+
+
+def px_ratio(teacher: Framing, student: Framing) -> float:
+    """Px of the student's crop per px of the teacher's."""
+    own = np.array([student.size[1], student.size[0]], dtype=float)
+    extent = fit_aspect(own, teacher.size)  # of the teacher's crop at the student's padding, in the student's px
+    return float(extent[0] / teacher.size[1]) * (teacher.padding / student.padding)
+
+
+def _scaled_about_the_middle(xy: Tensor, ratio: float, given: Size, wanted: Size, mirrored: Tensor) -> Tensor:
     middle_given, middle_wanted = xy.new_tensor([given[1], given[0]]) / 2, xy.new_tensor([wanted[1], wanted[0]]) / 2
     # A mirrored crop was mirrored about (W - 1) / 2, half a pixel from the middle: undo it, scale, mirror again.
     upright = _mirror(xy, given, mirrored)
     return _mirror((upright - middle_given) * ratio + middle_wanted, wanted, mirrored)
-
-
-def px_ratio(given: Size, wanted: Size) -> float:
-    """Px of a crop of size `wanted` per px of the same person's crop of size `given`."""
-    extent = fit_aspect(np.array([wanted[1], wanted[0]], dtype=float), given)  # of the given crop, in px of `wanted`
-    return float(extent[0] / given[1])
 
 
 def _mirror(xy: Tensor, size: Size, mirrored: Tensor) -> Tensor:

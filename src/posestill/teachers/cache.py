@@ -11,7 +11,7 @@ from posestill.data.batches import in_order
 from posestill.data.topdown import TopDownDataset
 from posestill.geometry import invert_batch, transform_batch
 from posestill.teachers.base import Teacher
-from posestill.teachers.bridge import between_inputs
+from posestill.teachers.bridge import to_student
 from posestill.types import Coords, PoseBatch, PoseOutput, Size, mean_prediction
 
 
@@ -50,7 +50,7 @@ class CachedTeacher(Teacher):
         for wanted in in_order(range(len(dataset)) if persons is None else persons, batch_size):
             batch = dataset.__getitems__(wanted).to(device)
             taught = teacher.codec.decode(_flip_tested(teacher, batch, self.swap.to(device)))
-            inside = between_inputs(taught.xy, teacher.input_size, self.input_size, batch.mirrored())
+            inside = to_student(taught.xy, teacher=teacher.framing, student=self.framing, mirrored=batch.mirrored())
             rows = batch.index.cpu()
             xy[rows], score[rows] = transform_batch(inside, batch.to_image).cpu().to(xy), taught.score.cpu().to(score)
             if progress is not None:

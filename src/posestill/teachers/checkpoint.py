@@ -7,18 +7,23 @@ from pathlib import Path
 from posestill.models.pose_model import PoseModel
 from posestill.schema import UserError, did_you_mean, table
 from posestill.teachers.base import ModelTeacher, Teacher, TeacherConfig
+from posestill.teachers.file import FileConfig
+from posestill.teachers.runtime import SUFFIXES
 
 BUNDLED = Path(__file__).parents[1] / "assets" / "teacher"
 """A half-width residual heatmap model, trained on synthetic people; `results/` has its figures."""
 
 
 class CheckpointConfig(TeacherConfig):
-    """A model folder: `teacher: runs/teacher/best`."""
+    """A model folder is the teacher: `teacher: runs/teacher/best`."""
 
     path: Path
+    """The model folder, such as a run's `best/`; in YAML it is simply the `name` of the choice."""
 
-    def build(self) -> Teacher:
+    def open(self) -> Teacher:
         """The folder's model as a teacher."""
+        if self.path.suffix.lower() in SUFFIXES:
+            return FileConfig(path=self.path).open()
         if not self.path.exists():
             hint = did_you_mean(str(self.path), [name for name in table("teachers") if name != "checkpoint"])
             raise UserError(f"teacher: no model folder {self.path}{hint}")
@@ -28,8 +33,8 @@ class CheckpointConfig(TeacherConfig):
 
 
 class BundledConfig(TeacherConfig):
-    """The small teacher that comes with posestill: COCO-17, trained on synthetic people only."""
+    """The small teacher that comes with posestill knows COCO's 17 keypoints, from synthetic people only."""
 
-    def build(self) -> Teacher:
+    def open(self) -> Teacher:
         """The bundled model as a teacher."""
         return ModelTeacher(PoseModel.load(BUNDLED))
