@@ -1,4 +1,4 @@
-"""What tests share: a tiny source of coloured dots, small models, and where the real data lies."""
+"""What tests share: a tiny source of coloured dots, small models, a dataset as files, and where the real data lies."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import posestill.catalog  # noqa: F401
+from posestill.data.synthetic.sample import write_sample
 from posestill.engine.config import RunConfig
 from posestill.models.pose_model import ModelConfig, PoseModel
 from posestill.schema import validate
@@ -104,6 +105,22 @@ def small_run(kind: str = "heatmap", **changes: object) -> RunConfig:
 @pytest.fixture
 def dots() -> DotSource:
     return DotSource()
+
+
+@pytest.fixture(scope="session")
+def sample_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `posestill data sample` writes, a COCO tree of 80 pictures; for reading only, as all tests share it."""
+    folder = tmp_path_factory.mktemp("sample") / "coco"
+    write_sample(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sample_yolo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A YOLO-pose folder of the first 40 of these pictures (its data.yaml lies in it); for reading only."""
+    folder = tmp_path_factory.mktemp("sample") / "yolo"
+    write_sample(folder, pictures=40, yolo=True)
+    return folder
 
 
 def shared_folder() -> Path:

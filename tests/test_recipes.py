@@ -43,7 +43,7 @@ def test_a_recipe_for_the_whole_of_coco_fits_together(name, tmp_path):
     assert all(0 <= value < 100 for value in losses.values())  # an untrained teacher is sure of nothing
 
 
-def test_the_changes_that_the_sample_recipe_prints_make_it_a_coco_recipe():
+def test_the_changes_that_the_recipe_for_photographs_prints_make_it_a_coco_recipe():
     text = find_recipe("coco-sample").read_text()
     command = " ".join(re.findall(r"^#   (.*?)\\?$", text, flags=re.M))
     words = shlex.split(command)
@@ -53,6 +53,16 @@ def test_the_changes_that_the_sample_recipe_prints_make_it_a_coco_recipe():
     assert run.data == published.data
     assert run.model == published.model
     assert run.train == published.train
+
+
+def test_the_recipe_for_the_sample_opens_what_data_sample_wrote_and_fits(sample_folder, monkeypatch, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "sample").symlink_to(sample_folder)
+    monkeypatch.chdir(tmp_path)
+    run = load_run("sample")
+    sources = open_sources(run)
+    assert (len(sources.train.image_ids), len(sources.val.image_ids)) == (60, 20)
+    assert try_one_batch(run, sources, log=RunLog(None, quiet=True))["task"] > 0
 
 
 @pytest.mark.parametrize("name", ["coco-sample", "lsp-photos"])
@@ -70,7 +80,7 @@ def test_recipes_for_the_photographs_open_and_fit(name, monkeypatch, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_sample_recipe_overfits_its_photographs(coco_sample, tmp_path):
+def test_the_recipe_for_the_photographs_of_coco_overfits_them(coco_sample, tmp_path):
     folder = {"annotations": str(coco_sample / "annotations" / "all.json"), "images": str(coco_sample / "images")}
     run = load_run("coco-sample", [f"data.{part}={{name: coco, annotations: {folder['annotations']}, "
                                    f"images: {folder['images']}}}" for part in ("train", "val")])  # fmt: skip

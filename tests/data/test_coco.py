@@ -48,13 +48,6 @@ def test_annotations_of_other_categories_are_left_out(tmp_path):
     assert len(CocoSource(write(tmp_path, annotations=entries, categories=categories), images=None).people) == 1
 
 
-def test_the_real_sample_opens_with_its_crowds_and_unlabelled_people(coco_sample):
-    source = CocoConfig(annotations=coco_sample / "annotations" / "all.json", images=coco_sample / "images").build()
-    assert len(source.people) == 66
-    assert sum(person.keypoints is not None for person in source.people) == 36
-    assert source.image(source.people[0].image_id).shape[2] == 3
-
-
 def test_the_usual_tree_is_accepted_as_it_is(tmp_path):
     (tmp_path / "annotations").mkdir()
     path = write(tmp_path)

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from posestill.data.synthetic import people as synthetic
+from posestill.data.synthetic.drawing import draw_figure
 from posestill.data.synthetic.figure import ALL_POSES
-from posestill.data.synthetic.people import PROFILES, SyntheticConfig
+from posestill.data.synthetic.people import PROFILES, SyntheticConfig, clip_bbox, label_keypoints
 from posestill.schema import UserError, validate
 from posestill.skeletons import COCO_17, COCO_WHOLEBODY
 
@@ -38,26 +38,22 @@ def test_an_image_and_its_labels_are_a_pure_function_of_seed_and_index():
     assert not np.array_equal(one.image(0), build(seed=4).image(0))
 
 
+def test_a_bbox_is_clipped_at_the_images_border_by_hand():
+    assert clip_bbox(np.array([-10.0, 5.0, 30.0, 20.0]), (100, 50)).tolist() == [0, 5, 20, 20]
+    assert clip_bbox(np.array([40.0, 90.0, 30.0, 20.0]), (100, 50)).tolist() == [40, 90, 10, 10]
+
+
+def test_labels_are_hidden_visible_or_outside_by_hand():
+    places = np.array([[3.0, 4.0], [49.0, 99.0], [49.5, 4.0], [-0.1, 4.0], [3.0, 99.5]])
+    labels = label_keypoints(places, np.array([True, False, False, False, True]), (100, 50))
+    assert labels.tolist() == [[3, 4, 1], [49, 99, 2], [0, 0, 0], [0, 0, 0], [0, 0, 0]]
+
+
 def test_cached_and_fresh_images_are_equal():
     fresh, cached = build(cached=False), build()
     assert np.array_equal(fresh.image(5), cached.image(5))
     assert cached.image(5) is cached.image(5)
     assert fresh.image(5) is not fresh.image(5)
-
-
-def test_rendering_in_advance_gives_the_same_images_and_tells_its_progress():
-    told = []
-    one, two = build(people=300), build(people=300)
-    one.render_all(progress=told.append)
-    assert sum(told) == 300
-    assert np.array_equal(one.image(299), two.image(299))
-
-
-@pytest.mark.slow
-def test_rendering_with_several_processes_gives_the_same_images():
-    one, two = build(people=600), build()
-    one.render_all(workers=2)
-    assert np.array_equal(one.image(150), two.image(150))
 
 
 @pytest.mark.parametrize("profile", sorted(PROFILES))
@@ -112,7 +108,7 @@ def test_the_area_is_about_what_is_drawn(profile):
     shares = []
     for person in source.people:
         canvas = np.zeros((*source.config.size, 3), dtype=np.uint8)
-        synthetic._draw_figure(canvas, source.figures, person.id, np.random.default_rng(0), light=0.0)
+        draw_figure(canvas, source.figures, person.id, np.random.default_rng(0), light=0.0)
         shares.append(person.area / (canvas.max(axis=-1) > 0).sum())
     assert np.median(shares) == pytest.approx(1, abs=0.2)
     assert np.quantile(shares, 0.1) > 0.7

@@ -2,13 +2,9 @@ import numpy as np
 import pytest
 import yaml
 
-from posestill.data.coco import CocoSource
-from posestill.data.image_files import image_size
-from posestill.data.yolo import YoloConfig, YoloSource, label_path
+from posestill.data.yolo import YoloConfig, label_path
 from posestill.draw import write_image
 from posestill.schema import UserError
-from posestill.skeletons import COCO_17
-from tests.data.yolo_folder import write_yolo
 
 
 def small(tmp_path, lines="0 0.5 0.5 0.4 0.5 0.25 0.5 2 0.75 0.5 1\n", **changes):
@@ -101,40 +97,3 @@ def test_what_is_broken_is_named_with_its_file_and_line(tmp_path, lines, changes
 def test_a_missing_data_yaml_is_named(tmp_path):
     with pytest.raises(UserError, match=r"no data\.yaml .*x\.yaml"):
         YoloConfig(data=tmp_path / "x.yaml").build()
-
-
-def test_coco_written_as_yolo_gives_the_same_people(tmp_path, coco_sample):
-    data = write_yolo(tmp_path, coco_sample)
-    source = YoloSource(YoloConfig(data=data, split="val"))
-    assert source.skeleton == COCO_17.model_copy(update={"pck_pair": None})
-    truth = CocoSource(coco_sample / "annotations" / "val.json", images=coco_sample / "images")
-    labelled = [person for person in truth.people if not person.crowd]
-    key = {path.name: identity for identity, path in source.paths.items()}
-    ours = {}
-    for person in source.people:
-        ours.setdefault(person.image_id, []).append(person)
-    for image_id, name in truth.file_names.items():
-        theirs = [person for person in labelled if person.image_id == image_id]
-        for one, other in zip(ours.get(key[name], []), theirs, strict=True):
-            np.testing.assert_allclose(one.bbox, other.bbox, atol=0.02)
-            if other.keypoints is not None:
-                np.testing.assert_allclose(one.keypoints, other.keypoints, atol=0.02)
-
-
-def test_a_size_is_read_from_the_header_as_opencv_decodes(coco_sample):
-    import cv2
-
-    for path in (coco_sample / "images").iterdir():
-        assert image_size(path) == cv2.imread(str(path)).shape[:2]
-
-
-@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
-def test_a_turned_photo_has_its_height_and_width_exchanged(tmp_path, orientation):
-    import cv2
-
-    plain = bytes(cv2.imencode(".jpg", np.zeros((20, 40, 3), dtype=np.uint8))[1])
-    tag = b"MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01" + bytes([0, orientation]) + b"\0\0\0\0\0\0"
-    block = b"Exif\0\0" + tag
-    path = tmp_path / "a.jpg"
-    path.write_bytes(plain[:2] + b"\xff\xe1" + (len(block) + 2).to_bytes(2, "big") + block + plain[2:])
-    assert image_size(path) == cv2.imread(str(path)).shape[:2] == ((40, 20) if orientation > 4 else (20, 40))

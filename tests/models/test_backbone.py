@@ -1,8 +1,12 @@
 import pytest
+import timm
 import torch
+from safetensors.torch import save_file
 
 from posestill.models.backbone import SmallResNetConfig, TimmConfig
+from posestill.models.pose_model import PoseModel
 from posestill.schema import UserError
+from tests.conftest import small_model
 
 
 @pytest.mark.parametrize(
@@ -63,6 +67,62 @@ def test_weights_out_of_reach_are_explained(monkeypatch):
         return real(name, **options)
 
     monkeypatch.setattr(timm, "create_model", offline)
-    with pytest.raises(UserError, match="weights of 'resnet18' could not be loaded .*pretrained=false"):
+    with pytest.raises(UserError, match="weights of 'resnet18' are not in timm's cache .*model.backbone.weights.*pretrained=false"):
         TimmConfig(model="resnet18", pretrained=True).build((32, 32))
     TimmConfig(model="resnet18", pretrained=True).build((32, 32), pretrained=False)  # a saved model fetches nothing
+
+
+def published(path, name, **changes):
+    """A file of a whole network's weights, as its publisher has it: with the classifier."""
+    network = timm.create_model(name, pretrained=False)
+    weights = {key: torch.randn_like(value) if value.dtype.is_floating_point else value
+               for key, value in network.state_dict().items()}  # fmt: skip
+    save_file({**weights, **changes}, path)
+    return weights
+
+
+@pytest.mark.parametrize("name", ["mobilenetv3_small_050", "resnet18"])
+def test_weights_come_from_a_file_of_ones_own(tmp_path, name):
+    weights = published(tmp_path / "w.safetensors", name)
+    backbone = TimmConfig(model=name, weights=tmp_path / "w.safetensors").build((64, 64))
+    own = backbone.network.state_dict()
+    assert own
+    assert all(torch.equal(value, weights[key]) for key, value in own.items())
+
+
+def test_a_file_of_another_network_a_broken_file_and_a_missing_one_are_refused(tmp_path):
+    published(tmp_path / "w.safetensors", "mobilenetv3_small_050")
+    (tmp_path / "b.safetensors").write_bytes(b"no weights")
+    for file, message in (
+        ("w.safetensors", "does not fit this network: 120 of 120|does not fit this network: 119 of 120"),
+        ("b.safetensors", "cannot be read"),
+        ("none.safetensors", "no file"),
+    ):
+        with pytest.raises(UserError, match=message):
+            TimmConfig(model="resnet18", weights=tmp_path / file).build((64, 64))
+
+
+def test_a_saved_model_needs_the_file_no_more(tmp_path):
+    published(tmp_path / "w.safetensors", "mobilenetv3_small_050")
+    backbone = {"name": "mobilenetv3_small_050", "weights": str(tmp_path / "w.safetensors")}
+    model = small_model("coords", size=[64, 64], backbone=backbone)
+    model.save(tmp_path / "model")
+    (tmp_path / "w.safetensors").unlink()
+    loaded = PoseModel.load(tmp_path / "model")
+    assert torch.equal(loaded.backbone.network.conv_stem.weight, model.backbone.network.conv_stem.weight)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [("tf_efficientnet_lite0", 700_768), ("mobilenetv3_small_050", None), ("resnet18", 2_782_784)],
+)
+def test_a_network_is_cut_after_the_stage_of_a_stride(name, parameters):
+    backbone = TimmConfig(model=name, stride=16).build((128, 96))
+    maps = backbone(torch.rand(1, 3, 128, 96))
+    assert maps[-1].shape[-2:] == (8, 6)
+    if parameters is not None:
+        assert sum(each.numel() for each in backbone.parameters()) == parameters
+    maps[-1].sum().backward()
+    assert all(each.grad is not None for each in backbone.parameters())  # nothing idle is left
+    with pytest.raises(UserError, match=f"'{name}' has stages of stride 2, 4, 8, 16, 32"):
+        TimmConfig(model=name, stride=5).build((128, 96))

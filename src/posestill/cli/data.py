@@ -1,4 +1,4 @@
-"""`posestill data`: datasets checked, repaired and packed."""
+"""`posestill data`: datasets written for a machine that has none, checked, repaired and packed."""
 
 from __future__ import annotations
 
@@ -10,6 +10,25 @@ import typer
 from posestill.cli.app import data
 from posestill.cli.options import Changes, Plugin, Recipe, load_recipe
 from posestill.schema import UserError
+
+
+@data.command("sample")
+def sample(
+    out: Annotated[Path, typer.Argument(help="A new or empty folder; the recipe `sample` reads data/sample.")],
+    yolo: Annotated[bool, typer.Option("--yolo", help="Write a YOLO-pose folder in the place of a COCO tree.")] = False,
+    pictures: Annotated[int, typer.Option(help="How many pictures; three quarters of them are to train on.")] = 80,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed draws other people.")] = 0,
+) -> None:
+    """Write a small dataset of synthetic people, to try everything on a machine that has no data."""
+    from posestill.data.synthetic.sample import write_sample
+
+    for split, count in write_sample(out, pictures=pictures, seed=seed, yolo=yolo).items():
+        people = f"{count.people} people, {count.unlabelled} of them without keypoints"
+        crowds = f"; crowds: {count.crowds}" if count.crowds else ""
+        typer.echo(f"{split}: {count.pictures} pictures of {people}{crowds}")
+    name = f"name: yolo, data: {out / 'data.yaml'}" if yolo else f"name: coco, root: {out}"
+    for split in ("train", "val"):
+        typer.echo(f"data.{split}: {{{name}, split: {split}}}")
 
 
 @data.command("check")

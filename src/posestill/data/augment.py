@@ -24,30 +24,40 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 
 
 class AugmentConfig(Config):
-    """What is drawn for each crop. Each part is switched off by 0."""
+    """These settings say what is drawn at random for each crop. Each part is switched off by 0."""
 
     flip: Probability = 0.5
-    """probability of a mirrored crop"""
+    """The probability that a crop is mirrored."""
     half_body: Probability = 0.3
-    """probability of showing one half of a person, where more than `half_body_above` keypoints are labelled"""
+    """The probability that a crop shows only the upper or the lower half of a person of whom more than
+    `half_body_above` keypoints are labelled. The higher it is, the more cut-off persons the model sees."""
     half_body_above: int = 8
+    """The number of labelled keypoints that a person must exceed to be shown by halves. A higher number spares more
+    persons."""
     half_body_upper: Probability = 0.7
-    """probability of the upper half"""
+    """The probability that the half which is shown is the upper one, where both have enough labelled keypoints."""
     half_body_padding: PositiveFloat = 1.5
+    """How much larger the crop of a half is than the box around its keypoints. A larger padding shows more around
+    them."""
     scale: Annotated[float, Field(ge=0, lt=1)] = 0.5
-    """the extent is multiplied by 1 + scale * draw"""
+    """How much crops vary in size: a crop's extent is multiplied by 1 + scale * draw (see `draws`). At 0.5 that is 0.5
+    to 1.5."""
     rotation: Annotated[float, Field(ge=0, le=180)] = 80.0
-    """degrees: the crop is turned by rotation * draw"""
+    """How far crops are turned, in degrees: by rotation * draw (see `draws`)."""
     rotation_probability: Probability = 0.6
+    """The probability that a crop is turned at all."""
     shift: Annotated[float, Field(ge=0, le=1)] = 0.16
-    """the centre moves by shift * draw of the padded box, on each axis"""
+    """How far a crop's centre moves on each axis: by shift * draw (see `draws`), as a share of the crop's own
+    extent."""
     shift_probability: Probability = 0.3
+    """The probability that a crop is shifted at all."""
     draws: Literal["truncated", "clipped"] = "truncated"
-    """how shift, scale and rotation are drawn. truncated: normal, kept to [-1, 1] (mmpose 1.x); clipped: normal with
-    the tails cut to -1 and 1 (for rotation -2 and 2), the shift uniform (mmpose 0.x, the release of DistilPose)"""
+    """How shift, scale and rotation are drawn. `truncated`: from a normal distribution kept to [-1, 1] (mmpose 1.x).
+    `clipped`: from a normal distribution with the tails cut to -1 and 1 (for rotation -2 and 2), the shift uniformly
+    (mmpose 0.x, the release of DistilPose)."""
     colour: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """brightness, contrast and saturation are each multiplied by 1 + colour * draw, draw uniform in [-1, 1]; the
-    published recipes use none"""
+    """How much colours vary: brightness, contrast and saturation are each multiplied by 1 + colour * draw, with draw
+    uniform in [-1, 1]. The published recipes have 0, which leaves colours as they are."""
 
 
 NO_AUGMENT = AugmentConfig(flip=0, half_body=0, scale=0, rotation=0, shift=0, colour=0)

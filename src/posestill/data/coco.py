@@ -25,20 +25,23 @@ WHOLEBODY_LISTS = {
 
 
 class CocoConfig(SourceConfig):
-    """A COCO tree (`root` and `split`), or one annotation file and its folder of images."""
+    """Persons come from a COCO tree (`root` and `split`), or from one annotation file and its folder of images."""
 
     root: Path | None = None
-    """the usual tree: root/annotations/person_keypoints_SPLIT.json and root/SPLIT/*.jpg"""
+    """The folder of the usual tree, which holds annotations/person_keypoints_SPLIT.json and SPLIT/*.jpg. None: give
+    `annotations` and `images` instead."""
     split: str | None = None
-    """train2017, val2017"""
+    """The split of the tree, such as train2017 or val2017. None: give `annotations` and `images` instead."""
     annotations: Path | None = None
-    """or: the JSON file ..."""
+    """The JSON file of the annotations, where there is no such tree. None: give `root` and `split` instead."""
     images: Path | None = None
-    """... and its folder of images"""
+    """The folder of the images that the annotation file names. None: give `root` and `split` instead."""
     metainfo: Path | None = None
-    """a JSON with flip_pairs, sigmas, upper_body, pck_norm where the names alone do not tell them"""
+    """A JSON, YAML or mmpose file with flip_pairs, sigmas, upper_body and pck_norm, where the names of the keypoints do
+    not tell them. None: what can be told is taken from the names."""
     wholebody: bool = False
-    """COCO-WholeBody's 133 keypoints; of a tree it reads root/annotations/coco_wholebody_{train,val}_v1.0.json"""
+    """True: COCO-WholeBody's 133 keypoints are read, of a tree from annotations/coco_wholebody_{train,val}_v1.0.json.
+    False: the keypoints are those that the annotation file names."""
 
     @model_validator(mode="after")
     def _one_of_two_ways(self) -> CocoConfig:

@@ -1,4 +1,4 @@
-"""What an image file says about itself without decoding its pixels: its size, and whether it is whole."""
+"""What an image file says about itself without decoding its pixels: its size, how it is turned, whether it is whole."""
 
 from __future__ import annotations
 
@@ -32,6 +32,13 @@ def image_size(path: Path) -> Size:
 def is_cut_off(data: bytes) -> bool:
     """True for a JPEG whose last scan has no end: decoders fill the missing rest with grey and say nothing."""
     return data[:2] == b"\xff\xd8" and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
+
+
+def with_orientation(jpeg: bytes, orientation: int) -> bytes:
+    """Give a JPEG file's bytes an EXIF block that says, by an `orientation` of 1 to 8, how the picture is shown."""
+    directory = struct.pack(">HHHIHHI", 1, 0x0112, 3, 1, orientation, 0, 0)  # one tag, one short, nothing after it
+    block = b"Exif\0\0MM" + struct.pack(">HI", 42, 8) + directory
+    return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block + jpeg[2:]
 
 
 def _png_size(head: bytes) -> Size | None:

@@ -22,9 +22,10 @@ FORMAT = "posestill packed dataset 1"
 
 
 class PackedConfig(SourceConfig):
-    """A file that `posestill data pack` wrote."""
+    """Persons come from a file that `posestill data pack` wrote."""
 
     file: Path
+    """The packed file; it is held in memory as a whole."""
 
     def build(self) -> PackedSource:
         """The source; fails with a message when the file is missing or not ours."""

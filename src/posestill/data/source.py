@@ -36,7 +36,7 @@ class PoseSource(Protocol):
 
 
 class SourceConfig(Config):
-    """Settings of a source; `build` opens it."""
+    """These are the settings of a source; `build` opens it."""
 
     def build(self) -> PoseSource:
         """The source itself. Fails with a message that names the file and the remedy."""

@@ -33,12 +33,12 @@ _EXCESS = 0.1
 
 
 class YoloConfig(SourceConfig):
-    """A YOLO-pose folder: its data.yaml, and which of the splits in it."""
+    """Persons come from one split of a YOLO-pose folder."""
 
     data: Path
-    """the data.yaml"""
+    """The folder's data.yaml, which names the splits and the shape of the keypoints."""
     split: str = "train"
-    """train, val or test: a key of data.yaml"""
+    """The split to read, a key of data.yaml: train, val or test."""
 
     def build(self) -> YoloSource:
         """The source; fails with a message that names file and line where something is broken."""

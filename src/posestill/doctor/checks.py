@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from posestill.data.image_files import is_cut_off
-from posestill.doctor.findings import KINDS, Finding, Severity
+from posestill.doctor.findings import Finding, in_words
 from posestill.schema import UserError
 from posestill.skeletons import COCO_17, from_category
 from posestill.types import Size
@@ -30,7 +30,7 @@ FEWEST_FACING = 6
 
 @dataclass(frozen=True)
 class ImageFile:
-    """What decoding an image file gave."""
+    """An image file is what decoding it gave."""
 
     size: Size | None
     """(height, width), or None when it cannot be decoded"""
@@ -39,8 +39,8 @@ class ImageFile:
 
 
 @dataclass(frozen=True)
-class Part:
-    """One annotation file, or one split of a YOLO folder, as COCO entries that may be faulty."""
+class AnnotationSet:
+    """An annotation set is one annotation file or one split of a YOLO folder, as COCO entries that may be faulty."""
 
     name: str
     content: Mapping[str, Any]
@@ -55,7 +55,7 @@ class Part:
 
     @property
     def sound_images(self) -> dict[Any, Mapping[str, Any]]:
-        """Id -> the first entry of that id."""
+        """Every image id leads to the first entry that has it."""
         found: dict[Any, Mapping[str, Any]] = {}
         for image in self.content["images"]:
             found.setdefault(image.get("id"), image)
@@ -63,17 +63,17 @@ class Part:
 
     @property
     def category(self) -> Mapping[str, Any] | None:
-        """The first that names keypoints."""
+        """The category is the first one that names keypoints, or None."""
         return next((each for each in self.content["categories"] if each.get("keypoints")), None)
 
     def size(self, image_id: Any) -> Size | None:
-        """(height, width) of an image: of its file where it can be decoded, else as the entry says."""
+        """The (height, width) of an image is that of its file where it can be decoded, else what its entry says."""
         image = self.sound_images.get(image_id)
         return None if image is None else _size(self, image)
 
 
 def decode_files(folder: Path, names: Iterable[str]) -> dict[str, ImageFile]:
-    """What decoding each image file gives; several at a time."""
+    """Decode the image files of a folder, several at a time, and give what each of them is by its name."""
     names = list(dict.fromkeys(names))
     with ThreadPoolExecutor() as pool:
         return dict(zip(names, pool.map(lambda name: _decode(folder / name), names), strict=True))
@@ -93,36 +93,33 @@ def _decode(path: Path) -> ImageFile:
 class _Faults:
     """Places of faults, gathered by kind."""
 
-    def __init__(self, part: str) -> None:
-        self.part = part
+    def __init__(self, annotation_set: str) -> None:
+        self.annotation_set = annotation_set
         self.gathered: dict[str, list[str]] = defaultdict(list)
 
     def add(self, kind: str, where: str) -> None:
         self.gathered[kind].append(where)
 
     def findings(self) -> list[Finding]:
-        return [
-            Finding(kind, *_word(kind, where), part=self.part)  # type: ignore[arg-type]
-            for kind, where in self.gathered.items()
-        ]
+        return [in_words(kind, where, self.annotation_set) for kind, where in self.gathered.items()]
 
 
-def _word(kind: str, where: list[str]) -> tuple[Severity, tuple[str, ...], str, str]:
-    severity, what, remedy = KINDS[kind]
-    return severity, tuple(where), what, remedy
+def examine_set(annotation_set: AnnotationSet) -> list[Finding]:
+    """List everything that is wrong with one annotation set, seen for itself."""
+    faults = _Faults(annotation_set.name)
+    _check_images(annotation_set, faults)
+    _check_categories(annotation_set, faults)
+    _check_annotations(annotation_set, faults)
+    return [
+        *annotation_set.findings,
+        *faults.findings(),
+        *_check_people(annotation_set),
+        *_propose_sigmas(annotation_set),
+    ]
 
 
-def examine_part(part: Part) -> list[Finding]:
-    """Everything that is wrong with one part."""
-    faults = _Faults(part.name)
-    _check_images(part, faults)
-    _check_categories(part, faults)
-    _check_annotations(part, faults)
-    return [*part.findings, *faults.findings(), *_check_people(part), *_propose_sigmas(part)]
-
-
-def examine_overlap(one: Part, other: Part) -> list[Finding]:
-    """Images that are in both of two parts."""
+def examine_overlap(one: AnnotationSet, other: AnnotationSet) -> list[Finding]:
+    """List the pictures that two annotation sets have in common."""
     theirs = {file.digest for file in other.files.values() if file.digest}
     shared = [name for name, file in one.files.items() if file.digest in theirs]
     faults = _Faults(f"{one.name} and {other.name}")
@@ -131,10 +128,10 @@ def examine_overlap(one: Part, other: Part) -> list[Finding]:
     return faults.findings()
 
 
-def _check_images(part: Part, faults: _Faults) -> None:
+def _check_images(annotation_set: AnnotationSet, faults: _Faults) -> None:
     seen: set[Any] = set()
     by_content: dict[str, Any] = {}
-    for image in part.content["images"]:
+    for image in annotation_set.content["images"]:
         where = f"image {image.get('id')} ({image.get('file_name')})"
         if image.get("id") is None or not image.get("file_name"):
             faults.add("entry-incomplete", where)
@@ -142,7 +139,7 @@ def _check_images(part: Part, faults: _Faults) -> None:
         if image["id"] in seen:
             faults.add("image-id-twice", where)
         seen.add(image["id"])
-        file = part.files[image["file_name"]]
+        file = annotation_set.files[image["file_name"]]
         if not file.digest:
             faults.add("image-missing", where)
             continue
@@ -155,24 +152,24 @@ def _check_images(part: Part, faults: _Faults) -> None:
             faults.add("image-size", f"{where}: {image['width']} x {image.get('height')}, the file {width} x {height}")
 
 
-def _check_categories(part: Part, faults: _Faults) -> None:
-    used = {entry.get("category_id") for entry in part.content["annotations"]}
-    named = [each for each in part.content["categories"] if each.get("keypoints")]
+def _check_categories(annotation_set: AnnotationSet, faults: _Faults) -> None:
+    used = {entry.get("category_id") for entry in annotation_set.content["annotations"]}
+    named = [each for each in annotation_set.content["categories"] if each.get("keypoints")]
     if not named:
-        faults.add("no-keypoint-names", part.name)
+        faults.add("no-keypoint-names", annotation_set.name)
     if len({tuple(each["keypoints"]) for each in named}) > 1:
         faults.add("several-skeletons", ", ".join(str(each.get("name")) for each in named))
-    for category in part.content["categories"]:
+    for category in annotation_set.content["categories"]:
         where = f"category {category.get('id')} ({category.get('name')})"
         if category.get("id") not in used:
             faults.add("category-empty", where)
         elif named and not category.get("keypoints"):
             faults.add("category-without-keypoints", where)
     for category in named:
-        _check_names(category, part, faults)
+        _check_names(category, annotation_set, faults)
 
 
-def _check_names(category: Mapping[str, Any], part: Part, faults: _Faults) -> None:
+def _check_names(category: Mapping[str, Any], annotation_set: AnnotationSet, faults: _Faults) -> None:
     names = list(category["keypoints"])
     edges = category.get("skeleton") or []
     wrong = [edge for edge in edges if len(edge) != 2 or any(not 1 <= end <= len(names) for end in edge)]
@@ -183,11 +180,15 @@ def _check_names(category: Mapping[str, Any], part: Part, faults: _Faults) -> No
         faults.add("keypoint-name-twice", ", ".join(sorted({name for name in names if names.count(name) > 1})))
         return
     try:
-        skeleton = from_category({"keypoints": names, "name": "person"}, part.metainfo)
+        skeleton = from_category({"keypoints": names, "name": "person"}, annotation_set.metainfo)
     except (UserError, ValueError) as error:
         faults.add("side-without-partner", str(error))
         return
-    if len(names) > 2 and not (part.metainfo or {}).get("flip_pairs") and skeleton.swap == tuple(range(len(names))):
+    if (
+        len(names) > 2
+        and not (annotation_set.metainfo or {}).get("flip_pairs")
+        and skeleton.swap == tuple(range(len(names)))
+    ):
         faults.add("no-sides", ", ".join(names[:4]) + ", ...")
 
 
@@ -197,11 +198,11 @@ def counts_from_zero(edges: Sequence[Sequence[int]], count: int) -> bool:
     return bool(ends) and min(ends) == 0 and max(ends) < count
 
 
-def _check_annotations(part: Part, faults: _Faults) -> None:
-    images, sizes = part.sound_images, {}
-    categories = {category.get("id"): category for category in part.content["categories"]}
+def _check_annotations(annotation_set: AnnotationSet, faults: _Faults) -> None:
+    images, sizes = annotation_set.sound_images, {}
+    categories = {category.get("id"): category for category in annotation_set.content["categories"]}
     seen: set[Any] = set()
-    for entry in part.content["annotations"]:
+    for entry in annotation_set.content["annotations"]:
         where = f"annotation {entry.get('id')}"
         if entry.get("id") is None or entry.get("image_id") is None:
             faults.add("entry-incomplete", where)
@@ -213,18 +214,18 @@ def _check_annotations(part: Part, faults: _Faults) -> None:
         if image_id not in images:
             faults.add("unknown-image", f"{where} of image {image_id}")
         if image_id not in sizes:
-            sizes[image_id] = part.size(image_id)
+            sizes[image_id] = annotation_set.size(image_id)
         category = categories.get(entry.get("category_id"))
         if category is None:
             faults.add("unknown-category", f"{where} of category {entry.get('category_id')}")
-        for kind, detail in entry_faults(entry, category or part.category, sizes[image_id]):
+        for kind, detail in entry_faults(entry, category or annotation_set.category, sizes[image_id]):
             faults.add(kind, f"{where}{detail}")
 
 
 def entry_faults(
     entry: Mapping[str, Any], category: Mapping[str, Any] | None, size: Size | None
 ) -> list[tuple[str, str]]:
-    """(kind, detail) of what is wrong with one annotation in an image of (height, width), seen for itself."""
+    """List what is wrong with one annotation in an image of `size` (height, width), as pairs of kind and detail."""
     found: list[tuple[str, str]] = []
     flat, box, area = entry.get("keypoints"), entry.get("bbox"), entry.get("area")
     if any(not is_finite(value) for value in (*(flat or ()), *(box or ()), *(() if area is None else (area,)))):
@@ -276,24 +277,24 @@ def off_image(box: Sequence[float], size: Size) -> bool:
 
 
 def outside_image(points: np.ndarray, size: Size) -> np.ndarray:
-    """(K,) bool: labelled keypoints (K, 3) that lie outside an image of (height, width)."""
+    """Give (K,) bool: which labelled keypoints of (K, 3) x y v lie outside an image of `size` (height, width)."""
     limit = np.array([size[1], size[0]]) + EDGE_TOLERANCE
     out = (points[:, :2] < -EDGE_TOLERANCE) | (points[:, :2] > limit)
     return np.asarray(out.any(axis=1) & (points[:, 2] > 0))
 
 
-def _check_people(part: Part) -> list[Finding]:
-    category = part.category
+def _check_people(annotation_set: AnnotationSet) -> list[Finding]:
+    category = annotation_set.category
     if category is None:
         return []
     names = list(category["keypoints"])
     poses = [
         np.array(entry["keypoints"], dtype=np.float64).reshape(-1, 3)
-        for entry in part.content["annotations"]
+        for entry in annotation_set.content["annotations"]
         if len(entry.get("keypoints") or ()) == 3 * len(names) and all(is_finite(each) for each in entry["keypoints"])
     ]
     poses = [pose for pose in poses if (pose[:, 2] > 0).any()]
-    faults = _Faults(part.name)
+    faults = _Faults(annotation_set.name)
     if len(poses) < FEWEST_PEOPLE:
         faults.add("few-people", f"{len(poses)} people with labels")
     facing = [turn for turn in (_faces_wrongly(pose, names) for pose in poses) if turn is not None]
@@ -307,20 +308,24 @@ def _faces_wrongly(pose: np.ndarray, names: Sequence[str]) -> bool | None:
 
     Who shows both eyes faces the camera, and then the left side is on the image's right. None: no judgement.
     """
-    parts = ("left_eye", "right_eye", "left_shoulder", "right_shoulder")
-    if any(part not in names for part in parts):
+    needed = ("left_eye", "right_eye", "left_shoulder", "right_shoulder")
+    if any(name not in names for name in needed):
         return None
-    left_eye, right_eye, left, right = (pose[names.index(part)] for part in parts)
+    left_eye, right_eye, left, right = (pose[names.index(name)] for name in needed)
     upright = max(left_eye[1], right_eye[1]) < min(left[1], right[1])
     if min(left_eye[2], right_eye[2]) < 2 or min(left[2], right[2]) < 1 or not upright:
         return None
     return bool(left_eye[0] < right_eye[0] and left[0] < right[0])
 
 
-def _propose_sigmas(part: Part) -> list[Finding]:
+def _propose_sigmas(annotation_set: AnnotationSet) -> list[Finding]:
     """A note with the spreads that OKS will use, where nobody gave them."""
-    category = part.category
-    if category is None or (part.metainfo or {}).get("sigmas") or tuple(category["keypoints"]) == COCO_17.names:
+    category = annotation_set.category
+    if (
+        category is None
+        or (annotation_set.metainfo or {}).get("sigmas")
+        or tuple(category["keypoints"]) == COCO_17.names
+    ):
         return []
     names = list(category["keypoints"])
     plain = from_category(
@@ -329,7 +334,9 @@ def _propose_sigmas(part: Part) -> list[Finding]:
     known = dict(zip(plain.names, plain.oks_sigmas, strict=True))
     sources = [f"{name} {sigma:g} ({_origin(sigma)})" for name, sigma in known.items()]
     remedy = "give your own as `sigmas` in a metainfo file where these do not suit"
-    return [Finding("no-sigmas", "note", tuple(sources), "no OKS sigmas are given; proposed:", remedy, part.name)]
+    return [
+        Finding("no-sigmas", "note", tuple(sources), "no OKS sigmas are given; proposed:", remedy, annotation_set.name)
+    ]
 
 
 def _origin(sigma: float) -> str:
@@ -339,8 +346,8 @@ def _origin(sigma: float) -> str:
     return "COCO's shoulder, or no such part in COCO"
 
 
-def _size(part: Part, image: Mapping[str, Any]) -> Size | None:
-    file = part.files.get(image.get("file_name") or "")
+def _size(annotation_set: AnnotationSet, image: Mapping[str, Any]) -> Size | None:
+    file = annotation_set.files.get(image.get("file_name") or "")
     if file is not None and file.size is not None:
         return file.size
     if is_finite(image.get("width")) and is_finite(image.get("height")):

@@ -1,4 +1,4 @@
-"""Finds what is wrong with a pose dataset, says it in plain words, shows people and writes a repaired copy.
+"""Finds what is wrong with a pose dataset, says it in plain words and writes a repaired copy.
 
 A dataset is a COCO annotation file, a folder with annotation files and images, or a YOLO-pose data.yaml or its folder.
 """
@@ -15,9 +15,9 @@ from typing import Any
 from posestill.data import yolo
 from posestill.data.coco import read_json
 from posestill.data.image_files import IMAGE_SUFFIXES
-from posestill.doctor.checks import Part, decode_files, examine_overlap, examine_part
-from posestill.doctor.findings import KINDS, Finding
-from posestill.doctor.repair import repair_part
+from posestill.doctor.checks import AnnotationSet, decode_files, examine_overlap, examine_set
+from posestill.doctor.findings import KINDS, Finding, in_words
+from posestill.doctor.repair import repair_set
 from posestill.doctor.sheet import draw_sheet
 from posestill.schema import UserError, reading
 from posestill.skeletons import read_metainfo
@@ -28,33 +28,33 @@ _EXAMPLES = 5
 
 @dataclass(frozen=True)
 class Dataset:
-    """One or several annotation files or splits, with their images decoded once."""
+    """A dataset is one or several annotation files or splits, with their images decoded."""
 
     path: Path
-    parts: tuple[Part, ...]
+    annotation_sets: tuple[AnnotationSet, ...]
 
 
 def open_dataset(path: Path, *, images: Path | None = None, metainfo: Path | None = None) -> Dataset:
-    """A dataset as it stands, faults and all. A `UserError` says so where there is none."""
+    """Open a dataset as it stands, faults and all. A `UserError` says so where there is none."""
     path = Path(path)
     if path.suffix.lower() in (".yaml", ".yml"):
-        parts = list(_yolo_parts(path))
+        annotation_sets = list(_yolo_sets(path))
     elif path.is_dir() and (data := _find_yaml(path)) is not None:
-        parts = list(_yolo_parts(data))
+        annotation_sets = list(_yolo_sets(data))
     elif path.is_dir():
         files = _find_annotations(path)
         if not files:
             raise UserError(f"{path} holds neither COCO annotation files nor a data.yaml with kpt_shape")
-        parts = [_coco_part(each, _image_folder(each, path, images), metainfo) for each in files]
+        annotation_sets = [_coco_set(each, _image_folder(each, path, images), metainfo) for each in files]
     else:
-        parts = [_coco_part(path, _image_folder(path, path.parent.parent, images), metainfo)]
-    return Dataset(path, tuple(_with_files(parts)))
+        annotation_sets = [_coco_set(path, _image_folder(path, path.parent.parent, images), metainfo)]
+    return Dataset(path, tuple(_with_files(annotation_sets)))
 
 
 def examine(dataset: Dataset) -> list[Finding]:
-    """Everything that is wrong, errors first; nothing but notes means that the dataset is sound."""
-    found = [finding for part in dataset.parts for finding in examine_part(part)]
-    for one, other in combinations(dataset.parts, 2):
+    """List everything that is wrong, errors first; nothing but notes means that the dataset is sound."""
+    found = [finding for annotation_set in dataset.annotation_sets for finding in examine_set(annotation_set)]
+    for one, other in combinations(dataset.annotation_sets, 2):
         splits = {_split(one.name), _split(other.name)}
         if len(splits) == 2 and None not in splits:
             found += examine_overlap(one, other)
@@ -69,15 +69,19 @@ def repair(dataset: Dataset, out: Path) -> list[str]:
     out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"--fix {out}: give a new or empty folder, so that nothing is written over")
-    return [line for part in dataset.parts for line in repair_part(part, out, several=len(dataset.parts) > 1)]
+    return [
+        line
+        for annotation_set in dataset.annotation_sets
+        for line in repair_set(annotation_set, out, several=len(dataset.annotation_sets) > 1)
+    ]
 
 
 def describe(dataset: Dataset, findings: Sequence[Finding]) -> str:
-    """The findings in plain words, grouped by severity, with a closing line."""
+    """Say the findings in plain words, grouped by severity, with a closing line."""
     lines = []
-    for part in dataset.parts:
-        images, people = len(part.content["images"]), len(part.content["annotations"])
-        lines.append(f"{part.name}: {images} images, {people} annotations, images in {part.folder}")
+    for annotation_set in dataset.annotation_sets:
+        images, people = len(annotation_set.content["images"]), len(annotation_set.content["annotations"])
+        lines.append(f"{annotation_set.name}: {images} images, {people} annotations, images in {annotation_set.folder}")
     for severity in _ORDER:
         chosen = [finding for finding in findings if finding.severity == severity]
         lines += ["", f"{severity}s"] if chosen else []
@@ -86,7 +90,7 @@ def describe(dataset: Dataset, findings: Sequence[Finding]) -> str:
             rest = len(finding.where) - len(shown)
             more = f" and {rest} more" if rest else ""
             times = "" if severity == "note" else f" ({len(finding.where)}x)"
-            lines.append(f"  [{finding.kind}] {finding.part}: {finding.what}{times}")
+            lines.append(f"  [{finding.kind}] {finding.annotation_set}: {finding.what}{times}")
             lines.append(f"      {'; '.join(shown)}{more}")
             lines.append(f"      -> {finding.remedy}")
     counts = {severity: sum(finding.severity == severity for finding in findings) for severity in _ORDER}
@@ -100,36 +104,40 @@ def is_sound(findings: Sequence[Finding]) -> bool:
 
 
 def check(path: Path, *, images: Path | None, metainfo: Path | None, fix: Path | None, sheet: Path) -> tuple[str, bool]:
-    """The text that `data check` prints, and whether the dataset is sound; writes the contact sheet and the copy."""
+    """Give the text that `data check` prints and whether the dataset is sound; write the contact sheet and the copy."""
     if sheet.suffix.lower() not in IMAGE_SUFFIXES or sheet.is_dir():
         raise UserError(f"--sheet {sheet}: give an image file, such as data-check.png")
     with reading(str(path)):
         dataset = open_dataset(path, images=images, metainfo=metainfo)
         findings = examine(dataset)
     lines = [describe(dataset, findings)]
-    if draw_sheet(dataset.parts, sheet):
+    if draw_sheet(dataset.annotation_sets, sheet):
         lines.append(f"contact sheet: {sheet}")
     if fix is not None:
         changes = repair(dataset, fix)
         left = [finding for finding in examine(open_dataset(fix)) if finding.severity != "note"]
         lines += ["", "repaired:", *(f"  {line}" for line in changes or ["nothing had to be changed"])]
-        lines += ["left to you:", *(f"  [{each.kind}] {each.part}: {each.what}" for each in left)] if left else []
+        remaining = [f"  [{each.kind}] {each.annotation_set}: {each.what}" for each in left]
+        lines += ["left to you:", *remaining] if remaining else []
         lines.append(f"copy: {fix}")
     return "\n".join(lines), is_sound(findings)
 
 
-def _with_files(parts: Sequence[Part]) -> Iterator[Part]:
-    """Each part with its images decoded; parts that share a folder share the work."""
+def _with_files(annotation_sets: Sequence[AnnotationSet]) -> Iterator[AnnotationSet]:
+    """Each set with its images decoded; sets that share a folder share the work."""
     wanted: dict[Path, list[str]] = defaultdict(list)
-    for part in parts:
-        names = (image.get("file_name") for image in part.content["images"])
-        wanted[part.folder] += [name for name in names if name]
+    for annotation_set in annotation_sets:
+        names = (image.get("file_name") for image in annotation_set.content["images"])
+        wanted[annotation_set.folder] += [name for name in names if name]
     decoded = {folder: decode_files(folder, names) for folder, names in wanted.items()}
-    return (replace(part, files=_of_part(part, decoded[part.folder])) for part in parts)
+    return (
+        replace(annotation_set, files=_of_set(annotation_set, decoded[annotation_set.folder]))
+        for annotation_set in annotation_sets
+    )
 
 
-def _of_part(part: Part, files: dict[str, Any]) -> dict[str, Any]:
-    names = {image.get("file_name") for image in part.content["images"]}
+def _of_set(annotation_set: AnnotationSet, files: dict[str, Any]) -> dict[str, Any]:
+    names = {image.get("file_name") for image in annotation_set.content["images"]}
     return {name: file for name, file in files.items() if name in names}
 
 
@@ -206,20 +214,20 @@ def _read_coco(path: Path) -> dict[str, Any]:
     return dict(content)
 
 
-def _coco_part(path: Path, folder: Path, metainfo: Path | None) -> Part:
+def _coco_set(path: Path, folder: Path, metainfo: Path | None) -> AnnotationSet:
     content = _read_coco(path)
-    part = Part(path.stem, content, folder)
-    names = (part.category or {}).get("keypoints", ())
+    annotation_set = AnnotationSet(path.stem, content, folder)
+    names = (annotation_set.category or {}).get("keypoints", ())
     if metainfo is not None:
-        return replace(part, metainfo=read_metainfo(metainfo, names))
+        return replace(annotation_set, metainfo=read_metainfo(metainfo, names))
     beside = next((each for each in (path.parent, path.parent.parent) if (each / "metainfo.json").is_file()), None)
     if beside is None:
-        return part
+        return annotation_set
     try:  # one that lies beside the annotations helps where it fits them
         info = read_metainfo(beside / "metainfo.json", names)
     except UserError:
-        return part
-    return replace(part, metainfo=info if list(info.get("names", ())) == list(names) else None)
+        return annotation_set
+    return replace(annotation_set, metainfo=info if list(info.get("names", ())) == list(names) else None)
 
 
 def _image_folder(annotations: Path, root: Path, given: Path | None) -> Path:
@@ -245,7 +253,7 @@ def _images_in(folder: Path) -> Iterator[Path]:
     return (path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
 
 
-def _yolo_parts(data: Path) -> Iterator[Part]:
+def _yolo_sets(data: Path) -> Iterator[AnnotationSet]:
     problems: dict[str, list[tuple[str, str]]] = defaultdict(list)
     dataset = yolo.read_dataset(data, lambda kind, where, what: problems[kind].append((where, what)))
     if not dataset.splits:
@@ -257,26 +265,24 @@ def _yolo_parts(data: Path) -> Iterator[Part]:
             problems["label-without-image"] += stray
         if _shape_is_wrong(problems["yolo-line"], len(labels.annotations)):
             problems["yolo-shape"] = problems.pop("yolo-line")
-        findings = tuple(_finding(kind, found, split) for kind, found in problems.items() if found and kind in KINDS)
+        findings = tuple(
+            in_words(kind, (f"{where}: {detail}" if detail else where for where, detail in found), split)
+            for kind, found in problems.items()
+            if found and kind in KINDS
+        )
         notes = [Finding("assumed", "note", (str(data),), note, "say it in data.yaml", split) for note in dataset.notes]
         content = {
             "images": labels.images,
             "annotations": labels.annotations,
             "categories": [dataset.category(number) for number in dataset.classes],
         }
-        yield Part(split, content, dataset.root, dataset.metainfo, (*findings, *notes))
+        yield AnnotationSet(split, content, dataset.root, dataset.metainfo, (*findings, *notes))
         problems.clear()
 
 
 def _shape_is_wrong(bad_lines: Sequence[tuple[str, str]], good_lines: int) -> bool:
     """True when most lines have one and the same other number of values: then data.yaml is wrong, not the lines."""
     return len(bad_lines) > max(good_lines, 1) and len({what for _, what in bad_lines}) == 1
-
-
-def _finding(kind: str, found: Sequence[tuple[str, str]], part: str) -> Finding:
-    severity, what, remedy = KINDS[kind]
-    places = tuple(f"{where}: {detail}" if detail else where for where, detail in found)
-    return Finding(kind, severity, places, what, remedy, part)
 
 
 def _labels_without_image(images: Sequence[Path]) -> list[Path]:

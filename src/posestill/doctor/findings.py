@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,7 +11,7 @@ Severity = Literal["error", "warning", "note"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One kind of fault in one part of a dataset."""
+    """A finding is one kind of fault in one annotation set of a dataset, with all its places."""
 
     kind: str
     """a short key, such as bbox-off-image"""
@@ -21,8 +22,8 @@ class Finding:
     """what is wrong, in plain words"""
     remedy: str
     """what to do about it"""
-    part: str = ""
-    """the annotation file or split"""
+    annotation_set: str = ""
+    """the name of the annotation file or split"""
 
 
 Words = tuple[Severity, str, str]
@@ -67,3 +68,9 @@ KINDS: dict[str, Words] = {
     "label-without-image": ("warning", "a label file has no image", "add the image, or take the label file away"),
 }  # fmt: skip
 """kind -> severity, what is wrong, what to do"""
+
+
+def in_words(kind: str, where: Iterable[str], annotation_set: str) -> Finding:
+    """Make a finding of a kind at some places of an annotation set, with what `KINDS` says about it."""
+    severity, what, remedy = KINDS[kind]
+    return Finding(kind, severity, tuple(where), what, remedy, annotation_set)

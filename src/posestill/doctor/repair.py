@@ -1,4 +1,4 @@
-"""A repaired copy of one part of a dataset: only what can be mended without knowing the truth."""
+"""Writes a repaired copy of an annotation set: only what can be mended without knowing the truth."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from posestill.data.coco import AREA_OF_BBOX
-from posestill.doctor.checks import Part, counts_from_zero, entry_faults, is_finite, off_image, outside_image
+from posestill.doctor.checks import AnnotationSet, counts_from_zero, entry_faults, is_finite, off_image, outside_image
 from posestill.files import write_json
 from posestill.types import Size
 
@@ -19,16 +19,19 @@ _BBOX_AROUND_KEYPOINTS = 1.2
 """a bbox drawn around keypoints is theirs, times this"""
 
 
-def repair_part(part: Part, out: Path, *, several: bool) -> list[str]:
-    """Write out/annotations/NAME.json, its images and metainfo; what was changed, one line a kind with its count."""
+def repair_set(annotation_set: AnnotationSet, out: Path, *, several: bool) -> list[str]:
+    """Write out/annotations/NAME.json, its images and metainfo, and say how often each kind of change was made.
+
+    The images go to out/images, into a folder of their own for each set where there are `several`.
+    """
     changes: Counter[str] = Counter()
-    categories = _repair_categories(part, changes)
-    images, new_ids = _repair_images(part, changes)
+    categories = _repair_categories(annotation_set, changes)
+    images, new_ids = _repair_images(annotation_set, changes)
     kept = {image["id"]: image for image in images}
     category = next((each for each in categories if each.get("keypoints")), None)
     annotations: list[dict[str, Any]] = []
     used: set[Any] = set()
-    for entry in part.content["annotations"]:
+    for entry in annotation_set.content["annotations"]:
         entry = {**entry, "image_id": new_ids.get(entry.get("image_id"), entry.get("image_id"))}
         image = kept.get(entry["image_id"])
         if image is None:
@@ -38,7 +41,9 @@ def repair_part(part: Part, out: Path, *, several: bool) -> list[str]:
         if mended is None:
             continue
         if mended.get("id") is None or mended["id"] in used:
-            mended["id"] = 1 + max((each for each in (*used, *_ids(part)) if isinstance(each, int)), default=0)
+            mended["id"] = 1 + max(
+                (each for each in (*used, *_ids(annotation_set)) if isinstance(each, int)), default=0
+            )
             changes["annotations given a new id"] += 1
         used.add(mended["id"])
         annotations.append(mended)
@@ -46,24 +51,24 @@ def repair_part(part: Part, out: Path, *, several: bool) -> list[str]:
     used_categories = [each for each in categories if each["id"] in filled] or categories
     changes["empty categories taken out"] += len(categories) - len(used_categories)
     categories = used_categories
-    folder = out / "images" / part.name if several else out / "images"
+    folder = out / "images" / annotation_set.name if several else out / "images"
     for image in images:
-        source = part.folder / image["file_name"]
+        source = annotation_set.folder / image["file_name"]
         image["file_name"] = _inside(image["file_name"])
         target = folder / image["file_name"]
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)
-    content = {**part.content, "images": images, "annotations": annotations, "categories": categories}
-    write_json(out / "annotations" / f"{part.name}.json", content)
-    if part.metainfo:
-        write_json(out / "metainfo.json", dict(part.metainfo))
-    dropped = [finding for finding in part.findings if finding.severity == "error"]
-    lines = [f"{part.name}: {len(each.where)}x {each.what}: {each.remedy}" for each in dropped]
-    return lines + [f"{part.name}: {count} {what}" for what, count in changes.items() if count]
+    content = {**annotation_set.content, "images": images, "annotations": annotations, "categories": categories}
+    write_json(out / "annotations" / f"{annotation_set.name}.json", content)
+    if annotation_set.metainfo:
+        write_json(out / "metainfo.json", dict(annotation_set.metainfo))
+    dropped = [finding for finding in annotation_set.findings if finding.severity == "error"]
+    lines = [f"{annotation_set.name}: {len(each.where)}x {each.what}: {each.remedy}" for each in dropped]
+    return lines + [f"{annotation_set.name}: {count} {what}" for what, count in changes.items() if count]
 
 
-def _ids(part: Part) -> list[Any]:
-    return [entry.get("id") for entry in part.content["annotations"]]
+def _ids(annotation_set: AnnotationSet) -> list[Any]:
+    return [entry.get("id") for entry in annotation_set.content["annotations"]]
 
 
 def _inside(name: str) -> str:
@@ -71,16 +76,16 @@ def _inside(name: str) -> str:
     return "/".join(piece for piece in PurePath(name).parts if piece not in ("..", "/", PurePath(name).anchor))
 
 
-def _repair_images(part: Part, changes: Counter[str]) -> tuple[list[dict[str, Any]], dict[Any, Any]]:
+def _repair_images(annotation_set: AnnotationSet, changes: Counter[str]) -> tuple[list[dict[str, Any]], dict[Any, Any]]:
     """The entries that can be read, and old id -> new id of pictures that were listed twice."""
     images: list[dict[str, Any]] = []
     by_content: dict[str, Any] = {}
     new_ids: dict[Any, Any] = {}
     used: set[Any] = set()
-    numbers = [image.get("id") for image in part.content["images"] if isinstance(image.get("id"), int)]
+    numbers = [image.get("id") for image in annotation_set.content["images"] if isinstance(image.get("id"), int)]
     spare = max(numbers, default=0) + 1
-    for entry in part.content["images"]:
-        file = part.files.get(entry.get("file_name") or "")
+    for entry in annotation_set.content["images"]:
+        file = annotation_set.files.get(entry.get("file_name") or "")
         if entry.get("id") is None or file is None or file.size is None:
             changes["images left out: no file, or it cannot be decoded"] += 1
             continue
@@ -102,8 +107,8 @@ def _repair_images(part: Part, changes: Counter[str]) -> tuple[list[dict[str, An
     return images, new_ids
 
 
-def _repair_categories(part: Part, changes: Counter[str]) -> list[dict[str, Any]]:
-    categories = [dict(category) for category in part.content["categories"]]
+def _repair_categories(annotation_set: AnnotationSet, changes: Counter[str]) -> list[dict[str, Any]]:
+    categories = [dict(category) for category in annotation_set.content["categories"]]
     for category in categories:
         edges, count = category.get("skeleton") or [], len(category.get("keypoints") or ())
         good = [edge for edge in edges if len(edge) == 2 and all(1 <= end <= count for end in edge)]

@@ -1,4 +1,4 @@
-"""A contact sheet: people of a dataset with their keypoints and boxes, to see what no check can."""
+"""Draws a contact sheet: people of a dataset with keypoints and boxes, to see what no check can."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from posestill.data.coco import read_image
-from posestill.doctor.checks import Part, is_finite
+from posestill.doctor.checks import AnnotationSet, is_finite
 from posestill.skeletons import Skeleton
 
 MOST_PEOPLE = 24
@@ -20,16 +20,21 @@ _PADDING = 1.3
 """a cell shows the bbox times this"""
 
 
-def draw_sheet(parts: Sequence[Part], path: Path) -> bool:
+def draw_sheet(annotation_sets: Sequence[AnnotationSet], path: Path) -> bool:
     """Write a PNG of up to 24 people, evenly spread over the dataset; False when there is nobody to draw."""
-    people = [(part, entry) for part in parts for entry in part.content["annotations"] if _is_drawable(part, entry)]
+    people = [
+        (annotation_set, entry)
+        for annotation_set in annotation_sets
+        for entry in annotation_set.content["annotations"]
+        if _is_drawable(annotation_set, entry)
+    ]
     if not people:
         return False
     from posestill.draw import write_image
 
     count = min(MOST_PEOPLE, len(people))
     chosen = [people[index] for index in np.linspace(0, len(people) - 1, count).round().astype(int)]
-    cells = [_cell(part, entry) for part, entry in chosen]
+    cells = [_cell(annotation_set, entry) for annotation_set, entry in chosen]
     cells += [np.full_like(cells[0], 255)] * (-len(cells) % _COLUMNS)
     rows = [np.concatenate(cells[start : start + _COLUMNS], axis=1) for start in range(0, len(cells), _COLUMNS)]
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -37,9 +42,9 @@ def draw_sheet(parts: Sequence[Part], path: Path) -> bool:
     return True
 
 
-def _is_drawable(part: Part, entry: dict[str, Any]) -> bool:
-    category, box, points = part.category, entry.get("bbox") or (), entry.get("keypoints") or ()
-    file = part.files.get(part.sound_images.get(entry.get("image_id"), {}).get("file_name") or "")
+def _is_drawable(annotation_set: AnnotationSet, entry: dict[str, Any]) -> bool:
+    category, box, points = annotation_set.category, entry.get("bbox") or (), entry.get("keypoints") or ()
+    file = annotation_set.files.get(annotation_set.sound_images.get(entry.get("image_id"), {}).get("file_name") or "")
     return (
         category is not None
         and len(box) == 4
@@ -52,13 +57,13 @@ def _is_drawable(part: Part, entry: dict[str, Any]) -> bool:
     )
 
 
-def _cell(part: Part, entry: dict[str, Any]) -> np.ndarray:
+def _cell(annotation_set: AnnotationSet, entry: dict[str, Any]) -> np.ndarray:
     """(H, W, 3) uint8 RGB of one person, named by the annotation's id."""
     import cv2
 
     from posestill.draw import draw_poses
 
-    image = read_image(part.folder / part.sound_images[entry["image_id"]]["file_name"])
+    image = read_image(annotation_set.folder / annotation_set.sound_images[entry["image_id"]]["file_name"])
     height, width = _CELL
     box = np.array(entry["bbox"], dtype=np.float64)
     scale = float(min(width / (box[2] * _PADDING), height / (box[3] * _PADDING)))
@@ -68,16 +73,17 @@ def _cell(part: Part, entry: dict[str, Any]) -> np.ndarray:
     points = np.array(entry["keypoints"], dtype=np.float64).reshape(-1, 3)
     points[:, :2] = points[:, :2] * scale + offset
     outline = np.concatenate([box[:2] * scale + offset, box[2:] * scale])[None]
-    drawn = draw_poses(crop, points[None], _skeleton(part), threshold=0.5, boxes=outline)
-    text = f"{part.name} {entry.get('id')}"
-    for colour, thickness in (((0, 0, 0), 3), ((255, 255, 255), 1)):
-        cv2.putText(drawn, text, (4, height - 6), cv2.FONT_HERSHEY_SIMPLEX, 0.4, colour, thickness, cv2.LINE_AA)
+    drawn = draw_poses(crop, points[None], _skeleton(annotation_set), threshold=0.5, boxes=outline)
+    text = f"{annotation_set.name.removeprefix('person_keypoints_')} {entry.get('id')}"
+    for colour, shift in (((0, 0, 0), 1), ((255, 255, 255), 0)):  # a shadow, so that it can be read on any colour
+        place = (4 + shift, height - 6 + shift)
+        cv2.putText(drawn, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.4, colour, 1, cv2.LINE_AA)
     return drawn
 
 
-def _skeleton(part: Part) -> Skeleton:
+def _skeleton(annotation_set: AnnotationSet) -> Skeleton:
     """Names (for the sides' colours) and those edges that can be drawn, whatever else may be wrong."""
-    category = part.category or {}
+    category = annotation_set.category or {}
     names = [str(name) for name in category["keypoints"]]
     count = len(names)
     edges = [(edge[0] - 1, edge[1] - 1) for edge in category.get("skeleton") or () if len(edge) == 2]

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
+from typing import Any
 
 import timm
 import torch
 from pydantic import Field, PositiveInt
+from timm.models import load_state_dict
 from torch import Tensor, nn
 
 from posestill.schema import Config, UserError, did_you_mean, table
@@ -43,20 +46,31 @@ class TimmConfig(BackboneConfig):
     model: str
     """The network's name in timm; in YAML it is simply the `name` of the choice."""
     pretrained: bool = False
-    """True: the network starts from timm's pretrained weights, which are fetched. False: it starts from random ones."""
+    """True: the network starts from timm's pretrained weights, of its cache or fetched. False: it starts from random
+    ones, unless `weights` names a file."""
+    weights: Path | None = None
+    """A file with the network's weights (.safetensors or a torch file), for machines without a network. None: no file
+    is read."""
+    stride: PositiveInt | None = None
+    """The input px per px of the map that the head reads; the network is cut after the stage that gives it. A smaller
+    stride keeps places finer and leaves out the last stages. None: the whole network is used."""
 
     def build(self, size: Size, *, pretrained: bool = True) -> Backbone:
-        """The network; fails when timm has no such name or the size does not fit it."""
+        """The network; fails when timm has no such name, or when the size or the weights do not fit it."""
         if not timm.is_model(self.model):
             hint = did_you_mean(self.model, [*timm.list_models(), *table("backbones")])
             raise UserError(f"model.backbone: timm {timm.__version__} has no network '{self.model}'{hint}")
-        return TimmBackbone(self.model, size, pretrained=self.pretrained and pretrained)
+        fetches = self.pretrained and pretrained and self.weights is None
+        backbone = TimmBackbone(self.model, size, pretrained=fetches, stride=self.stride)
+        if self.weights is not None and pretrained:
+            read_backbone_weights(backbone, self.weights)
+        return backbone
 
 
 class TimmBackbone(Backbone):
     """timm's `features_only` networks, with their exceptions absorbed here."""
 
-    def __init__(self, name: str, size: Size, *, pretrained: bool) -> None:
+    def __init__(self, name: str, size: Size, *, pretrained: bool, stride: int | None = None) -> None:
         super().__init__()
         published = timm.get_pretrained_cfg(name)
         options: dict[str, object] = {}
@@ -65,15 +79,22 @@ class TimmBackbone(Backbone):
         if name.startswith("hrnet"):
             options["feature_location"] = ""  # the branches themselves, not their classification widenings
         try:
+            if stride is not None:
+                options["out_indices"] = _stages(name, stride, options)
             self.network = timm.create_model(name, pretrained=pretrained, features_only=True, **options)
+            if stride is not None:
+                _leave_out_what_follows(self.network)
             with torch.no_grad(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 found = self.network.eval()(torch.zeros(1, 3, *size))
+        except UserError:
+            raise
         except Exception as error:
             if pretrained:
                 raise UserError(
-                    f"model.backbone: the pretrained weights of '{name}' could not be loaded ({error}): check the "
-                    "connection, or set model.backbone.pretrained=false"
+                    f"model.backbone: the pretrained weights of '{name}' are not in timm's cache and could not be "
+                    f"fetched ({str(error).splitlines()[0]}): check the connection, name a file that you have by "
+                    "model.backbone.weights, or set model.backbone.pretrained=false"
                 ) from None
             raise UserError(f"model.backbone: timm's '{name}' does not run on an input of {size}: {error}") from None
         self.channels_last = str(getattr(self.network, "output_fmt", "")).endswith("NHWC")
@@ -85,11 +106,11 @@ class TimmBackbone(Backbone):
             self.licence = published.license or "" if pretrained else ""
         if name.startswith("hrnet"):
             self._freeze_what_no_head_reads(size)
-        stride = self.network.feature_info.reduction()[self.last]
-        if size[0] % stride or size[1] % stride:
+        reached = self.network.feature_info.reduction()[self.last]
+        if size[0] % reached or size[1] % reached:
             raise UserError(
-                f"model.size: input {size} is not a multiple of the stride {stride} of '{name}': "
-                f"take {_nearest(size, stride)}"
+                f"model.size: input {size} is not a multiple of the stride {reached} of '{name}': "
+                f"take {_nearest(size, reached)}"
             )
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
@@ -105,6 +126,43 @@ class TimmBackbone(Backbone):
         for parameter in self.parameters():
             parameter.requires_grad_(parameter.grad is not None)
             parameter.grad = None
+
+
+def read_backbone_weights(backbone: TimmBackbone, path: Path) -> None:
+    """Take a timm network's weights from a file; a `UserError` where they are not those of this network."""
+    if not path.is_file():
+        raise UserError(f"model.backbone.weights: no file {path}")
+    try:
+        given = load_state_dict(str(path))
+    except Exception as error:  # whatever torch or safetensors say of a broken file
+        raise UserError(f"model.backbone.weights: {path} cannot be read ({str(error).splitlines()[0]})") from None
+    own = backbone.network.state_dict()
+    prefix = "model." if all(key.startswith("model.") for key in own) else ""  # some networks are wrapped
+    wanted = {key: given.get(key.removeprefix(prefix)) for key in own}
+    wrong = [key for key, value in wanted.items() if value is None or value.shape != own[key].shape]
+    if wrong:
+        raise UserError(
+            f"model.backbone.weights: {path.name} does not fit this network: {len(wrong)} of {len(own)} tensors are "
+            f"missing or of another shape, such as {wrong[0]}; is it the file of another network?"
+        )
+    backbone.network.load_state_dict(wanted)
+
+
+def _stages(name: str, stride: int, options: dict[str, object]) -> tuple[int, ...]:
+    """The positions of a network's stages up to the last one of a stride."""
+    with torch.device("meta"):  # only the shapes are wanted
+        strides = list(timm.create_model(name, features_only=True, **options).feature_info.reduction())
+    if stride not in strides:
+        raise UserError(f"model.backbone.stride: '{name}' has stages of stride {', '.join(map(str, strides))}")
+    return tuple(range(max(position for position, each in enumerate(strides) if each == stride) + 1))
+
+
+def _leave_out_what_follows(network: Any) -> None:
+    """Cut off blocks behind the last stage that is returned, where timm keeps them (as in its EfficientNets)."""
+    holder, _, number = str(network.feature_info.module_name()[-1]).partition(".")
+    blocks = getattr(network, holder, None)
+    if isinstance(blocks, nn.Sequential) and number.isdigit():
+        setattr(network, holder, blocks[: int(number) + 1])
 
 
 def _nearest(size: Size, stride: int) -> Size:

@@ -6,7 +6,7 @@ computed for N people at once from N rows of uniform draws, so that listing thou
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,25 +19,30 @@ NUM_DRAWS = 64
 
 
 class Profile(Config):
-    """How hard synthetic people are."""
+    """A profile says how hard synthetic people are."""
 
     yaw: float
-    """degrees: people face the camera within +- this"""
+    """How far people are turned from the camera at most, to either side, in degrees; at 180 some are seen from
+    behind."""
     roll: float
-    """degrees of in-plane tilt, +-"""
+    """How far people are tilted in the image at most, to either side, in degrees."""
     poses: tuple[str, ...]
+    """The classes of poses that people are drawn from, such as standing or walking. More classes vary the poses
+    more."""
     looseness: float
-    """how far joint angles stray from their pose class, as a multiple of the class's own spread"""
+    """How far joint angles stray from their pose class, as a multiple of the class's own spread. The larger, the more
+    poses vary."""
     fill: tuple[float, float]
-    """share of the image that the figure's longer side takes"""
+    """The least and the greatest share of the image that a figure takes along the side on which it fits most
+    tightly."""
     clutter: int
-    """background shapes at most"""
+    """The greatest number of shapes in the background."""
     occluders: float
-    """probability of something standing in front"""
+    """The probability that something stands in front of a person and hides keypoints."""
     distractor: float
-    """probability of a second, unlabelled figure behind"""
+    """The probability that a second, unlabelled figure stands behind a person."""
     noise: float
-    """grey levels, standard deviation"""
+    """The standard deviation of the image's grain, in grey levels."""
 
 
 # Degrees, (mean, spread): torso lean forward, then per side (left, right): arm out, arm forward, elbow, forearm twist
@@ -105,6 +110,26 @@ class Figures:
     """(N,) 1 when the face looks into the camera, -1 when away"""
     bbox: np.ndarray
     """(N, 4) x y w h image px, before clipping"""
+
+    def moved(self, scale: np.ndarray, offset: np.ndarray) -> Figures:
+        """Put the same people elsewhere: places of person n are taken `scale[n]` times, then moved by `offset[n]` px.
+
+        `scale` is (N,) and `offset` (N, 2).
+        """
+
+        def move(places: np.ndarray) -> np.ndarray:
+            shape = (len(scale),) + (1,) * (places.ndim - 2)
+            return places * scale.reshape(*shape, 1) + offset.reshape(*shape, 2)
+
+        extent = self.bbox[:, 2:] * scale[:, None]
+        return replace(
+            self,
+            keypoints=move(self.keypoints),
+            ends=move(self.ends),
+            radii=self.radii * scale[:, None, None],
+            hull=move(self.hull),
+            bbox=np.concatenate([move(self.bbox[:, :2]), extent], axis=-1),
+        )
 
 
 def pose_people(draws: np.ndarray, profile: Profile, size: Size, hand_draws: np.ndarray | None = None) -> Figures:
