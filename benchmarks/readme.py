@@ -8,19 +8,41 @@ from __future__ import annotations
 import json
 import re
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from posestill.html.report import percent
-from posestill.study.gains import compare_rows, read_rows, read_teachers, runs_of, signed, slope_of_gain
+from posestill.study.gains import Cell, compare_rows, runs_of, signed, slope_of_gain
 from posestill.study.intervals import Difference
-from posestill.study.plan import chosen_rates, load_plan
+from posestill.study.jobs import chosen_rates
+from posestill.study.plan import Plan
+from posestill.study.results import Results
+from posestill.study.run import plan_as_run
 
 ROOT = Path(__file__).parents[1]
 
 
 def read(name: str) -> dict[str, Any]:
     return json.loads((ROOT / "results" / f"{name}.json").read_text())
+
+
+@cache
+def study(name: str) -> Results:
+    """The rows of a plan's study."""
+    return Results.read(ROOT / "results" / name)
+
+
+@cache
+def plan_of(name: str) -> Plan:
+    """The plan that the rows of a study were run by."""
+    return plan_as_run(study(name))
+
+
+def cells_of(name: str, split: str, controls: tuple[str, ...]) -> list[Cell]:
+    """What each arm gained over the baseline and these controls, at the chosen learning rates."""
+    plan, rows = plan_of(name), study(name).rows
+    return compare_rows(plan.model_copy(update={"controls": controls}), rows, split, chosen_rates(plan, rows))
 
 
 def quickstart() -> str:
@@ -100,11 +122,9 @@ def protocol() -> str:
 def distilpose() -> str:
     """What DistilPose's protocol confirmed, what each part adds to the one before, and how good its teachers are."""
     name = "protocol-distilpose"
-    teachers = {each: read(f"{name}/prepared/{each}") for each in ("token-teacher", "photos-teacher")}
-    one, other = (percent(each["mean_oks"]) for each in teachers.values())
-    plan, rows = load_plan(ROOT / "benchmarks" / f"{name}.yaml"), read_rows(ROOT / "results" / name)
-    plan = plan.model_copy(update={"controls": ("tokens", "both_2")})
-    cells = compare_rows(plan, rows, "test", chosen_rates(plan, rows))
+    prepared = study(name).prepared
+    one, other = (percent(prepared[each]["mean_oks"]) for each in ("token-teacher", "photos-teacher"))
+    cells = cells_of(name, "test", ("tokens", "both_2"))
     found = {cell.arm: cell for cell in cells if cell.regime == "labels-400"}
     drawn, full = found["both_2"], found["distilpose_2"]
     return (
@@ -196,9 +216,7 @@ def ocd() -> str:
 
 def beside(name: str, regime: str, reference: str) -> dict[str, Difference]:
     """What a plan's other confirmed arms gained over one of them, by arm."""
-    plan, rows = load_plan(ROOT / "benchmarks" / f"{name}.yaml"), read_rows(ROOT / "results" / name)
-    plan = plan.model_copy(update={"controls": (reference,)})
-    cells = compare_rows(plan, rows, "test", chosen_rates(plan, rows))
+    cells = cells_of(name, "test", (reference,))
     return {cell.arm: cell.gains[reference] for cell in cells if cell.regime == regime and cell.arm != reference}
 
 
@@ -215,7 +233,7 @@ def ocd_parts() -> str:
 def wholebody_parts() -> str:
     """The six evaluations of COCO-WholeBody for each arm of the whole-body regime."""
     parts = ("body", "foot", "face", "lefthand", "righthand")
-    plan, rows = load_plan(ROOT / "benchmarks" / "protocol-ocd.yaml"), read_rows(ROOT / "results" / "protocol-ocd")
+    plan, rows = plan_of("protocol-ocd"), study("protocol-ocd").rows
     rates = chosen_rates(plan, rows)
     lines = [
         f"| wholebody-1600 | AP | {' | '.join(f'AP {part}' for part in parts)} |",
@@ -310,7 +328,7 @@ def agentpose() -> str:
 def agentpose_beside() -> str:
     """AgentPose's relatives and controls beside AgentPose itself, with the strongest teacher."""
     name, regime = "protocol-agentpose-few", "few-4"
-    arms = load_plan(ROOT / "benchmarks" / f"{name}.yaml").arms
+    arms = plan_of(name).arms
     found = beside(name, regime, "agentpose")
     told = [f"{arms[arm].title} {signed(gain)}" for arm, gain in found.items() if arm not in ("alone", "longer")]
     return f"Over AgentPose, agent dropped, on {regime}, in mean OKS: {'; '.join(told)}."
@@ -319,8 +337,8 @@ def agentpose_beside() -> str:
 def gap_slopes() -> str:
     """Points of gain per ten points of the teacher's mean OKS, over regimes that differ in the teacher alone."""
     name = "protocol-agentpose-few"
-    plan, rows = load_plan(ROOT / "benchmarks" / f"{name}.yaml"), read_rows(ROOT / "results" / name)
-    rates, teachers = chosen_rates(plan, rows), read_teachers(ROOT / "results" / name)
+    plan, rows, teachers = plan_of(name), study(name).rows, study(name).teachers
+    rates = chosen_rates(plan, rows)
     regimes = sorted(regime for regime in plan.confirm if "teacher" in plan.regimes[regime].dose)
     strengths = [teachers["test", regime]["metrics"]["mean_oks"] for regime in regimes]
     lines = []
@@ -378,15 +396,14 @@ def _points(found: dict[str, Any]) -> str:
 
 def longer() -> str:
     """What each arm gained over the student alone for twice as long, from the runs themselves."""
-    plan, rows = load_plan(ROOT / "benchmarks" / "protocol.yaml"), read_rows(ROOT / "results" / "protocol")
-    plan = plan.model_copy(update={"controls": ("longer",)})
+    plan = plan_of("protocol")
     arms = [arm for arm in plan.arms if arm not in ("alone", "longer")]
     lines = [
         f"| regime | seeds | {' | '.join(plan.arms[arm].title for arm in arms)} |",
         "|---|--:|" + "--:|" * len(arms),
     ]
     for split in ("test", "tune"):
-        cells = compare_rows(plan, rows, split, chosen_rates(plan, rows))
+        cells = cells_of("protocol", split, ("longer",))
         for regime in dict.fromkeys(cell.regime for cell in cells):
             found = {cell.arm: cell for cell in cells if cell.regime == regime}
             told = [signed(found[arm].gains["longer"]) if arm in found else "–" for arm in arms]
@@ -413,7 +430,7 @@ def intervals() -> str:
 
 def photographs() -> str:
     """The teacher on photographs beside a student that was trained alike."""
-    teacher, student = read("protocol/prepared/photos-teacher"), read("photos-student")
+    teacher, student = study("protocol").prepared["photos-teacher"], read("photos-student")
     size, people = "x".join(map(str, teacher["conditions"]["input_size"])), teacher["conditions"]["persons"]
     one, other = (f"{percent(each['mean_oks'])} (AP {percent(each['AP'])})" for each in (teacher, student))
     apart = 100 * (teacher["mean_oks"] - student["mean_oks"])

@@ -7,13 +7,13 @@ import pytest
 
 from posestill.engine.config import load_run
 from posestill.schema import UserError
-from posestill.study.quickstart import ORDER, SHIFTS, Row, run_quickstart, summarise
+from posestill.study.quickstart import ORDER, SHIFTS, Outcome, run_quickstart, summarise
 
 
-def rows(**levels):
+def outcomes(**levels):
     luck = np.random.default_rng(0).normal(0, 0.01, size=200)
     return {
-        name: Row(name, 1, 1, {}, np.full(200, level) + luck * (number + 1))
+        name: Outcome(name, 1, 1, {}, np.full(200, level) + luck * (number + 1))
         for number, (name, level) in enumerate(levels.items())
     }
 
@@ -27,7 +27,7 @@ def rows(**levels):
     ],
 )
 def test_the_sentence_credits_the_method_only_with_what_pseudo_labels_do_not_give(levels, verdict):
-    sentence = summarise(rows(**levels), seed=4)
+    sentence = summarise(outcomes(**levels), seed=4)
     assert verdict in sentence
     gain = re.search(r"gave ([+-][\d.]+) \[([+-][\d.]+), ([+-][\d.]+)\]", sentence)
     wanted = 100 * (levels["distilled"] - levels["alone"])
@@ -36,8 +36,8 @@ def test_the_sentence_credits_the_method_only_with_what_pseudo_labels_do_not_giv
     assert "seed 4 only" in sentence
 
 
-def test_the_arms_share_the_student_the_steps_the_people_and_differ_in_what_their_names_say():
-    runs = {arm.name: load_run("quickstart", arm.changes) for arm in ORDER}
+def test_the_variants_share_the_student_the_steps_the_people_and_differ_in_what_their_names_say():
+    runs = {variant.name: load_run("quickstart", variant.changes) for variant in ORDER}
     assert len({repr(run.model) for run in runs.values()}) == 1
     assert len({repr(run.train) for run in runs.values()}) == 1
     assert len({(run.seed, run.data.split_seed, repr(run.data.train)) for run in runs.values()}) == 1
@@ -49,7 +49,7 @@ def test_the_arms_share_the_student_the_steps_the_people_and_differ_in_what_thei
     ] * 3
     assert runs["alone"].teacher is None
     assert runs["pseudo_label"].teacher == runs["distilled"].teacher
-    assert {arm for shift in SHIFTS for arm in shift} == set(ORDER)
+    assert {variant for shift in SHIFTS for variant in shift} == set(ORDER)
 
 
 def test_a_folder_that_no_quickstart_made_is_left_alone(tmp_path):

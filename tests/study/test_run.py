@@ -1,12 +1,15 @@
+import builtins
 import importlib
+import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import Future
-from types import SimpleNamespace
+from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,17 +17,13 @@ import pytest
 from posestill.engine.config import load_plugin
 from posestill.engine.log import RunLog
 from posestill.schema import UserError
-from posestill.study.gains import (
-    compare_rows,
-    gain_over,
-    pack_similarity,
-    read_rows,
-    read_teachers,
-    slope_of_gain,
-    unpack_similarity,
-)
-from posestill.study.plan import chosen_rates, load_plan
-from posestill.study.run import Workshop, _Clock, _outcome, run_and_write, run_plan
+from posestill.study.gains import compare_rows, unpack_similarity
+from posestill.study.jobs import chosen_rates
+from posestill.study.lines import name_of
+from posestill.study.plan import load_plan
+from posestill.study.pool import Workshop
+from posestill.study.results import Results
+from posestill.study.run import plan_as_run, run_and_write, run_plan
 
 TINY = """
 prepare:
@@ -65,6 +64,13 @@ def shop(folder, **changes):
     return Workshop(results=folder / "results", work=folder / "work", processes=1, **changes)
 
 
+def run(path, workshop, stages=("tune", "screen", "confirm")):
+    """The results of a plan's stages, without its tables."""
+    results = Results.read(workshop.results)
+    run_plan(load_plan(path), workshop, results, RunLog(None, quiet=True), stages=stages)
+    return results
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("plan")
@@ -72,12 +78,17 @@ def finished(tmp_path_factory):
     return folder, report
 
 
-def test_a_plan_leaves_one_file_a_run_a_table_pictures_and_a_page(finished):
+def test_a_plan_leaves_one_file_of_rows_a_table_pictures_and_a_page(finished):
     folder, report = finished
-    rows = read_rows(folder / "results")
+    rows = Results.read(folder / "results").rows
     # tuning 3 arms x 2 rates; screening: 3 of those again, and 3 in the other regime; confirmation 3 arms x 2 seeds
     assert len(rows) == 6 + 3 + 6
-    assert len(list((folder / "results").rglob("*seed*.json"))) == len(rows)
+    assert {path.name for path in (folder / "results").iterdir()} == {
+        "runs.jsonl", "table.md", "summary.json",
+        "gain-by-labels.svg", "gain-over-student-alone.svg", "gain-over-pseudo-labels.svg",
+    }  # fmt: skip
+    assert report == folder / "work" / "report.html"
+    assert plan_as_run(Results.read(folder / "results")) == load_plan(tiny(folder))
     assert {row["protocol"] for row in rows} == {load_plan(tiny(folder)).protocol_hash()}
     table = (folder / "results" / "table.md").read_text()
     assert load_plan(tiny(folder)).protocol_hash() in table
@@ -89,7 +100,7 @@ def test_a_plan_leaves_one_file_a_run_a_table_pictures_and_a_page(finished):
     assert confirmed["tcd"]["gains"]["alone"]["seeds"] == 2
     assert set(confirmed["tcd"]["gains"]) == {"alone", "pseudo_label"}
     assert set(confirmed["alone"]["gains"]) == {"pseudo_label"}
-    assert "<svg" in report.read_text()
+    assert report.read_text().count("<svg") > 3
     assert (folder / "results" / "gain-by-labels.svg").read_text().startswith("<svg ")
     assert not list((folder / "work" / "runs").rglob("*.safetensors"))
 
@@ -97,9 +108,9 @@ def test_a_plan_leaves_one_file_a_run_a_table_pictures_and_a_page(finished):
 def test_the_teacher_is_measured_on_the_same_persons_once_and_the_table_tells_how_much_of_the_gap_was_closed(finished):
     folder, _ = finished
     results = folder / "results"
-    teachers = read_teachers(results)
+    teachers = Results.read(results).teachers
     assert set(teachers) == {("test", "few"), ("tune", "few"), ("tune", "more")}
-    rows, plan = read_rows(results), load_plan(tiny(folder))
+    rows, plan = Results.read(results).rows, load_plan(tiny(folder))
     cells = compare_rows(plan, rows, "test", chosen_rates(plan, rows), teachers)
     tcd, alone = (next(cell for cell in cells if cell.arm == name) for name in ("tcd", "alone"))
     taught = np.mean(unpack_similarity(teachers["test", "few"]["similarity"]))
@@ -113,9 +124,9 @@ def test_the_teacher_is_measured_on_the_same_persons_once_and_the_table_tells_ho
     assert tcd.gap_closed.mean == pytest.approx((oks["tcd"] - oks["alone"]) / (taught - oks["alone"]))
     assert alone.gap_closed is None
     assert "gap closed, %" in (results / "table.md").read_text()
-    before = (results / "teachers" / "test" / "few.json").stat().st_mtime_ns
+    before = (results / "runs.jsonl").stat().st_mtime_ns
     run_and_write(tiny(folder), shop(folder), stages=["none"])
-    assert (results / "teachers" / "test" / "few.json").stat().st_mtime_ns == before
+    assert (results / "runs.jsonl").stat().st_mtime_ns == before
 
 
 def test_arms_may_name_parts_of_a_plugin_in_every_process(tmp_path):
@@ -132,7 +143,7 @@ def test_arms_may_name_parts_of_a_plugin_in_every_process(tmp_path):
     catalog = importlib.import_module("posestill.catalog")
     load_plugin(plugin)
     try:
-        rows = run_plan(load_plan(plan), shop(tmp_path, plugins=(plugin,)), RunLog(None, quiet=True), stages=["screen"])
+        rows = run(plan, shop(tmp_path, plugins=(plugin,)), stages=["screen"]).rows
     finally:
         del catalog.METHODS["quiet"]
     found = {row["arm"]: row["similarity"] for row in rows if row["regime"] == "few"}
@@ -142,15 +153,13 @@ def test_arms_may_name_parts_of_a_plugin_in_every_process(tmp_path):
 def test_only_the_prepared_models_that_are_needed_are_trained_and_a_later_one_may_start_from_an_earlier(finished):
     folder, _ = finished
     assert {path.name for path in (folder / "work" / "prepared").iterdir()} == {"first", "second"}
-    assert {path.stem for path in (folder / "results" / "prepared").glob("*.json")} == {"first", "second"}
+    assert set(Results.read(folder / "results").prepared) == {"first", "second"}
     assert "first/best" in (folder / "work" / "prepared" / "second" / "config.yaml").read_text()
 
 
 def test_finished_runs_are_not_run_again(finished):
     folder, _ = finished
-    before = {path: path.stat().st_mtime_ns for path in (folder / "results").rglob("*seed*.json")}
-    run_plan(load_plan(tiny(folder)), shop(folder), RunLog(None, quiet=True))
-    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert run(tiny(folder), shop(folder)).loose == []
 
 
 def test_regimes_that_differ_in_the_teacher_alone_share_the_student_alone(tmp_path):
@@ -159,7 +168,7 @@ def test_regimes_that_differ_in_the_teacher_alone_share_the_student_alone(tmp_pa
     few = text[text.index("  few:") : text.index("  more:")]
     other = few.replace("few:", "other:").replace("set: [", "set: [teacher.cache=false, ")
     path.write_text(text.replace("arms:\n", f"{other}arms:\n", 1))
-    rows = run_plan(load_plan(path), shop(tmp_path), RunLog(None, quiet=True), stages=["screen"])
+    rows = run(path, shop(tmp_path), stages=["screen"]).rows
     found = {(row["regime"], row["arm"]): row for row in rows}
     assert found["other", "alone"]["same_run_as"] == "tune/few/alone-lr0.001-seed5"
     assert found["other", "alone"]["similarity"] == found["few", "alone"]["similarity"]
@@ -170,21 +179,26 @@ def test_a_finished_run_of_other_settings_stops_the_plan(finished):
     folder, _ = finished
     path = folder / "changed.yaml"
     path.write_text(tiny(folder).read_text().replace("train.steps=3", "train.steps=4"))
-    with pytest.raises(UserError, match="was measured with other settings"):
-        run_plan(load_plan(path), shop(folder), RunLog(None, quiet=True))
+    with pytest.raises(UserError, match=r"tune/few/alone-lr0\.001-seed5: train\.steps was 3 and is now 4") as told:
+        run(path, shop(folder))
+    assert f"remove the line of tune/few/alone-lr0.001-seed5 in {folder / 'results' / 'runs.jsonl'}" in str(told.value)
+
+
+def test_prepared_models_in_another_place_make_no_other_runs(finished, tmp_path):
+    folder, _ = finished
+    elsewhere = Workshop(results=folder / "results", work=tmp_path / "elsewhere", processes=1)
+    assert run(tiny(folder), elsewhere).loose == []
+    assert not (tmp_path / "elsewhere").exists()  # with every run finished no model is needed
+    begun = {row["regime"]: row["settings"]["model"]["init_from"] for row in Results.read(folder / "results").rows}
+    assert begun == {"few": "<second>#backbone", "more": None}
 
 
 def test_the_arms_of_a_seed_start_alike_and_a_rerun_gives_the_same_figures(finished, tmp_path):
     folder, _ = finished
-    rows = {
-        (row["split"], row["regime"], row["arm"], row["learning_rate"], row["seed"]): row
-        for row in read_rows(folder / "results")
-    }
-    again = run_plan(load_plan(tiny(tmp_path)), shop(tmp_path), RunLog(None, quiet=True), stages=["tune"])
+    before, again = Results.read(folder / "results"), run(tiny(tmp_path), shop(tmp_path), stages=["tune"]).rows
     assert len(again) == 6
     for row in again:
-        known = rows[row["split"], row["regime"], row["arm"], row["learning_rate"], row["seed"]]
-        assert known["similarity"] == row["similarity"]
+        assert before.run(name_of(row))["similarity"] == row["similarity"]
 
 
 def test_tables_need_no_run_and_unknown_stages_are_named(finished, tmp_path):
@@ -196,70 +210,75 @@ def test_tables_need_no_run_and_unknown_stages_are_named(finished, tmp_path):
         run_and_write(tiny(tmp_path), shop(tmp_path), stages=["none"])
 
 
-def test_similarities_are_kept_to_a_ten_thousandth():
-    values = np.array([0.0, 1.0, 0.12345, np.nan])
-    assert pack_similarity(values) == "0 10000 1234 -"
-    np.testing.assert_allclose(unpack_similarity(pack_similarity(values)), values, atol=5.1e-5)
+@pytest.fixture
+def another(finished, tmp_path):
+    """The finished plan and its results, to be changed."""
+    shutil.copytree(finished[0] / "results", tmp_path / "results")
+    path = tmp_path / "tiny.yaml"
+    path.write_text(tiny(finished[0]).read_text())
+    return path
 
 
-def row(arm, seed, level, regime="few", rate=1e-3):
-    rng = np.random.default_rng(0)
-    return {
-        "split": "test", "regime": regime, "arm": arm, "seed": seed, "learning_rate": rate,
-        "similarity": pack_similarity(np.clip(rng.normal(0.5, 0.1, 200) + level, 0, 1)),
-        "training_seconds": 10.0 * seed,
-        "metrics": {"mean_oks": 0.5 + level, "AP": 0.1}, "per_keypoint": {"nose": {"PCK": 0.5}},
-    }  # fmt: skip
+def test_a_whole_comparison_reads_each_file_of_rows_once(another, tmp_path, monkeypatch):
+    results = Results.read(tmp_path / "results")
+    late = {**results.rows[0], "seed": 99}
+    results.add_run(late)
+    counts, open_file = Counter(), io.open
+
+    def counting(file, mode="r", *args, **keywords):
+        if "r" in mode and ("runs" in Path(str(file)).parts or str(file).endswith("runs.jsonl")):
+            counts[Path(str(file)).relative_to(tmp_path / "results").as_posix()] += 1
+        return open_file(file, mode, *args, **keywords)
+
+    monkeypatch.setattr(io, "open", counting)
+    monkeypatch.setattr(builtins, "open", counting)
+    run_and_write(another, shop(tmp_path))
+    assert counts == {"runs.jsonl": 1, f"runs/{name_of(late)}.json": 1}
 
 
-def test_gains_are_over_the_seeds_that_both_arms_have(finished):
-    rows = {seed: row("tcd", seed, 0.02 + 0.01 * seed) for seed in (1, 2, 3)}
-    gain = gain_over(rows, {seed: row("alone", seed, 0.0) for seed in (2, 3, 4)})
-    assert gain.seeds == 2
-    assert gain.mean == pytest.approx(0.045, abs=1e-3)
+def test_tables_alone_say_whether_plan_and_rows_agree(another, tmp_path, capsys):
+    run_and_write(another, shop(tmp_path), stages=["none"])
+    told = capsys.readouterr().err
+    assert "15 of 15 rows agree with the plan" in told
+    assert f"{another} are the same." in told
+    summary = (tmp_path / "results" / "summary.json").read_text()
+    text = another.read_text()
+    another.write_text(text.replace("{title: TCD}", "{title: TCD, set: [method.threshold=0.3]}"))
+    for _ in range(2):  # the plan that the rows were run by stays as it is
+        run_and_write(another, shop(tmp_path), stages=["none"])
+        told = capsys.readouterr().err
+        assert "10 of 15 rows agree with the plan" in told
+        assert "The first that does not is tune/few/tcd-lr0.001-seed5: method.threshold was 0.2 and is now 0.3." in told
+        assert f"{another} differ: arms.tcd.set was [] and is now [" in told
+    assert (tmp_path / "results" / "summary.json").read_text() == summary
 
 
-def test_the_slope_of_a_gain_is_that_of_the_line_through_the_regimes():
-    at, noise = [0.6, 0.8, 0.9], np.random.default_rng(1).normal(0, 0.01, (3, 2))
-    alone = [{seed: row("alone", seed, 0.0) for seed in (1, 2, 9)} for _ in at]
-    taught = [
-        {seed: row("tcd", seed, 0.3 * place + moved) for seed, moved in zip((1, 2), moves, strict=True)}
-        for place, moves in zip(at, noise, strict=True)
-    ]
-    levels = [np.mean([unpack_similarity(each["similarity"]) for each in runs.values()]) for runs in taught]
-    slope = slope_of_gain(taught, alone, at)
-    assert slope.mean == pytest.approx(np.polyfit(at, levels, 1)[0])
-    assert slope.seeds == 2
-    with pytest.raises(ValueError, match="two places"):
-        slope_of_gain(taught[:1], alone[:1], at[:1])
+def test_a_finished_study_runs_nothing_and_its_tables_need_nothing_but_its_rows(another, tmp_path, capsys, monkeypatch):
+    before = {path.name: path.read_bytes() for path in (tmp_path / "results").iterdir()}
+    changed = another.read_text().replace("recipe: protocol/synthetic", "recipe: gone").replace("TCD}", "New}")
+    another.write_text(f"{changed}finished: a-tag\n")
+    with pytest.raises(UserError, match="finished at the tag a-tag") as told:
+        run_and_write(another, shop(tmp_path))
+    assert "`--stage none` draws its tables; a copy of the plan under another name" in str(told.value)
+    monkeypatch.chdir(tmp_path)
+    run_and_write(Path("tiny.yaml"), shop(tmp_path), stages=["none"])
+    assert {path.name: path.read_bytes() for path in (tmp_path / "results").iterdir()} == before
+    told = capsys.readouterr().err
+    assert "0 of 15 rows agree" in told
+    assert "that today's code cannot resolve: 15 (alone, pseudo_label, tcd): no recipe 'gone'" in told
+    assert "The rows were run by `posestill compare " in told
+    assert "tiny.yaml differ: " in told
 
 
-def test_cells_take_runs_of_the_chosen_rate_only_and_holm_counts_the_arms(finished):
-    plan = load_plan(tiny(finished[0]))
-    rows = [row(arm, seed, level + 0.002 * seed * (arm == "tcd"))
-            for arm, level in (("alone", 0.0), ("tcd", 0.05), ("pseudo_label", 0.0)) for seed in (1, 2, 3)]  # fmt: skip
-    rows.append(row("tcd", 4, 0.9, rate=9e-3))
-    rates = {("few", arm): 1e-3 for arm in plan.arms}
-    cells = {cell.arm: cell for cell in compare_rows(plan, rows, "test", rates)}
-    assert cells["tcd"].seeds == (1, 2, 3)
-    assert cells["tcd"].training_seconds == 20
-    assert cells["tcd"].spread == pytest.approx(0.002)
-    assert cells["tcd"].adjusted["alone"] == pytest.approx(2 * cells["tcd"].gains["alone"].p)
-    assert cells["pseudo_label"].adjusted["alone"] == 1
-
-
-def test_the_time_that_is_left_is_told_by_what_the_same_arms_took():
-    jobs = [SimpleNamespace(regime=regime, arm=arm) for regime in ("few", "more") for arm in ("alone", "tcd")]
-    clock = _Clock(jobs, 2, [{"regime": "few", "arm": "tcd", "seconds": 30.0}])
-    # left: few/tcd as before, 30; more/alone as few/alone, 10; more/tcd as few/tcd, 30; two at a time
-    assert clock.finished(jobs[0], 10.0) == (30 + 10 + 30) / 2
-
-
-def test_a_run_that_fails_is_named():
-    failed = Future()
-    failed.set_exception(UserError("data.labelled: too many"))
-    with pytest.raises(UserError, match=r"test/few/tcd: data\.labelled: too many"):
-        _outcome(failed, SimpleNamespace(name="test/few/tcd"))
+def test_a_study_is_not_finished_before_all_its_rows_are_gathered(another, tmp_path):
+    another.write_text(another.read_text() + "finished: a-tag\n")
+    results = Results.read(tmp_path / "results")
+    results.add_run({**results.rows[0], "seed": 99})
+    with pytest.raises(UserError, match=r"seed99 is not yet in .*runs\.jsonl"):
+        run_and_write(another, shop(tmp_path), stages=["none"])
+    shutil.rmtree(tmp_path / "results")
+    with pytest.raises(UserError, match=r"no .*runs\.jsonl: take that file from version control"):
+        run_and_write(another, shop(tmp_path), stages=["none"])
 
 
 @pytest.mark.slow
@@ -269,11 +288,11 @@ def test_a_plan_that_is_killed_and_run_again_gives_the_same_table(finished, tmp_
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     first = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 240
-    while len(list((tmp_path / "results").rglob("*seed*.json"))) < 4 and time.monotonic() < deadline:
+    while len(list((tmp_path / "results" / "runs").rglob("*seed*.json"))) < 4 and time.monotonic() < deadline:
         time.sleep(0.1)
     first.send_signal(signal.SIGKILL)
     first.wait()
-    done = len(read_rows(tmp_path / "results"))
+    done = len(Results.read(tmp_path / "results").rows)
     assert 4 <= done < 15
     time.sleep(3)  # its workers notice that they are alone
     subprocess.run(command, env=environment, check=True, capture_output=True, timeout=400)

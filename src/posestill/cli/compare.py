@@ -14,15 +14,19 @@ from posestill.cli.options import Plugin, load_plugins
 @app.command()
 def compare(
     plan: Annotated[Path, typer.Argument(help="A YAML of arms, regimes, seeds and learning rates.")],
-    results: Annotated[Optional[Path], typer.Option(help="One JSON a run, tables, pictures; results/PLAN.")] = None,
-    work: Annotated[Optional[Path], typer.Option(help="Run folders and models made on the way; runs/PLAN.")] = None,
-    stage: Annotated[Optional[list[str]], typer.Option(help="tune, screen, confirm, or none: tables only.")] = None,
+    results: Annotated[Optional[Path], typer.Option(help="Rows of all runs, table, pictures; results/PLAN.")] = None,
+    work: Annotated[Optional[Path], typer.Option(help="Run folders, prepared models, report; runs/PLAN.")] = None,
+    stage: Annotated[Optional[list[str]], typer.Option(help="tune, screen, confirm, or none: the table only.")] = None,
     jobs: Annotated[Optional[int], typer.Option(min=1, help="Runs at a time; one a core, one on a GPU.")] = None,
     keep_runs: Annotated[bool, typer.Option("--keep-runs", help="Keep the run folders with their models.")] = False,
     plugin: Plugin = None,
 ) -> None:
-    """Compare ways of training under one protocol: controls, seeds, intervals. Run it again to go on."""
-    from posestill.study.run import STAGES, Workshop, run_and_write
+    """Compare ways of training under one protocol.
+
+    Controls, seeds and intervals belong to it. Run it again to go on with what is not finished.
+    """
+    from posestill.study.pool import Workshop
+    from posestill.study.run import STAGES, run_and_write
 
     load_plugins(plugin)
     shop = Workshop(

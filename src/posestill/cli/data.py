@@ -19,7 +19,7 @@ def sample(
     pictures: Annotated[int, typer.Option(help="How many pictures; three quarters of them are to train on.")] = 80,
     seed: Annotated[int, typer.Option(min=0, help="Another seed draws other people.")] = 0,
 ) -> None:
-    """Write a small dataset of synthetic people, to try everything on a machine that has no data."""
+    """Write a small dataset of synthetic people, to try things on."""
     from posestill.data.synthetic.sample import write_sample
 
     for split, count in write_sample(out, pictures=pictures, seed=seed, yolo=yolo).items():
@@ -39,7 +39,10 @@ def check(
     fix: Annotated[Optional[Path], typer.Option(help="Write a repaired COCO copy to this new folder.")] = None,
     sheet: Annotated[Path, typer.Option(help="Where the contact sheet goes.")] = Path("data-check.png"),
 ) -> None:
-    """Say in plain words what is wrong with a dataset; exit status 1 when something is."""
+    """Say in plain words what is wrong with a dataset.
+
+    The exit status is 1 when something is wrong.
+    """
     from posestill.doctor.examine import check
 
     text, is_sound = check(dataset, images=images, metainfo=metainfo, fix=fix, sheet=sheet)
@@ -58,7 +61,10 @@ def pack(
     changes: Changes = None,
     plugin: Plugin = None,
 ) -> None:
-    """Write the people and images of a recipe into one small file, to move them to another machine at once."""
+    """Write people and images of a recipe into one small file.
+
+    It moves to another machine at once, and a recipe reads it there as {name: packed, file: ...}.
+    """
     from posestill.data.packed import PackedSource, pack
 
     if part not in ("train", "val"):

@@ -29,8 +29,8 @@ def surroundings() -> dict[str, Any]:
 
 
 def run_hash(config: RunConfig) -> str:
-    """Twelve hexadecimal digits of all settings that are not defaults: a new kind of setting changes no old digits."""
-    text = json.dumps(config.model_dump(mode="json", exclude_defaults=True), sort_keys=True)
+    """Twelve hexadecimal digits of all resolved settings, defaults included: equal digits are the same settings."""
+    text = json.dumps(config.model_dump(mode="json"), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

@@ -1,22 +1,19 @@
-"""What the runs of a plan say: gains with intervals over seeds and persons, from the result files alone."""
+"""What the runs of a plan say: gains with intervals over seeds and persons, from their rows alone."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from posestill.study.intervals import Difference, Spreads, difference, holm, share_of_gap, spreads_of
+from posestill.study.lines import Row
 
 if TYPE_CHECKING:
     from posestill.study.plan import Plan
-
-Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -44,21 +41,6 @@ class Cell:
     """of the gain over the baseline, between seeds, between persons and what is left; None for one seed"""
     per_keypoint: Mapping[str, float]
     """PCK, mean over seeds"""
-
-
-def read_rows(results: Path) -> list[dict[str, Any]]:
-    """Every finished run below a results folder, in the order of their names."""
-    return [
-        json.loads(path.read_text()) for split in ("tune", "test") for path in sorted((results / split).rglob("*.json"))
-    ]
-
-
-def read_teachers(results: Path) -> dict[tuple[str, str], Row]:
-    """What was measured of the teacher, by split and regime; see `compare.measure_teachers`."""
-    return {
-        (path.parent.name, path.stem): json.loads(path.read_text())
-        for path in sorted((results / "teachers").glob("*/*.json"))
-    }
 
 
 def runs_of(rows: Sequence[Row], split: str, regime: str, arm: str, rate: float | None) -> dict[int, Row]:

@@ -103,19 +103,9 @@ def lower_bound(found: Difference, *, confidence: float = 0.95) -> float:
     return found.mean - found.errors.reach(1 - confidence)
 
 
-def upper_bound(found: Difference, *, confidence: float = 0.95) -> float:
-    """What the difference stays below with this confidence, one-sided."""
-    return found.mean + found.errors.reach(1 - confidence)
-
-
 def non_inferiority(found: Difference, *, margin: float) -> float:
     """The one-sided p-value against a loss of `margin` or more: below 0.05 where `lower_bound` is above -margin."""
     return found.errors.tail(found.mean + _positive(margin))
-
-
-def equivalence(found: Difference, *, margin: float) -> float:
-    """The p-value against a difference of `margin` or more either way: two one-sided tests (Schuirmann, 1987)."""
-    return found.errors.tail(_positive(margin) - abs(found.mean))
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:

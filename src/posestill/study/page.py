@@ -1,4 +1,4 @@
-"""A plan's results for readers: table.md, summary.json, pictures, and report.html with all of them."""
+"""A study's results for readers: table.md, summary.json and a few pictures to commit, report.html with all of them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,15 @@ import numpy as np
 from posestill.files import write_json, write_whole
 from posestill.html.charts import Point, curves, dots, gains, standalone
 from posestill.html.page import heading, page, paragraph, table
-from posestill.study.gains import Cell, Row, compare_rows, read_teachers, signed
+from posestill.study.gains import Cell, compare_rows, signed
 from posestill.study.intervals import false_positive_rate
+from posestill.study.lines import Row
 from posestill.study.plan import Plan
+from posestill.study.results import Results
 
 ALPHA = 0.05
+MOST_PICTURES = 3
+"""that are kept with the results; all of them are in the report"""
 _WORDS = {
     "test": "Confirmed on test: 95 % intervals over seeds and persons",
     "tune": "Screened on tune: with one seed the intervals are over persons only, and another seed may differ by more",
@@ -24,25 +28,34 @@ _WORDS = {
 
 
 def write_comparison(
-    plan: Plan, rows: Sequence[Row], rates: Mapping[tuple[str, str], float], results: Path, *, name: str, command: str
+    plan: Plan, results: Results, rates: Mapping[tuple[str, str], float], *, name: str, command: str, report: Path
 ) -> Path:
-    """Write everything into the results folder, under the plan's name and command; returns the path of report.html."""
-    teachers = read_teachers(results)
+    """Write what is committed into the results folder and everything into `report`, an HTML page; returns its path.
+
+    `name` and `command` are those of the plan. Three pictures are kept at most: first the curves over doses, then the
+    gains over the baseline, then those over the controls; what was kept before and is not now is removed.
+    """
+    rows, teachers, folder = results.rows, results.teachers, results.folder
     splits = {split: compare_rows(plan, rows, split, rates, teachers) for split in ("test", "tune")}
     splits = {split: cells for split, cells in splits.items() if cells}
     foot = _foot(plan, rows)
-    pictures = [draw(plan, splits) for draw in (dose_curves, _gain_chart, _keypoints, _cost)]
+    first = {**dose_curves(plan, splits), **_gain_chart(plan, splits)}
+    pictures = {**first, **_keypoints(plan, splits), **_cost(plan, splits)}
     parts, text = [paragraph(foot)], [f"# {name}", "", foot]
     for split, cells in splits.items():
         headers, lines = table_of(plan, cells)
         parts += [heading(_WORDS[split]), table(headers, lines)]
         text += ["", f"## {_WORDS[split]}", "", *_markdown(headers, lines)]
-    for label, svg in [labelled for drawn in pictures for labelled in drawn.items()]:
+    for label, svg in pictures.items():
         parts += [heading(label), svg]
-        (results / f"{label.lower().replace(' ', '-')}.svg").write_text(standalone(svg))
-    write_whole(results / "table.md", lambda draft: draft.write_text("\n".join(text) + "\n"))
+        file = folder / f"{label.lower().replace(' ', '-')}.svg"
+        if label in list(first)[:MOST_PICTURES]:
+            _write(file, standalone(svg))
+        else:
+            file.unlink(missing_ok=True)
+    _write(folder / "table.md", "\n".join(text) + "\n")
     write_json(
-        results / "summary.json",
+        folder / "summary.json",
         {
             "name": name,
             "command": command,
@@ -57,8 +70,8 @@ def write_comparison(
             "cells": {split: [_cell_json(cell, plan) for cell in cells] for split, cells in splits.items()},
         },
     )
-    report = results / "report.html"
-    write_whole(report, lambda draft: draft.write_text(page(name, parts)))
+    report.parent.mkdir(parents=True, exist_ok=True)
+    _write(report, page(name, parts))
     return report
 
 
@@ -155,6 +168,10 @@ def _cost(plan: Plan, splits: Mapping[str, Sequence[Cell]]) -> dict[str, str]:
                 points, across="training seconds, median", up="mean OKS", marks=True
             )
     return drawn
+
+
+def _write(path: Path, text: str) -> None:
+    write_whole(path, lambda draft: draft.write_text(text, encoding="utf-8"))
 
 
 def _gain(cell: Cell, reference: str) -> str:

@@ -1,73 +1,70 @@
-"""A protocol as one typed value: arms x regimes x seeds, the same steps for all, and which runs it asks for, in order.
-
-Three stages. Tuning: every arm at the same few learning rates, judged on tune. Screening: all arms in all regimes at
-the chosen rates, still on tune. Confirmation: few arms in few regimes, many seeds, opened once on test.
-"""
+"""A protocol as one typed value: arms x regimes x seeds, the same steps for all."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import Field, PositiveFloat, model_validator
 
-from posestill.codecs.coords import CoordsConfig
-from posestill.engine.config import RunConfig, change_run, load_run
-from posestill.engine.surroundings import run_hash
+from posestill.engine.config import RunConfig
 from posestill.methods.pseudo_label import PseudoLabelConfig
 from posestill.methods.supervised import SupervisedConfig
-from posestill.models.agent import AgentNeckConfig
 from posestill.schema import Config, UserError, did_you_mean, validate
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)
-Split = Literal["tune", "test"]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 class PreparedRun(Config):
-    """A run whose model others start from or learn from, such as a teacher: trained once, before everything else."""
+    """A prepared run makes a model, such as a teacher, that others need; it is trained once, before all else."""
 
     recipe: str
+    """The recipe to start from: a name that `posestill list recipes` shows, or a path."""
     set: tuple[str, ...] = ()
-    """changes to the recipe, as `--set` takes them"""
+    """Changes to the recipe, written as `--set` takes them, such as train.steps=1000."""
 
 
 class Regime(Config):
-    """Data, labels and student that arms are compared on."""
+    """A regime is data, labels and a student that arms are compared on."""
 
     recipe: str
+    """The recipe to start from: a name that `posestill list recipes` shows, or a path."""
     set: tuple[str, ...] = ()
-    """changes to the recipe, as `--set` takes them"""
+    """Changes to the recipe, written as `--set` takes them, such as train.steps=1000."""
     test: tuple[str, ...] = ()
-    """further changes that put the test persons in place of those for choosing"""
+    """Further changes for runs on test, which put the test persons in the place of those that choices are made by."""
     tuned_in: str | None = None
-    """the regime whose tuning serves here, too; None: this one has its own"""
+    """The regime whose chosen learning rates serve here, too. None: the arms are tuned in this one."""
     dose: Mapping[str, float] = Field(default_factory=dict)
-    """what the regime has more or less of than others, such as {labels: 400}: the axis of a curve"""
+    """What the regime has more or less of than others, such as {labels: 400}: where it stands on the axis of a curve.
+    Empty: it is on no curve."""
     arms: tuple[str, ...] | None = None
-    """those that make sense here; all by default"""
+    """The arms that make sense in this regime. None: all of the plan's."""
 
 
 Control = Literal["alone", "pseudo_label"]
 
 
 class Arm(Config):
-    """One way to train the regime's student."""
+    """An arm is one way to train the regime's student."""
 
     title: str
+    """What the arm is called in tables and pictures."""
     control: Control | None = None
-    """alone: on the labels only, without a teacher; pseudo_label: on the teacher's keypoints as plain labels, too"""
+    """What the regime's run becomes first. `alone`: the student on the labels only, without a teacher. `pseudo_label`:
+    the student with the teacher's keypoints as plain labels, too. None: it keeps its method."""
     set: tuple[str, ...] = ()
-    """changes to the regime's run (or to the control that it makes), as `--set` takes them"""
+    """Changes to the regime's run, or to the control that is made of it, written as `--set` takes them."""
     length: PositiveFloat = 1.0
-    """times the regime's steps: 1 for all but a control that is given a method's wall-clock"""
+    """The length of the arm's runs, as a multiple of the regime's. It is 1 for all but a control that gets as much time
+    as a method takes."""
     tuned_as: str | None = None
-    """the arm whose learning rate is taken; None: tuned like every other"""
+    """The arm whose chosen learning rate is taken. None: this arm is tuned like every other."""
 
 
 CONTROLS: dict[str, Any] = {
@@ -78,29 +75,39 @@ CONTROLS: dict[str, Any] = {
 
 
 class Seeds(Config):
-    """Of each stage."""
+    """Each stage has its own seeds."""
 
     choose: tuple[Seed, ...] = (100,)
-    """tuning and screening"""
+    """The seeds of tuning and screening, the runs on which choices are made. More seeds choose more surely and cost
+    more runs."""
     confirm: tuple[Seed, ...] = ()
+    """The seeds of the runs on test. More seeds make intervals narrower and cost more runs; without any, nothing is run
+    on test."""
 
 
 class Plan(Config):
-    """A protocol."""
+    """A plan says which arms are compared, where, at which learning rates and with which seeds."""
 
     prepare: dict[str, PreparedRun] = Field(default_factory=dict)
-    """by name; `<name>` in a change stands for the prepared model's folder"""
+    """The runs that make models for others, by name; `<name>` in a change stands for the folder of the model."""
     regimes: Annotated[dict[str, Regime], Field(min_length=1)]
+    """The regimes by name: data, labels and a student each."""
     arms: Annotated[dict[str, Arm], Field(min_length=1)]
+    """The arms by name; `alone` and `pseudo_label` are always among them."""
     baseline: str = "alone"
-    """the arm that gains are measured from"""
+    """The arm that gains are measured from."""
     controls: tuple[str, ...] = ("pseudo_label",)
-    """arms that a method must beat beside the baseline"""
+    """The arms that a method must beat beside the baseline; gains over them are reported, too."""
     learning_rates: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
-    """the same for every arm"""
+    """The learning rates that every arm is tuned over; the best one by mean OKS is taken. More of them tune more finely
+    and cost more runs; with a single one nothing is tuned."""
     seeds: Seeds = Seeds()
+    """The seeds of each stage."""
     confirm: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
-    """which arms are opened on test in which regimes, fixed before anything is run"""
+    """Which arms are run on test in which regimes, by the regime's name; it is fixed before anything is run."""
+    finished: Annotated[str, Field(min_length=1)] | None = None
+    """The version-control tag at which the study was finished: nothing is run any more, and its tables are made from
+    its rows alone. None: the study goes on."""
 
     @model_validator(mode="before")
     @classmethod
@@ -130,7 +137,7 @@ class Plan(Config):
 
     def protocol_hash(self) -> str:
         """Twelve digits of everything but the arms: results under the same digits may stand in one table."""
-        content = self.model_dump(mode="json", exclude={"arms", "confirm"})
+        content = self.model_dump(mode="json", exclude={"arms", "confirm", "finished"})
         content["regimes"] = {
             name: {key: value for key, value in regime.items() if key != "arms"}
             for name, regime in content["regimes"].items()
@@ -141,28 +148,6 @@ class Plan(Config):
         """The arms that make sense in a regime, in the plan's order."""
         chosen = self.regimes[regime].arms
         return [arm for arm in self.arms if chosen is None or arm in chosen]
-
-
-@dataclass(frozen=True)
-class Job:
-    """One run of a plan."""
-
-    split: Split
-    regime: str
-    arm: str
-    learning_rate: float
-    seed: int
-    config: RunConfig
-
-    @property
-    def name(self) -> str:
-        """Also the path of its result below the plan's results, without the suffix."""
-        return f"{self.split}/{self.regime}/{self.arm}-lr{self.learning_rate:g}-seed{self.seed}"
-
-    @property
-    def settings_hash(self) -> str:
-        """Of the run."""
-        return run_hash(self.config)
 
 
 def load_plan(path: Path) -> Plan:
@@ -178,31 +163,12 @@ def load_plan(path: Path) -> Plan:
     return validate(Plan, content, where=str(path))
 
 
-def make_job(
-    plan: Plan, *, split: Split, regime: str, arm: str, learning_rate: float, seed: int, folders: Mapping[str, Path]
-) -> Job:
-    """One run; `folders` says where the prepared models lie."""
-    place, way = plan.regimes[regime], plan.arms[arm]
-    config = load_run(place.recipe, [filled(change, folders) for change in place.set])
-    if way.control is not None:
-        config = as_control(config, way.control)
-    changes = [*way.set, *(place.test if split == "test" else ())]
-    changes += [f"seed={seed}", f"train.optimiser.learning_rate={learning_rate}"]
-    config = change_run(config, [filled(change, folders) for change in changes])
-    train = config.train
-    unit, length = ("steps", train.steps) if train.steps is not None else ("epochs", train.epochs)
-    assert length is not None
-    scaled = type(length)(length * way.length)
-    return Job(split, regime, arm, learning_rate, seed, _with(config, train=_with(train, **{unit: scaled})))
-
-
 def as_control(config: RunConfig, control: Control) -> RunConfig:
     """The same run as a control: the same student, steps, initial weights and order of labelled persons."""
-    if isinstance(config.model.neck, AgentNeckConfig):  # only methods train it; a head begins alike
-        config = _with(config, model=_with(config.model, neck=None))
-    codec = config.model.codec
-    if isinstance(codec, CoordsConfig) and codec.score:  # only methods train it; initial weights stay the same
-        config = _with(config, model=_with(config.model, codec=_with(codec, score=False)))
+    model = config.model
+    if model.neck is not None and not model.neck.trained_by_labels:  # without it the head begins alike
+        model = _with(model, neck=None)
+    config = _with(config, model=_with(model, codec=model.codec.trained_by_labels()))  # initial weights stay the same
     if control == "pseudo_label":
         if config.teacher is None:
             raise UserError("the control pseudo_label needs the teacher that the method has: there is none")
@@ -220,63 +186,6 @@ def as_control(config: RunConfig, control: Control) -> RunConfig:
     return _with(config, method=SupervisedConfig(), teacher=None, data=data, train=train)
 
 
-def tuning_jobs(plan: Plan, folders: Mapping[str, Path]) -> list[Job]:
-    """Every arm at every learning rate, in the regimes that others' tuning does not serve."""
-    return [
-        make_job(plan, split="tune", regime=regime, arm=arm, learning_rate=rate, seed=seed, folders=folders)
-        for regime in plan.regimes
-        if plan.regimes[regime].tuned_in is None
-        for seed in plan.seeds.choose
-        for rate in plan.learning_rates
-        for arm in plan.arms_of(regime)
-        if plan.arms[arm].tuned_as is None
-    ]
-
-
-def screening_jobs(plan: Plan, folders: Mapping[str, Path], rates: Mapping[tuple[str, str], float]) -> list[Job]:
-    """All arms in all regimes at the chosen rates."""
-    return [
-        make_job(
-            plan, split="tune", regime=regime, arm=arm, learning_rate=rates[regime, arm], seed=seed, folders=folders
-        )
-        for regime in plan.regimes
-        for seed in plan.seeds.choose
-        for arm in plan.arms_of(regime)
-    ]
-
-
-def confirming_jobs(plan: Plan, folders: Mapping[str, Path], rates: Mapping[tuple[str, str], float]) -> list[Job]:
-    """Few arms in few regimes, many seeds, on test; all arms of a seed before the next, so that a stop leaves pairs."""
-    return [
-        make_job(
-            plan, split="test", regime=regime, arm=arm, learning_rate=rates[regime, arm], seed=seed, folders=folders
-        )
-        for regime, confirmed in plan.confirm.items()
-        for seed in plan.seeds.confirm
-        for arm in plan.arms_of(regime)
-        if arm in confirmed
-    ]
-
-
-def chosen_rates(plan: Plan, rows: list[dict[str, Any]]) -> dict[tuple[str, str], float]:
-    """The learning rate of each (regime, arm): the best mean OKS on tune, over the tuning seeds."""
-    if len(plan.learning_rates) == 1:
-        return {(regime, arm): plan.learning_rates[0] for regime in plan.regimes for arm in plan.arms_of(regime)}
-    chosen = {}
-    for regime, place in plan.regimes.items():
-        for arm in plan.arms_of(regime):
-            tuned = (place.tuned_in or regime, plan.arms[arm].tuned_as or arm)
-            found: dict[float, list[float]] = {}
-            for row in rows:
-                if row["split"] == "tune" and (row["regime"], row["arm"]) == tuned and row["seed"] in plan.seeds.choose:
-                    found.setdefault(row["learning_rate"], []).append(row["metrics"]["mean_oks"])
-            missing = set(plan.learning_rates) - set(found)
-            if missing:
-                raise UserError(f"the tuning of {' '.join(tuned)} lacks {sorted(missing)}: run the plan's tuning first")
-            chosen[regime, arm] = max(plan.learning_rates, key=lambda rate: sum(found[rate]) / len(found[rate]))
-    return chosen
-
-
 def _with(config: AnyConfig, **changed: object) -> AnyConfig:
     return config.model_copy(update=changed)
 
@@ -284,10 +193,3 @@ def _with(config: AnyConfig, **changed: object) -> AnyConfig:
 def _known(name: str | None, table: Mapping[str, object], where: str) -> None:
     if name is not None and name not in table:
         raise ValueError(f"{where}: no '{name}'{did_you_mean(name, list(table))}")
-
-
-def filled(change: str, folders: Mapping[str, Path]) -> str:
-    """A change with the folder of each prepared model in the place of `<name>`."""
-    for name, folder in folders.items():
-        change = change.replace(f"<{name}>", str(folder))
-    return change

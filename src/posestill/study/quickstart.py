@@ -34,7 +34,7 @@ from posestill.teachers.checkpoint import BUNDLED
 
 
 @dataclass(frozen=True)
-class Arm:
+class Variant:
     """One way to train the same student: a name, what the table calls it, and its changes to the recipe."""
 
     name: str
@@ -43,20 +43,20 @@ class Arm:
 
 
 _NO_TEACHER = ("method=supervised", "teacher=null", "data.labelled_per_batch=null")
-ALONE = Arm("alone", "student alone", (*_NO_TEACHER, "data.people=200"))
-PSEUDO_LABEL = Arm("pseudo_label", "student on pseudo-labels", ("method=pseudo_label",))
-DISTILLED = Arm("distilled", "student distilled (tcd)")
-ALL_LABELS = Arm("all_labels", "reference: alone, all labels", (*_NO_TEACHER, "data.labelled=null"))
+ALONE = Variant("alone", "student alone", (*_NO_TEACHER, "data.people=200"))
+PSEUDO_LABEL = Variant("pseudo_label", "student on pseudo-labels", ("method=pseudo_label",))
+DISTILLED = Variant("distilled", "student distilled (tcd)")
+ALL_LABELS = Variant("all_labels", "reference: alone, all labels", (*_NO_TEACHER, "data.labelled=null"))
 _FINDING = Path(__file__).parents[1] / "assets" / "protocol.json"
 """Written by benchmarks/readme.py from results/protocol/summary.json; a test holds the two together."""
 ORDER = (ALONE, PSEUDO_LABEL, DISTILLED, ALL_LABELS)
 """how tables and pictures show them"""
 SHIFTS = ((ALONE, ALL_LABELS), (PSEUDO_LABEL, DISTILLED))
-"""Which arms one process trains after another: two processes of one thread beat one of two."""
+"""Which variants one process trains after another: two processes of one thread beat one of two."""
 
 
 @dataclass(frozen=True)
-class Row:
+class Outcome:
     """One line of the comparison."""
 
     title: str
@@ -71,25 +71,25 @@ class Row:
 
 
 def run_quickstart(out: Path, *, steps: int | None = None, seed: int = 0) -> Path:
-    """Train all arms, print the comparison and write `report.html` and `quickstart.json` into `out`."""
+    """Train all variants, print the comparison and write `report.html` and `quickstart.json` into `out`."""
     began = time.monotonic()
     log = RunLog(out)
     changes = [f"seed={seed}", *([f"train.steps={steps}"] if steps else [])]
-    runs = {arm: load_run("quickstart", [*changes, *arm.changes]) for arm in ORDER}
+    runs = {variant: load_run("quickstart", [*changes, *variant.changes]) for variant in ORDER}
     _make_room(out)
     log.say("One student of 64x48 crops, trained four ways on synthetic people (first use renders them) ...")
-    rows = _train_all(runs, out, log)
+    outcomes = _train_all(runs, out, log)
 
     settings = runs[DISTILLED]
     source = open_sources(settings).val
     teacher = PoseModel.load(BUNDLED)
     with log.bar("asking the teacher", len(source.people)) as bar:
         shown = evaluate_model(teacher, source, settings.evaluate, Share(progress=bar.advance))
-    models = {"teacher": teacher, **{arm.name: PoseModel.load(out / arm.name / "best") for arm in ORDER}}
-    rows = {"teacher": Row("teacher (bundled)", 0, 0, shown.metrics, shown.similarity), **rows}
-    rows = _with_costs(rows, models)
-    sentence = f"{summarise(rows, seed=seed)} {protocol_sentence()}".strip()
-    lines = [_table_line(row) for row in rows.values()]
+    models = {"teacher": teacher, **{variant.name: PoseModel.load(out / variant.name / "best") for variant in ORDER}}
+    outcomes = {"teacher": Outcome("teacher (bundled)", 0, 0, shown.metrics, shown.similarity), **outcomes}
+    outcomes = _with_costs(outcomes, models)
+    sentence = f"{summarise(outcomes, seed=seed)} {protocol_sentence()}".strip()
+    lines = [_table_line(outcome) for outcome in outcomes.values()]
     for line in [["", *_HEADERS[1:]], *lines]:
         log.say(f"{line[0]:<30}" + "".join(f"{each:>13}" for each in line[1:]))
     log.say("")
@@ -107,7 +107,7 @@ def run_quickstart(out: Path, *, steps: int | None = None, seed: int = 0) -> Pat
         "sentence": sentence,
         "conditions": conditions,
         "minutes": minutes,
-        "rows": {name: {**asdict(row), "similarity": None} for name, row in rows.items()},
+        "rows": {name: {**asdict(outcome), "similarity": None} for name, outcome in outcomes.items()},
         "settings": settings.model_dump(mode="json"),
         "settings_hash": run_hash(settings),
         "surroundings": surroundings(),
@@ -118,10 +118,10 @@ def run_quickstart(out: Path, *, steps: int | None = None, seed: int = 0) -> Pat
 
 
 def _make_room(out: Path) -> None:
-    """Remove an earlier quickstart's arms, and nothing else."""
+    """Remove an earlier quickstart's variants, and nothing else."""
     marker = out / ".quickstart"
-    for arm in ORDER:
-        folder = out / arm.name
+    for variant in ORDER:
+        folder = out / variant.name
         if folder.exists() and not marker.exists():
             raise UserError(f"{folder} is there and no quickstart made it: choose another --out")
         shutil.rmtree(folder, ignore_errors=True)
@@ -129,10 +129,10 @@ def _make_room(out: Path) -> None:
     marker.touch()
 
 
-def summarise(rows: Mapping[str, Row], *, seed: int) -> str:
+def summarise(outcomes: Mapping[str, Outcome], *, seed: int) -> str:
     """What distillation gave here, how much of it pseudo-labels give, what is not known."""
     names = {"method": "distilled", "alone": "alone", "pseudo_label": "pseudo_label"}
-    gains = gains_of({way: rows[name].similarity[None] for way, name in names.items()})
+    gains = gains_of({way: outcomes[name].similarity[None] for way, name in names.items()})
     return say_gains(gains, seeds=range(seed, seed + 1))
 
 
@@ -148,46 +148,46 @@ def protocol_sentence() -> str:
     )
 
 
-def _train_all(runs: Mapping[Arm, RunConfig], out: Path, log: RunLog) -> dict[str, Row]:
+def _train_all(runs: Mapping[Variant, RunConfig], out: Path, log: RunLog) -> dict[str, Outcome]:
     workers = min(len(SHIFTS), os.cpu_count() or 1)
     threads = max(1, (os.cpu_count() or 1) // workers)
     total = sum(config.train.steps or 0 for config in runs.values())
-    rows: dict[str, Row] = {}
+    outcomes: dict[str, Outcome] = {}
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        futures: list[Future[dict[str, Row]]] = [
-            pool.submit(_train_shift, [(arm, runs[arm]) for arm in shift], out, threads) for shift in SHIFTS
+        futures: list[Future[dict[str, Outcome]]] = [
+            pool.submit(_train_shift, [(variant, runs[variant]) for variant in shift], out, threads) for shift in SHIFTS
         ]
         with log.bar("training four students", total) as bar:
             told, waiting = 0, set(futures)
             while waiting:
                 done, waiting = wait(waiting, timeout=1)
-                reached = sum(_last_step(out / arm.name / "metrics.jsonl") for arm in runs)
+                reached = sum(_last_step(out / variant.name / "metrics.jsonl") for variant in runs)
                 bar.advance(reached - told)
                 told = reached
                 for future in done:
-                    rows.update(future.result())
-    return {arm.name: rows[arm.name] for arm in ORDER}
+                    outcomes.update(future.result())
+    return {variant.name: outcomes[variant.name] for variant in ORDER}
 
 
-def _train_shift(arms: list[tuple[Arm, RunConfig]], out: Path, threads: int) -> dict[str, Row]:
-    """Train some arms one after another in this process, on sources that are opened and rendered once."""
+def _train_shift(variants: list[tuple[Variant, RunConfig]], out: Path, threads: int) -> dict[str, Outcome]:
+    """Train some variants one after another in this process, on sources that are opened and rendered once."""
     torch.set_num_threads(threads)
-    sources = open_sources(arms[0][1])
-    rows = {}
-    for arm, config in arms:
-        result = fit(config, out / arm.name, sources=sources, quiet=True)
+    sources = open_sources(variants[0][1])
+    outcomes = {}
+    for variant, config in variants:
+        result = fit(config, out / variant.name, sources=sources, quiet=True)
         people = config.data.people or len(sources.train.people)
         labels = people if config.data.labelled is None else config.data.labelled
         evaluation: Evaluation = result.evaluation
-        rows[arm.name] = Row(
-            title=arm.title,
+        outcomes[variant.name] = Outcome(
+            title=variant.title,
             labels=labels,
             unlabelled=people - labels,
             metrics=evaluation.metrics,
             similarity=evaluation.similarity,
             seconds=result.seconds,
         )
-    return rows
+    return outcomes
 
 
 def _last_step(path: Path) -> int:
@@ -200,28 +200,28 @@ def _last_step(path: Path) -> int:
 _HEADERS = ["", "labels", "unlabelled", "AP", "mean OKS", "parameters", "MACs", "ms/crop", "training s"]
 
 
-def _with_costs(rows: Mapping[str, Row], models: Mapping[str, PoseModel]) -> dict[str, Row]:
-    """The same rows with what each model costs on one thread."""
+def _with_costs(outcomes: Mapping[str, Outcome], models: Mapping[str, PoseModel]) -> dict[str, Outcome]:
+    """The same outcomes with what each model costs on one thread."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    priced = {name: replace(row, cost=measure(models[name])) for name, row in rows.items()}
+    priced = {name: replace(outcome, cost=measure(models[name])) for name, outcome in outcomes.items()}
     torch.set_num_threads(threads)
     return priced
 
 
-def _table_line(row: Row) -> list[str]:
-    assert row.cost is not None
-    trained = row.seconds is not None
+def _table_line(outcome: Outcome) -> list[str]:
+    assert outcome.cost is not None
+    trained = outcome.seconds is not None
     return [
-        row.title,
-        f"{row.labels:,}" if trained else "–",
-        f"{row.unlabelled:,}" if trained else "–",
-        percent(row.metrics["AP"]),
-        percent(row.metrics["mean_oks"]),
-        f"{row.cost.parameters / 1e6:.2f} M",
-        f"{row.cost.macs / 1e6:.1f} M",
-        f"{row.cost.milliseconds:.1f}",
-        f"{row.seconds:.0f}" if trained else "–",
+        outcome.title,
+        f"{outcome.labels:,}" if trained else "–",
+        f"{outcome.unlabelled:,}" if trained else "–",
+        percent(outcome.metrics["AP"]),
+        percent(outcome.metrics["mean_oks"]),
+        f"{outcome.cost.parameters / 1e6:.2f} M",
+        f"{outcome.cost.macs / 1e6:.1f} M",
+        f"{outcome.cost.milliseconds:.1f}",
+        f"{outcome.seconds:.0f}" if trained else "–",
     ]
 
 
@@ -233,7 +233,9 @@ def _write_report(
     models: Mapping[str, PoseModel],
     source: PoseSource,
 ) -> Path:
-    losses = {arm.title: loss_curves(read_metrics(out / arm.name / "metrics.jsonl"))["task"] for arm in ORDER}
+    losses = {
+        variant.title: loss_curves(read_metrics(out / variant.name / "metrics.jsonl"))["task"] for variant in ORDER
+    }
     parts = [
         paragraph(sentence, strong=True),
         table(_HEADERS, lines),

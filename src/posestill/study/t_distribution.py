@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 
 def t_tail(value: float, degrees: float) -> float:
@@ -26,6 +27,7 @@ def t_tail(value: float, degrees: float) -> float:
     return 0.5 - front * _beta_fraction(0.5, half, x=ratio / (1 + ratio))
 
 
+@lru_cache(maxsize=65536)  # a study asks for the same few thousands of times, and Newton's last digits take long
 def t_quantile(probability: float, degrees: float) -> float:
     """The value that Student's t with `degrees` > 0 of freedom stays below with `probability`, 0 < probability < 1."""
     if not 0 < probability < 1:
