@@ -23,6 +23,7 @@ def commands() -> list[str]:
     return [line for line in lines if line.startswith("posestill")]
 
 
+@pytest.mark.slow
 def test_the_figures_are_those_of_the_results():
     spec = importlib.util.spec_from_file_location("readme", ROOT / "benchmarks" / "readme.py")
     module = importlib.util.module_from_spec(spec)

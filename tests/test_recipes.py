@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from posestill.data.synthetic.people import SyntheticConfig
-from posestill.engine.config import find_recipe, load_run, recipe_names
+from posestill.engine.config import dump_run, find_recipe, load_run, recipe_names
 from posestill.engine.fit import fit
 from posestill.engine.log import RunLog
 from posestill.engine.setup import Sources, open_sources, try_one_batch
@@ -16,6 +16,14 @@ from posestill.skeletons import COCO_17, COCO_WHOLEBODY
 from tests.conftest import shared_folder
 
 
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_recipe_is_a_whole_run_and_loads_back_from_what_it_prints(name, tmp_path):
+    run = load_run(name)
+    (tmp_path / "printed.yaml").write_text(dump_run(run))
+    assert load_run(str(tmp_path / "printed.yaml")) == run
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in recipe_names() if name.startswith(("coco/", "wholebody/"))])
 def test_a_recipe_for_the_whole_of_coco_fits_together(name, tmp_path):
     """Its parts are built and one small batch goes through; only weights and data are replaced."""
@@ -79,7 +87,7 @@ def test_recipes_for_the_photographs_open_and_fit(name, monkeypatch, tmp_path):
     assert try_one_batch(run, sources, log=RunLog(None, quiet=True))["task"] > 0
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_the_recipe_for_the_photographs_of_coco_overfits_them(coco_sample, tmp_path):
     folder = {"annotations": str(coco_sample / "annotations" / "all.json"), "images": str(coco_sample / "images")}
     run = load_run("coco-sample", [f"data.{part}={{name: coco, annotations: {folder['annotations']}, "

@@ -64,7 +64,7 @@ def test_a_setting_of_another_table_is_refused():
 def test_a_backbone_outside_the_table_is_a_timm_name_and_survives_the_round_trip():
     run = load_run("coco-sample", ["model.backbone={name: resnet50, pretrained: true}"])
     dumped = run.model_dump(mode="json")
-    assert dumped["model"]["backbone"] == {"name": "resnet50", "pretrained": True}
+    assert dumped["model"]["backbone"] == {"name": "resnet50", "pretrained": True, "weights": None, "stride": None}
     assert validate(RunConfig, dumped, where="x") == run
 
 

@@ -81,7 +81,7 @@ def renamed(model, *, teacher):
     return state
 
 
-@pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.parametrize("layout", ["distilpose-l", "tokenpose-hr48"])
 def test_the_larger_published_layouts_convert(layout, tmp_path):
     model = PoseModel(validate(ModelConfig, LAYOUTS[layout], where="test"), COCO_17)

@@ -101,7 +101,7 @@ def test_all_results_are_at_most_eighty_files_and_eight_megabytes():
     assert sum(path.stat().st_size for path in files) <= 8_000_000
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_table_and_summary_are_made_of_the_rows_alone_byte_for_byte(study, tmp_path):
     results = Results.read(study.results.folder)
     results.folder = tmp_path
@@ -129,7 +129,7 @@ def test_confirmed_gains_over_the_baseline_in_the_summary_are_those_of_the_rows(
             assert told[cell.arm]["gains"][reference]["high"] == gain.high
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_with_the_spreads_measured_here_the_interval_errs_at_most_seven_times_in_a_hundred(study):
     plan, simulated = study.plan, 0
     for cell in study.summary["cells"].get("test", ()):

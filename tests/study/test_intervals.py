@@ -202,7 +202,7 @@ def test_the_interval_over_persons_alone_misses_zero_as_often_as_worked_by_hand(
     assert rate > 0.25
 
 
-@pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.parametrize("seeds", [2, 3, 5, 8])
 @pytest.mark.parametrize("spreads", [USUAL, *EXTREMES], ids=str)
 def test_whatever_the_spreads_the_interval_misses_zero_in_at_most_7_percent(spreads, seeds):
@@ -213,7 +213,7 @@ def test_whatever_the_spreads_the_interval_misses_zero_in_at_most_7_percent(spre
         assert rate >= 0.025
 
 
-@pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.parametrize(("seeds", "seed"), [(1, 0.01), (3, 0.01), (3, 0.02), (3, 0.03), (8, 0.01)])
 def test_the_interval_over_persons_alone_misses_zero_far_too_often(seeds, seed):
     # by hand: 20 % with one seed at 0.01; 12 % with 3 seeds at 0.01, 29 % at 0.02, 44 % at 0.03; 8 % with 8 at 0.01

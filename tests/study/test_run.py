@@ -25,6 +25,8 @@ from posestill.study.pool import Workshop
 from posestill.study.results import Results
 from posestill.study.run import plan_as_run, run_and_write, run_plan
 
+pytestmark = pytest.mark.slow  # whole plans are trained
+
 TINY = """
 prepare:
   unused: {{recipe: protocol/synthetic}}

@@ -29,6 +29,11 @@ class SeveralConfig(MethodConfig):
     `pkd`. Their losses are added up, and the labels' loss is counted once."""
 
     @property
+    def version(self) -> int:  # type: ignore[override]
+        """Its own version and those of its methods, added up: it changes with any of them."""
+        return 1 + sum(each.version for each in self.of)
+
+    @property
     def needs(self) -> frozenset[Need]:
         """Whatever one of them needs of the teacher."""
         return frozenset().union(*(each.needs for each in self.of))
