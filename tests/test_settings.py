@@ -19,6 +19,7 @@ from posestill.models.pose_model import ModelConfig
 from posestill.schema import Config
 from posestill.skeletons import Skeleton
 from posestill.study.plan import Arm, Plan, PreparedRun, Regime, Seeds
+from posestill.teachers.base import CacheConfig
 
 TABLES = (
     catalog.CODECS,
@@ -32,7 +33,7 @@ TABLES = (
 LISTED = [entry for table in TABLES for entry in table.values()]
 FURTHER = [
     RunConfig, TrainConfig, DataConfig, EvaluateConfig, OptimiserConfig, AugmentConfig, CropsConfig, ModelConfig,
-    AgentConfig, Weights, Plan, Regime, Arm, PreparedRun, Seeds, Skeleton,
+    AgentConfig, CacheConfig, Weights, Plan, Regime, Arm, PreparedRun, Seeds, Skeleton,
 ]  # fmt: skip
 
 

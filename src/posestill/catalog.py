@@ -9,6 +9,7 @@ from posestill.codecs.heatmap import HeatmapConfig
 from posestill.codecs.rle import RleConfig
 from posestill.codecs.simcc import SimccConfig
 from posestill.data.coco import CocoConfig
+from posestill.data.images import HeldOutConfig, ImagesConfig
 from posestill.data.packed import PackedConfig
 from posestill.data.source import SourceConfig
 from posestill.data.synthetic.people import SyntheticConfig
@@ -47,6 +48,8 @@ SOURCES: dict[str, type[SourceConfig]] = {
     "synthetic": SyntheticConfig,
     "yolo": YoloConfig,
     "packed": PackedConfig,
+    "images": ImagesConfig,
+    "held_out": HeldOutConfig,
 }
 BACKBONES: dict[str, type[BackboneConfig]] = {
     "timm": TimmConfig,

@@ -52,6 +52,8 @@ class PoseBatch:
     """(B,) position of the person in its dataset"""
     teacher_image: Tensor | None = None
     """(B, 3, Ht, Wt) the same draws warped at the teacher's own size, or None when it reads `image`"""
+    view: Tensor | None = None
+    """(B,) which of a person's fixed views each crop shows, or None where every crop is drawn anew"""
 
     def __len__(self) -> int:
         return self.image.shape[0]
@@ -141,11 +143,19 @@ Need = Literal["prediction", "features", "tokens", "head"]
 
 
 def mean_prediction(first: Prediction, second: Prediction) -> Prediction:
-    """The average of two predictions of one kind, field by field: the flip test."""
+    """The average of two predictions of one kind, field by field: the flip test.
+
+    A coordinate that only one of the two scores above 0 is that one's: the other has not found it and says no place.
+    """
     averaged: dict[str, Any] = {}
     for field in fields(first):
         one, other = getattr(first, field.name), getattr(second, field.name)
         averaged[field.name] = None if one is None else (one + other) / 2
+    if isinstance(first, Coords) and isinstance(second, Coords):
+        for lost, found in ((first, second), (second, first)):
+            if lost.score is not None and found.score is not None:
+                is_lost = lost.score.eq(0) & found.score.ne(0)  # (B, K)
+                averaged["xy"] = averaged["xy"].where(~is_lost[..., None], found.xy)
     return type(first)(**averaged)
 
 

@@ -54,8 +54,8 @@ def test_the_widest_augmentation_stays_inside_the_kept_crop():
     source.image = lambda image_id: np.full((600, 600, 3), 255, dtype=np.uint8)
     source.people = [replace(person, bbox=person.bbox + [200.0, 200, 0, 0]) for person in source.people]
     wide = AugmentConfig(rotation=180, rotation_probability=1, shift_probability=1, half_body=0)
-    for teacher_size in (None, (64, 64), (96, 32)):
-        files, memory = both(source, augment=wide, teacher_size=teacher_size)
+    for teacher_size, padding in ((None, 1.25), ((64, 64), 1.25), ((96, 32), 1.25), ((64, 48), 1.9)):
+        files, memory = both(source, augment=wide, teacher_size=teacher_size, teacher_padding=padding)
         one, other = files.__getitems__(pairs(12, epochs=8)), memory.__getitems__(pairs(12, epochs=8))
         assert one.image.min() == 255
         assert other.image.min() == 255

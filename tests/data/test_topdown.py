@@ -83,6 +83,15 @@ def test_the_teacher_sees_the_same_draws_at_its_own_size(dots):
     assert TopDownDataset(dots, size=SIZE, teacher_size=SIZE).teacher_size is None
 
 
+def test_a_teacher_with_a_wider_padding_sees_as_much_more_around_the_same_middle(dots):
+    dataset = TopDownDataset(dots, size=SIZE, augment=AugmentConfig(), seed=2, teacher_size=SIZE, teacher_padding=2.5)
+    batch = dataset.__getitems__([(0, index) for index in range(8)])
+    inner = batch.teacher_image[..., 16:48, 12:36].float()
+    same = torch.nn.functional.interpolate(batch.image.float(), (32, 24), mode="area")
+    assert (inner - same).abs().mean() < 4
+    assert (inner - same.roll(1, dims=0)).abs().mean() > 12
+
+
 @pytest.mark.parametrize("part", ["flip", "half_body", "scale", "rotation", "shift", "colour"])
 def test_each_augmentation_is_switched_on_alone(dots, part):
     on = NO_AUGMENT.model_copy(update={part: 1.0 if part in ("flip", "half_body") else 0.4})

@@ -115,7 +115,7 @@ def test_a_teacher_of_finer_crops_is_resampled_where_the_helpers_cells_lie():
     tcd, given = build(teacher, form="helper"), batch()
     xy = torch.tensor([[[8.0, 20.0], [12.0, 12.0], [16.0, 9.0], [10.0, 25.0]]]).expand(6, -1, -1)
     maps, _ = teacher.codec.encode(2 * xy, torch.ones(6, 4))
-    moved = tcd.heatmap_bridge.resampled(maps, tcd.helper.codec.form, given)
+    moved = tcd.bridge.resampled(maps, tcd.helper.codec.form, given)
     assert moved.shape == (6, 4, 16, 12)
     assert (tcd.helper.places(Heatmaps(moved)).xy - xy).abs().max() < 0.3
 
@@ -126,7 +126,7 @@ def test_a_teacher_of_another_grid_is_resampled_too():
     assert teacher.codec.map_size == tcd.helper.codec.map_size
     xy = torch.tensor([[[6.0, 7.0], [12.0, 12.0], [16.0, 9.0], [18.0, 25.0]]]).expand(6, -1, -1)
     maps, _ = teacher.codec.encode(xy, torch.ones(6, 4))
-    moved = tcd.heatmap_bridge.resampled(maps, tcd.helper.codec.form, given)
+    moved = tcd.bridge.resampled(maps, tcd.helper.codec.form, given)
     assert (tcd.helper.places(Heatmaps(moved)).xy - xy).abs().max() < 0.3
 
 
@@ -141,8 +141,8 @@ def test_places_are_as_exact_in_half_precision():
     tcd = TcdConfig(form="helper", width=8).build(student, teacher)
     given = TopDownDataset(DotSource(2), size=(256, 192)).__getitems__([(0, 0), (0, 1)])
     maps = torch.rand(2, 4, *teacher.codec.map_size).bfloat16()
-    moved = tcd.heatmap_bridge.resampled(maps, tcd.helper.codec.form, given)
-    torch.testing.assert_close(moved, tcd.heatmap_bridge.resampled(maps.float(), tcd.helper.codec.form, given))
+    moved = tcd.bridge.resampled(maps, tcd.helper.codec.form, given)
+    torch.testing.assert_close(moved, tcd.bridge.resampled(maps.float(), tcd.helper.codec.form, given))
 
 
 def test_a_teacher_says_nothing_of_what_lies_outside_its_crops():
@@ -150,7 +150,7 @@ def test_a_teacher_says_nothing_of_what_lies_outside_its_crops():
     teacher.padding = 1.25 * 2 / 3  # it sees two thirds of the width and of the height
     tcd, given = build(teacher, form="helper"), batch(1)
     maps = torch.ones(1, 4, *teacher.codec.map_size)
-    moved = tcd.heatmap_bridge.resampled(maps, tcd.helper.codec.form, given)
+    moved = tcd.bridge.resampled(maps, tcd.helper.codec.form, given)
     columns = moved[0, 0].amax(0)  # of 24 px the middle 16 are seen, from 4 on; a column lies at every other px
     assert columns[:2].max() == columns[10:].max() == 0
     assert columns[2:10].min() == 1
@@ -166,7 +166,7 @@ def test_a_teacher_of_a_square_crop_is_resampled_where_the_persons_are():
     xy = torch.tensor([[[8.0, 20.0], [12.0, 12.0], [16.0, 8.0], [10.0, 22.0]]]).expand(6, -1, -1)
     there = 2 * xy + torch.tensor([8.0, 0.0])  # 24 columns are 48 px of the teacher's 64
     maps, _ = teacher.codec.encode(there, torch.ones(6, 4))
-    moved = tcd.heatmap_bridge.resampled(maps, tcd.helper.codec.form, given)
+    moved = tcd.bridge.resampled(maps, tcd.helper.codec.form, given)
     assert (tcd.helper.places(Heatmaps(moved)).xy - xy).abs().max() < 0.3
 
 

@@ -67,7 +67,8 @@ def test_weights_out_of_reach_are_explained(monkeypatch):
         return real(name, **options)
 
     monkeypatch.setattr(timm, "create_model", offline)
-    with pytest.raises(UserError, match="weights of 'resnet18' are not in timm's cache .*model.backbone.weights.*pretrained=false"):
+    message = "weights of 'resnet18' are not in timm's cache .*model.backbone.weights.*pretrained=false"
+    with pytest.raises(UserError, match=message):
         TimmConfig(model="resnet18", pretrained=True).build((32, 32))
     TimmConfig(model="resnet18", pretrained=True).build((32, 32), pretrained=False)  # a saved model fetches nothing
 

@@ -10,7 +10,7 @@ from posestill.geometry import Framing, transform_points
 from posestill.schema import UserError
 from posestill.skeletons import COCO_17
 from posestill.teachers.base import ModelTeacher, Teacher
-from posestill.teachers.bridge import Bridge, to_student, to_teacher
+from posestill.teachers.bridge import Bridge, to_student, to_teacher, worth_knowing
 from posestill.teachers.cache import CachedTeacher
 from posestill.teachers.checkpoint import CheckpointConfig
 from posestill.types import Coords, PoseOutput
@@ -105,7 +105,7 @@ def test_a_cached_teacher_replays_its_keypoints_under_every_augmentation(teacher
     oracle_flip = oracle.codec.flip
     oracle.codec.flip = lambda prediction, swap: prediction  # it answers the upright crop whatever it is shown
     upright = TopDownDataset(source, size=(32, 24), teacher_size=teacher_size)
-    cached = CachedTeacher(oracle, size=(32, 24)).ask(oracle, upright, batch_size=6)
+    cached = CachedTeacher(oracle, size=(32, 24)).ask(oracle, upright)
     oracle.codec.flip = oracle_flip
     batch = TopDownDataset(source, size=(32, 24), augment=AugmentConfig(), seed=4).__getitems__(
         [(0, index) for index in range(20)]
@@ -128,3 +128,42 @@ def test_a_teacher_folder_that_is_none_is_explained(tmp_path):
 def test_a_checkpoint_teacher_remembers_where_it_came_from(tmp_path):
     small_model().save(tmp_path / "t")
     assert CheckpointConfig(path=tmp_path / "t").build().lineage["path"] == str(tmp_path / "t")
+
+
+def test_names_meet_in_every_style_and_a_midpoint_is_asked_for_by_two_names():
+    own = DOTS.model_copy(update={"names": ("Top", "LSide", "RSide", "middle")})
+    teacher = ModelTeacher(small_model("heatmap"))
+    teacher.names = {"middle": ("left_side", "right_side")}
+    bridge = Bridge(teacher, small_model("coords", skeleton=own))
+    assert bridge.source.tolist() == [0, 1, 2, 1]
+    assert bridge.other.tolist() == [0, 1, 2, 2]
+    batch = TopDownDataset(DotSource(3), size=(32, 24)).__getitems__([(0, 0), (0, 1), (0, 2)])
+    taught, raw = bridge.keypoints(teacher(batch), batch), teacher.codec.decode(teacher(batch).prediction)
+    assert torch.equal(taught.xy[:, :3], raw.xy[:, :3])
+    torch.testing.assert_close(taught.xy[:, 3], (raw.xy[:, 1] + raw.xy[:, 2]) / 2)
+    assert torch.equal(taught.score[:, 3], torch.minimum(raw.score[:, 1], raw.score[:, 2]))
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ({"tpo": "top"}, "the student has no keypoint 'tpo'; did you mean 'top'"),
+        ({"top": "tpo"}, "teacher.names.top: the teacher has no keypoint 'tpo'; did you mean 'top'"),
+    ],
+)
+def test_misspelt_names_are_refused(names, message):
+    teacher = ModelTeacher(small_model("heatmap"))
+    teacher.names = names
+    with pytest.raises(UserError, match=message):
+        Bridge(teacher, small_model("coords"))
+
+
+def test_what_a_teacher_lacks_and_a_licence_against_commerce_are_said():
+    few = DOTS.model_copy(update={"names": ("top", "left_side", "right_side", "toe")})
+    teacher = ModelTeacher(small_model("heatmap"))
+    teacher.lineage = {"licence": "CC-BY-NC-4.0"}
+    lines = worth_knowing(teacher, small_model("coords", skeleton=few))
+    assert lines[0] == "the teacher says nothing of toe: labels alone teach these"
+    assert "(CC-BY-NC-4.0) is not for commercial use" in lines[1]
+    teacher.lineage = {"licence": "Apache-2.0"}
+    assert worth_knowing(teacher, small_model("coords")) == []

@@ -23,35 +23,43 @@ def check(
     metainfo: Annotated[Optional[Path], typer.Option(help="Sigmas and flip pairs of the skeleton.")] = None,
     people: Annotated[int, typer.Option(min=5, help="How many persons are asked about.")] = 100,
 ) -> None:
-    """Say whether a file is read as it wants to be."""
+    """Say whether a file is read as it wants to be; exit status 1 where another way is better."""
     from posestill.data.coco import CocoSource
     from posestill.engine.log import RunLog
-    from posestill.study.teacher_check import check_teacher, variants
+    from posestill.study.teacher_check import check_teacher
     from posestill.teachers.file import open_layout
+    from posestill.teachers.recognise import candidates
     from posestill.teachers.runtime import open_network
 
     if annotations is None or images is None:
         raise UserError("teacher check needs persons: --annotations GT.json --images FOLDER")
     network = open_network(file)
-    declared = open_layout(network, layout)
-    typer.echo(f"{file.name}: layout {declared.name}, crops of {declared.size[0]}x{declared.size[1]} px, "
-               f"{declared.padding:g} times the box; {network.describe()}")  # fmt: skip
+    possible = candidates(network) if layout is None else ()
+    layouts = [open_layout(network, name) for name in (possible if len(possible) > 1 else (layout,))]
     source = CocoSource(annotations, images=images, metainfo=metainfo)
-    with RunLog(None).bar("asking", 1 + len(variants(declared, network)[1])) as bar:
-        found = check_teacher(network, declared, source, people=people, progress=bar.advance)
-    what = "mean OKS" if found.has_labels else "agreement with itself, by confidence"
-    typer.echo(f"{what} x 100 on {len(found.declared.value)} persons:")
+    found = check_teacher(network, layouts, source, people=people, bar=RunLog(None).bar)
+    declared = next(each for each in layouts if each.name == found.layout)
+    typer.echo(f"{file.name}: {network.describe()}")
+    if len(found.candidates) > 1:
+        typer.echo(f"the file does not tell its layout; on these persons the order is {', '.join(found.candidates)}")
+    typer.echo(f"layout {declared.name}: crops of {declared.size[0]}x{declared.size[1]} px, "
+               f"{declared.padding:g} times the box")  # fmt: skip
+    what = "mean OKS" if found.has_labels else "agreement with itself, by confidence,"
+    typer.echo(f"{what} x 100 on {len(found.declared.value)} persons, with the difference and its 95 % interval:")
     typer.echo(f"  {100 * found.declared.mean:5.1f}  {found.declared.name}")
     for each in found.others:
         assert each.over_declared is not None
-        low, high = 100 * each.over_declared.low, 100 * each.over_declared.high
-        typer.echo(f"  {100 * each.mean:5.1f}  {each.name}  ({low:+.1f} to {high:+.1f} beside the declared)")
+        mean, low, high = (100 * value for value in (each.over_declared.mean, each.over_declared.low,
+                                                     each.over_declared.high))  # fmt: skip
+        typer.echo(f"  {100 * each.mean:5.1f}  {each.name}: {mean:+.1f} [{low:+.1f}, {high:+.1f}]")
     for line in found.refused:
-        typer.echo(f"   (not tried) {line}")
+        typer.echo(f"      -  {line}")
+    if found.without:
+        typer.echo(f"not among the network's keypoints by name: {', '.join(found.without)}")
     if not found.has_labels:
-        typer.echo("Nobody has labels: names that are mirrored cannot be seen in this way.")
+        typer.echo("nobody has labels: keypoints whose left and right are exchanged cannot be seen in this way")
     if found.better:
-        best = found.better[0]
-        typer.echo(f"wrong: '{best.name}' is better than the declared layout beyond chance; correct the layout")
+        typer.echo(f"wrong: '{found.better[0].name}' is better than the declared layout beyond chance")
         raise typer.Exit(1)
-    typer.echo("the declared layout holds: nothing plausible is better beyond chance")
+    named = "" if len(found.candidates) == 1 else f"; say layout: {found.layout}"
+    typer.echo(f"the layout {found.layout} holds: nothing plausible is better beyond chance{named}")

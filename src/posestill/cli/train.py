@@ -1,8 +1,7 @@
-"""`posestill train` and `posestill distil`: a run from its recipe to its report."""
+"""`posestill train` and `posestill distil`: a run from its recipe, or from pictures and a teacher, to its report."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
@@ -10,11 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from posestill.cli.app import Interrupted, app
-from posestill.cli.options import Changes, Plugin, Recipe, load_recipe
+from posestill.cli.options import Changes, Plugin, Recipe, load_plugins, load_recipe
 from posestill.schema import UserError
 
 if TYPE_CHECKING:
+    from posestill.engine.choose import Wish
     from posestill.engine.config import RunConfig
+    from posestill.engine.log import RunLog
+    from posestill.engine.setup import Sources
 
 Out = Annotated[Optional[Path], typer.Option(help="The run folder; runs/RECIPE by default.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in the run folder.")]
@@ -43,7 +45,9 @@ def train(
 
 @app.command()
 def distil(
-    recipe: Recipe,
+    recipe: Annotated[
+        Optional[str], typer.Argument(help="A recipe's name or path. Without one: --images and --teacher.")
+    ] = None,
     changes: Changes = None,
     out: Out = None,
     plugin: Plugin = None,
@@ -51,14 +55,67 @@ def distil(
     dry_run: DryRun = False,
     control: Control = False,
     seeds: Seeds = 1,
-    teacher: Annotated[Optional[str], typer.Option(help="A model folder, or `bundled`.")] = None,
+    teacher: Annotated[
+        Optional[str], typer.Option(help="A file (.onnx, .tflite, .xml), a model folder, or `bundled`.")
+    ] = None,
+    images: Annotated[
+        Optional[list[Path]], typer.Option(help="Pictures without labels: a folder, a file or a video. Repeatable.")
+    ] = None,
+    student: Annotated[Optional[str], typer.Option(help="small, good, or a network of timm; small.")] = None,
+    weights: Annotated[
+        Optional[Path], typer.Option(help="A file of the student's pretrained weights; else timm's.")
+    ] = None,
+    boxes: Annotated[
+        Optional[Path], typer.Option(help="COCO annotations or detections, or {file name: [[x, y, w, h], ...]}.")
+    ] = None,
+    detector: Annotated[
+        Optional[Path], typer.Option(help="A file that finds people; else the whole frame is one person.")
+    ] = None,
+    annotations: Annotated[
+        Optional[Path], typer.Option(help="COCO labels of some of the pictures, to measure by; they are held out.")
+    ] = None,
+    frame_step: Annotated[Optional[int], typer.Option(min=1, help="Of a video every so many-th frame; 10.")] = None,
+    steps: Annotated[
+        Optional[int], typer.Option(min=1, help="Length of the run; else from the number of people.")
+    ] = None,
 ) -> None:
-    """Train a student with a teacher."""
-    more: Sequence[str] = [f"teacher.name={json.dumps(teacher)}"] if teacher else []
-    settings = load_recipe(recipe, [*(changes or ()), *more], plugin)
-    if settings.teacher is None:
-        raise UserError("distil needs a teacher: --teacher FOLDER, or `teacher:` in the recipe (train does without)")
-    _run(settings, _folder(recipe, out), resume=resume, dry_run=dry_run, control_seeds=seeds if control else 0)
+    """Train a student with a teacher.
+
+    What is trained stands in a recipe. Without one, --images and --teacher are enough: pictures without labels, whose
+    people a student learns from the teacher's answers.
+    """
+    without = {
+        "student": student, "weights": weights, "boxes": boxes, "detector": detector, "annotations": annotations,
+        "frame_step": frame_step, "steps": steps,
+    }  # fmt: skip
+    given = {name: value for name, value in without.items() if value is not None}
+    control_seeds = seeds if control else 0
+    folder = out or (Path("runs") / images[0].resolve().stem if images else None)
+    if recipe is None and resume and folder is not None and (folder / "config.yaml").is_file():
+        recipe, out, images, teacher, given = str(folder), folder, None, None, {}  # what was chosen then stands there
+    if recipe is not None:
+        if images or given:
+            named = [f"--{name}".replace("_", "-") for name in [*(["images"] if images else []), *given]]
+            raise UserError(
+                f"distil: {', '.join(named)} describe a run without a recipe; in a recipe it is data.train: {{name: "
+                "images, folder: ...}"
+            )
+        settings = load_recipe(recipe, [*(changes or ()), *_teacher_changes(teacher)], plugin)
+        if settings.teacher is None:
+            raise UserError("distil needs a teacher: --teacher FILE, or `teacher:` in the recipe (train does without)")
+        _run(settings, _folder(recipe, out), resume=resume, dry_run=dry_run, control_seeds=control_seeds)
+        return
+    if not images or teacher is None:
+        raise UserError(
+            "distil needs a recipe, or pictures and a teacher: posestill distil --images photos --teacher FILE "
+            "--student small"
+        )
+    load_plugins(plugin)
+    from posestill.engine.choose import Wish
+
+    wish = Wish(images=images, teacher=teacher, **given)  # type: ignore[arg-type]
+    assert folder is not None  # there are images
+    _distil_pictures(wish, changes or (), folder, resume=resume, dry_run=dry_run, control=control)
 
 
 app.command("distill", hidden=True)(distil)
@@ -68,34 +125,97 @@ def _folder(recipe: str, out: Path | None) -> Path:
     return out or Path("runs") / Path(recipe).stem
 
 
-def _run(settings: RunConfig, folder: Path, *, resume: bool, dry_run: bool, control_seeds: int) -> None:
+def _teacher_changes(teacher: str | None) -> list[str]:
+    """The changes of a recipe that set its teacher and leave the teacher's other settings."""
+    if teacher is None:
+        return []
+    import json
+
+    from posestill.engine.choose import teacher_of
+
+    return [f"teacher.{key}={json.dumps(value)}" for key, value in teacher_of(teacher).items()]
+
+
+def _distil_pictures(
+    wish: Wish, changes: Sequence[str], folder: Path, *, resume: bool, dry_run: bool, control: bool
+) -> None:
+    """A run without a recipe, from the choice of its settings to its report."""
+    import yaml
+
+    from posestill.engine.choose import choose_run
+
+    if control:
+        raise UserError("--control: there are no labels to train the student alone on; it needs a recipe with labels")
+    if not dry_run and not resume and (folder / "config.yaml").is_file():  # before anything is found or asked
+        raise UserError(f"{folder} holds a run already: choose another --out, or go on with it by --resume")
+    log = _log()
+    chosen = choose_run(wish, folder, changes=changes, log=log)
+    recipe = chosen.config.model_dump(mode="json", exclude_defaults=True)
+    log.say(f"as a recipe:\n{yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True, width=120)}")
+    _run(chosen.config, folder, resume=resume, dry_run=dry_run, control_seeds=0, sources=chosen.sources)
+
+
+def _log() -> RunLog:
+    """What the first of several processes says to whoever looks on."""
+    import os
+
+    from posestill.engine.log import RunLog
+
+    return RunLog(None, quiet=os.environ.get("RANK", "0") != "0")
+
+
+def _run(
+    settings: RunConfig,
+    folder: Path,
+    *,
+    resume: bool,
+    dry_run: bool,
+    control_seeds: int,
+    sources: Sources | None = None,
+) -> None:
     if dry_run:
-        _try(settings)
+        _try(settings, sources)
         return
     from posestill.engine.fit import fit
     from posestill.html.report import write_run_report
     from posestill.study.control import as_html, train_with_controls
 
     verdict: list[str] = []
+    warning = ""
+    if settings.data.has_no_labels:
+        from posestill.engine.choose import starts_from_nothing
+
+        warning = starts_from_nothing(settings)
+    if warning:
+        _log().say(f"\n!!! {warning}\n")
     try:
         if control_seeds:
             counterfactual = train_with_controls(settings, folder, seeds=control_seeds, resume=resume)
             result, verdict = counterfactual.result, as_html(counterfactual)
         else:
-            result = fit(settings, folder, resume=resume)
+            result = fit(settings, folder, resume=resume, sources=sources)
     except KeyboardInterrupt:
         raise Interrupted(f"interrupted; --resume goes on from the last step saved in {folder / 'last'}") from None
     if result.is_main_process:
-        report = write_run_report(result, settings, verdict)
+        beside = None
+        if settings.data.has_no_labels:
+            from posestill.engine.beside import put_beside
+            from posestill.html.beside import told
+
+            beside = put_beside(settings, folder, result.sources)
+            typer.echo("\n".join(told(beside)))
+        report = write_run_report(result, settings, verdict, beside=beside)
         typer.echo(f"model: {folder / 'best'}\nfigures: {folder / 'eval.json'}\nreport: {report}")
+    if warning:
+        _log().say(f"\n!!! {warning}")
 
 
-def _try(settings: RunConfig) -> None:
+def _try(settings: RunConfig, sources: Sources | None = None) -> None:
     from posestill.engine.config import dump_run
     from posestill.engine.log import RunLog
     from posestill.engine.setup import open_sources, try_one_batch
 
-    losses = try_one_batch(settings, open_sources(settings), log=RunLog(None, quiet=True))
+    losses = try_one_batch(settings, sources or open_sources(settings), log=RunLog(None, quiet=True))
     typer.echo(dump_run(settings), nl=False)
     told = ", ".join(f"{name} {value:.4g}" for name, value in losses.items())
     typer.echo(f"# fits; the first batch's losses: {told}")

@@ -7,33 +7,57 @@ from functools import lru_cache
 from typing import Annotated
 
 import numpy as np
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import NonNegativeInt, PositiveInt, model_validator
 
 from posestill.data.augment import AugmentConfig
 from posestill.data.crops import CropsConfig
+from posestill.data.images import HeldOutConfig, ImagesConfig
 from posestill.data.source import PoseSource, SourceConfig
 from posestill.data.topdown import Labels
 from posestill.schema import Choice, Config, UserError
 
 
 class DataConfig(Config):
-    """Where a run's persons come from, how many it sees, and how many of them with their labels."""
+    """These settings say whose crops a run sees, and how many of these persons with their labels."""
 
     train: Annotated[SourceConfig, Choice("sources")]
-    val: Annotated[SourceConfig, Choice("sources")]
+    """The source of the persons that the run trains on."""
+    val: Annotated[SourceConfig, Choice("sources")] = HeldOutConfig()
+    """The source of the persons that the run is evaluated on; they must have the same keypoints. Pictures without
+    labels need none: a share of them is held out, where the teacher's answers stand in for labels."""
     augment: AugmentConfig = AugmentConfig()
+    """What is drawn at random for each crop that is trained on."""
     people: PositiveInt | None = None
-    """how many persons of the training source; all by default"""
+    """How many persons of the training source the run sees; a smaller number sees some of those that a larger one sees.
+    None: all of them."""
     labelled: NonNegativeInt | None = None
-    """how many of them show their labels; all by default. The rest are seen by teacher terms only"""
+    """How many of these persons show their labels; only losses that need no labels, such as a teacher's, reach the
+    others. None: all that have labels."""
     labelled_per_batch: PositiveInt | None = None
-    """draw this many labelled persons for each batch and fill it up with unlabelled ones; None: draw from all alike"""
+    """How many labelled persons each batch has; it is filled up with unlabelled ones. The more there are, the more
+    often each label is seen; None: batches are drawn from all alike."""
     unlabelled_people: bool = False
-    """take in persons that carry no labels in the source, too"""
+    """True: persons that carry no labels in the source are taken in, too, for losses that need none. False: they are
+    left out, unless the source is one of pictures without labels."""
     crops: CropsConfig | None = None
-    """keep crops in memory and augment them in batch on the device; None: cut them from the images every time"""
+    """How crops are kept in memory, where they are augmented in batch on the device. None: they are cut from the images
+    every time, which takes less memory and more time."""
     split_seed: NonNegativeInt = 0
-    """which persons are chosen"""
+    """The seed by which persons and labels are chosen where not all are taken. Another seed chooses others."""
+
+    @model_validator(mode="after")
+    def _something_to_judge_by(self) -> DataConfig:
+        if isinstance(self.val, HeldOutConfig) and not self.has_no_labels:
+            raise ValueError(
+                "val: name the source of the persons that the run is evaluated on; only of pictures without labels is "
+                "a share held out"
+            )
+        return self
+
+    @property
+    def has_no_labels(self) -> bool:
+        """True where nobody who is trained on has labels: what is learnt comes from a teacher."""
+        return isinstance(self.train, ImagesConfig)
 
 
 def choose_people(source: PoseSource, data: DataConfig) -> Labels:
@@ -44,7 +68,7 @@ def choose_people(source: PoseSource, data: DataConfig) -> Labels:
         if not person.crowd
         and person.bbox[2] > 0
         and person.bbox[3] > 0
-        and (person.keypoints is not None or data.unlabelled_people)
+        and (person.keypoints is not None or data.unlabelled_people or data.has_no_labels)
     ]
     order = np.random.default_rng((data.split_seed, 1)).permutation(np.array(usable, dtype=int))
     people = len(order) if data.people is None else data.people

@@ -91,6 +91,9 @@ class CocoSource:
                     people.append(_person(entry, self.numbers_of(entry, where=where), where))
             self.people: Sequence[Person] = people
             self.file_names: dict[int, str] = {image["id"]: image["file_name"] for image in content["images"]}
+            about = content.get("info") or {}
+            self.truth: str | None = about.get("truth") if isinstance(about, dict) else None
+            """whose answers these labels are, where they are not people's (`posestill label` says so)"""
         self.folder = images
         self.path = annotations
         self._check_images()

@@ -12,6 +12,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -22,19 +23,21 @@ from torch import Tensor
 
 from posestill.data.augment import GREY, AugmentConfig, Colours, change_colour
 from posestill.data.source import PoseSource
-from posestill.data.topdown import Labels, TopDownDataset, View, warp
-from posestill.geometry import crop_of_bbox, fit_aspect
+from posestill.data.topdown import FixedViews, Labels, TopDownDataset, View, warp
+from posestill.geometry import PADDING, crop_of_bbox, fit_aspect
 from posestill.schema import Config
 from posestill.types import Size
 
 
 class CropsConfig(Config):
-    """Keep every person's crop in memory: for small data, many runs or a big GPU."""
+    """Every person's crop is kept in memory: for small data, many runs or a big GPU."""
 
     density: PositiveFloat = 1.25
-    """kept px per px of the input, at most: more keeps detail that augmentation zooms in on, and costs memory"""
+    """Px of a kept crop per px of the input, at most. A higher density keeps detail that augmentation zooms in on, and
+    costs memory."""
     folder: Path | None = None
-    """keep them in this folder, too: later runs start at once, and runs at the same time share the memory"""
+    """A folder that the crops are kept in, too: later runs start at once, and runs at the same time share the memory.
+    None: each run cuts its own."""
 
 
 class CropsInMemory(TopDownDataset):
@@ -49,11 +52,16 @@ class CropsInMemory(TopDownDataset):
         augment: AugmentConfig | None = None,
         seed: int = 0,
         teacher_size: Size | None = None,
+        teacher_padding: float = PADDING,
+        fixed_views: FixedViews | None = None,
         config: CropsConfig | None = None,
         device: torch.device | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> None:
-        super().__init__(source, size=size, labels=labels, augment=augment, seed=seed, teacher_size=teacher_size)
+        super().__init__(
+            source, size=size, labels=labels, augment=augment, seed=seed, teacher_size=teacher_size,
+            teacher_padding=teacher_padding, fixed_views=fixed_views,
+        )  # fmt: skip
         config = config or CropsConfig()
         side = _side(self, config.density)
         self.to_kept = np.stack([_affine_to_kept(self, each, side, config.density) for each in range(len(self))])
@@ -93,8 +101,11 @@ class CropsInMemory(TopDownDataset):
         return [torch.from_numpy(cut).permute(0, 3, 1, 2).contiguous() for cut in cuts]
 
 
-def sample(kept: Tensor, to_kept: Tensor, size: Size) -> Tensor:
-    """(B, C, *size): crops kept (B, C, h, w) read at each output px under to_kept (B, 2, 3) output px -> kept px."""
+def sample(kept: Tensor, to_kept: Tensor, size: Size, *, outside: Literal["zeros", "border"] = "zeros") -> Tensor:
+    """(B, C, *size): crops kept (B, C, h, w) read at each output px under to_kept (B, 2, 3) output px -> kept px.
+
+    What lies outside a kept crop is zero, or what its border shows there.
+    """
     height, width = size
     # grid_sample speaks of -1..1 from the first pixel's centre to the last's, at both ends.
     given = to_kept.new_tensor([[(width - 1) / 2, 0, (width - 1) / 2], [0, (height - 1) / 2, (height - 1) / 2]])
@@ -104,7 +115,7 @@ def sample(kept: Tensor, to_kept: Tensor, size: Size) -> Tensor:
     theta = theta / half
     theta[:, :, 2] -= 1
     grid = F.affine_grid(theta.to(kept.dtype), [len(kept), kept.shape[1], height, width], align_corners=True)
-    return F.grid_sample(kept, grid, mode="bilinear", padding_mode="zeros", align_corners=True)
+    return F.grid_sample(kept, grid, mode="bilinear", padding_mode=outside, align_corners=True)
 
 
 def change_colours(image: Tensor, colours: Colours) -> Tensor:
@@ -119,12 +130,14 @@ def change_colours(image: Tensor, colours: Colours) -> Tensor:
 
 def _side(dataset: TopDownDataset, density: float) -> int:
     """Px that a square kept crop measures, so that the widest augmentation of the widest view stays inside."""
-    sizes = [dataset.size, *([] if dataset.teacher_size is None else [dataset.teacher_size])]
+    seen = [(dataset.size, 1.0)]  # each with how much more than the student's padding it shows
+    if dataset.teacher_size is not None:
+        seen.append((dataset.teacher_size, dataset.teacher_padding / PADDING))
     augment = dataset.augment
     reach = 0.0
-    for size in sizes:
+    for size, more in seen:
         # in input px of the student, whose width spans what `fit_aspect` makes of it at the other's aspect
-        width, height = fit_aspect(np.array([dataset.size[1], dataset.size[0]], dtype=float), size)
+        width, height = fit_aspect(np.array([dataset.size[1], dataset.size[0]], dtype=float), size) * more
         turns = augment is not None and augment.rotation > 0
         half = math.hypot(width, height) / 2 if turns else max(width, height) / 2
         if augment is not None:

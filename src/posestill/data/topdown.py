@@ -13,7 +13,16 @@ from torch.utils.data import Dataset
 
 from posestill.data.augment import AugmentConfig, Colours, change_colour, draw_colours, draw_crops, uniform_draws
 from posestill.data.source import PoseSource
-from posestill.geometry import affine_to_input, crop_of_bbox, fit_aspect, invert_affine, transform_points
+from posestill.geometry import (
+    PADDING,
+    Crop,
+    Framing,
+    affine_to_input,
+    crop_of_bbox,
+    fit_aspect,
+    invert_affine,
+    transform_points,
+)
 from posestill.types import Person, PoseBatch, Size
 
 
@@ -36,6 +45,26 @@ class View:
     size: Size
 
 
+@dataclass(frozen=True)
+class FixedViews:
+    """A number of crops of each person that are drawn once and shown by turns: in epoch e the crop e mod count.
+
+    They depend on the person's id and on a seed of their own, and so are the same in every run.
+    """
+
+    count: int
+    seed: int = 0
+
+    def number(self, epoch: np.ndarray) -> np.ndarray:
+        """(B,) which crop is shown in each epoch (B,)."""
+        return epoch % self.count
+
+    def draws(self, people: Sequence[Person], epoch: np.ndarray) -> np.ndarray:
+        """(B, COUNT) the uniform draws of the crops that B persons are shown by in each epoch (B,)."""
+        ids = np.array([person.id for person in people], dtype=np.int64)
+        return uniform_draws(self.seed, self.number(epoch), ids)
+
+
 class TopDownDataset(Dataset[PoseBatch]):
     """Crops of persons as batches. An item is asked for as (epoch, index): the same pair gives the same pixels."""
 
@@ -48,12 +77,18 @@ class TopDownDataset(Dataset[PoseBatch]):
         augment: AugmentConfig | None = None,
         seed: int = 0,
         teacher_size: Size | None = None,
+        teacher_padding: float = PADDING,
+        fixed_views: FixedViews | None = None,
     ) -> None:
+        """With `fixed_views` every person is shown by these crops alone, whatever the `seed`."""
         self.source = source
         self.size = size
         self.augment = augment
         self.seed = seed
-        self.teacher_size = None if teacher_size == size else teacher_size
+        own = teacher_size is None or (teacher_size == size and teacher_padding == PADDING)
+        self.teacher_size = None if own else teacher_size
+        self.teacher_padding = teacher_padding
+        self.fixed_views = fixed_views
         count = len(source.people)
         self.labels = labels or Labels(persons=np.arange(count), shown=np.ones(count, dtype=bool))
 
@@ -71,18 +106,18 @@ class TopDownDataset(Dataset[PoseBatch]):
         """The batch of some (epoch, index) pairs."""
         epoch, index = np.array(wanted).T  # (B,), (B,)
         people = [self.person(each) for each in index]
-        labels = self._shown_labels(people, index)  # (B, K, 3) image px
+        labels = self.shown_labels(people, index)  # (B, K, 3) image px
         crop = crop_of_bbox(np.stack([person.bbox for person in people]), self.size)
         colours = None
         if self.augment is not None:
-            draws, skeleton = uniform_draws(self.seed, epoch, index), self.source.skeleton
+            draws, skeleton = self._draws(people, epoch, index), self.source.skeleton
             crop = draw_crops(crop, labels, draws, size=self.size, augment=self.augment, skeleton=skeleton)
             colours = draw_colours(draws, self.augment.colour) if self.augment.colour else None
         affine = affine_to_input(crop, self.size)  # (B, 2, 3)
         views = [View(affine, self.size)]
         if self.teacher_size is not None:
-            wider = replace(crop, extent=fit_aspect(crop.extent, self.teacher_size))
-            views += [View(affine_to_input(wider, self.teacher_size), self.teacher_size)]
+            framing = Framing(self.teacher_size, self.teacher_padding)
+            views += [View(affine_to_input(teacher_crop(crop, framing), framing.size), framing.size)]
         images = self.pixels(index, views, colours)
         mirrored = np.broadcast_to(crop.mirrored, len(people))
         labels = np.where(mirrored[:, None, None], labels[:, list(self.source.skeleton.swap)], labels)
@@ -95,9 +130,15 @@ class TopDownDataset(Dataset[PoseBatch]):
             to_image=torch.from_numpy(invert_affine(affine).astype(np.float32)),
             index=torch.from_numpy(index),
             teacher_image=images[1] if len(images) > 1 else None,
+            view=None if self.fixed_views is None else torch.from_numpy(self.fixed_views.number(epoch)),
         )
 
-    def _shown_labels(self, people: Sequence[Person], index: np.ndarray) -> np.ndarray:
+    def _draws(self, people: Sequence[Person], epoch: np.ndarray, index: np.ndarray) -> np.ndarray:
+        if self.fixed_views is not None:
+            return self.fixed_views.draws(people, epoch)
+        return uniform_draws(self.seed, epoch, index)
+
+    def shown_labels(self, people: Sequence[Person], index: np.ndarray) -> np.ndarray:
         """(B, K, 3) image px; zero where there are none or the run must not know them: nothing else reads labels."""
         labels = np.zeros((len(people), len(self.source.skeleton), 3))
         for row, (person, shown) in enumerate(zip(people, self.labels.shown[index], strict=True)):
@@ -115,6 +156,11 @@ class TopDownDataset(Dataset[PoseBatch]):
                 if colours is not None:
                     cut[row] = change_colour(cut[row], colours.matrix[row], colours.pull[row])
         return [torch.from_numpy(cut).permute(0, 3, 1, 2).contiguous() for cut in cuts]
+
+
+def teacher_crop(crop: Crop, framing: Framing) -> Crop:
+    """What a teacher is shown of each of a student's crops: as much around its middle as the framing says."""
+    return replace(crop, extent=fit_aspect(crop.extent, framing.size) * (framing.padding / PADDING))
 
 
 def warp(image: np.ndarray, affine: np.ndarray, size: Size) -> np.ndarray:

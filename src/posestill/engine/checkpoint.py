@@ -34,6 +34,8 @@ class TrainingState:
     """sums of the losses that were not logged yet ..."""
     summed: int
     """... over this many steps"""
+    threads: int | None = None
+    """that were chosen on a CPU, so that a resumed run adds up in the same order"""
 
 
 def save_state(folder: Path, state: TrainingState) -> None:

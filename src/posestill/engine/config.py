@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -51,6 +52,9 @@ class TrainConfig(Config):
     deterministic: bool = False
     """True: on CUDA, too, the same run gives the same bits, more slowly; on a CPU it always does. False: runs on CUDA
     may differ in their last digits."""
+    threads: PositiveInt | None = None
+    """The threads of each process on a CPU. None: one and all are tried on a few steps that are thrown away, and the
+    faster is kept, also by a resumed run. The last digits of figures depend on their number."""
     workers: NonNegativeInt = 0
     """The number of processes that cut crops beside the training; more of them help where the training waits for crops.
     0: the training process cuts them itself."""
@@ -91,6 +95,15 @@ class RunConfig(Config):
     evaluate: EvaluateConfig = EvaluateConfig()
     """How the model is evaluated, during the training and at its end."""
 
+    @model_validator(mode="after")
+    def _somebody_to_learn_from(self) -> RunConfig:
+        if self.data.has_no_labels and self.teacher is None:
+            raise ValueError(
+                "data.train: pictures without labels teach nothing by themselves: give a teacher, and a method that "
+                "has one, such as pseudo_label"
+            )
+        return self
+
 
 def load_run(recipe: str, changes: Sequence[str] = ()) -> RunConfig:
     """The run that a recipe (a name that `posestill list` shows, or a path) and `a.b=c` changes describe."""
@@ -103,17 +116,20 @@ def load_run(recipe: str, changes: Sequence[str] = ()) -> RunConfig:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path} is not a recipe: it should hold keys such as data, model, method, train")
-    for change in changes:
-        _apply(content, change)
-    return validate(RunConfig, content, where=str(path))
+    return run_of(content, changes, where=str(path))
 
 
 def change_run(config: RunConfig, changes: Sequence[str]) -> RunConfig:
     """The run with `a.b=c` changes."""
-    content = config.model_dump(mode="json")
+    return run_of(config.model_dump(mode="json"), changes, where="; ".join(changes))
+
+
+def run_of(content: Mapping[str, Any], changes: Sequence[str] = (), *, where: str) -> RunConfig:
+    """The run that plain settings and `a.b=c` changes describe; messages open with `where`."""
+    settings = copy.deepcopy(dict(content))
     for change in changes:
-        _apply(content, change)
-    return validate(RunConfig, content, where="; ".join(changes))
+        _apply(settings, change)
+    return validate(RunConfig, settings, where=where)
 
 
 def dump_run(config: RunConfig) -> str:
@@ -138,7 +154,7 @@ def find_recipe(recipe: str) -> Path:
     if path.is_file():
         return path
     raise UserError(
-        f"no recipe '{recipe}'{did_you_mean(recipe, recipe_names())} (by name, see `posestill list`, or a path)"
+        f"no recipe '{recipe}'{did_you_mean(recipe, recipe_names())} (by name, see `posestill list recipes`, or a path)"
     )
 
 

@@ -28,7 +28,9 @@ from posestill.files import write_json
 from posestill.methods.base import Distiller
 from posestill.models.average import move_average, warm_decay
 from posestill.models.pose_model import PoseModel, read_description
+from posestill.models.threads import try_threads
 from posestill.schema import UserError
+from posestill.teachers.bridge import worth_knowing
 from posestill.types import PoseBatch
 
 
@@ -61,9 +63,8 @@ def fit(
     accelerator = _accelerator(config, folder)
     main = accelerator.is_main_process
     log = RunLog(folder if main else None, quiet=quiet or not main)
-    parts = set_up(
-        config, sources or open_sources(config), device=accelerator.device, world=accelerator.num_processes, log=log
-    )
+    opened = sources or open_sources(config, log=log, device=accelerator.device)
+    built = set_up(config, opened, device=accelerator.device, world=accelerator.num_processes, log=log)
     _check_folder(config, folder, resume)  # by every process, before the first one writes
     accelerator.wait_for_everyone()
     if main:
@@ -72,50 +73,54 @@ def fit(
     if config.train.trackers:
         accelerator.init_trackers("posestill", config=_flat(config.model_dump(mode="json")))
 
-    run = _Run(config, folder, parts, accelerator, log)
+    run = _Run(config, folder, built, accelerator, log)
     start = run.restore() if resume else 0
     log.say(
-        f"{type(parts.distiller).__name__}: {parts.total_steps} steps of {config.train.batch_size} persons "
-        f"({int(parts.labels.shown.sum())} labelled of {len(parts.labels.shown)}), "
-        f"{sum(each.numel() for each in parts.distiller.student.parameters()):,} student parameters, "
+        f"{type(built.distiller).__name__}: {built.total_steps} steps of {config.train.batch_size} persons "
+        f"({int(built.labels.shown.sum())} labelled of {len(built.labels.shown)}), "
+        f"{sum(each.numel() for each in built.distiller.student.parameters()):,} student parameters, "
         f"{accelerator.num_processes} x {accelerator.device.type}, {config.train.precision}"
     )
-    if parts.distiller.chosen:
-        log.say(parts.distiller.chosen)
+    if built.distiller.chosen:
+        log.say(built.distiller.chosen)
+    if built.distiller.teacher is not None:
+        for line in worth_knowing(built.distiller.teacher, built.distiller.student):
+            log.say(line)
+    run.choose_threads(start)
     planned = PlannedBatches(
-        parts.batches,
+        built.batches,
         start=start,
-        stop=parts.total_steps,
+        stop=built.total_steps,
         rank=accelerator.process_index,
         world=accelerator.num_processes,
     )
-    loader = batch_loader(parts.dataset, planned, workers=config.train.workers)
+    loader = batch_loader(built.dataset, planned, workers=config.train.workers)
     evaluation: Evaluation | None = None
-    with log.bar("training", parts.total_steps, start) as bar:
+    with log.bar("training", built.total_steps, start) as bar:
         for step, batch in enumerate(loader, start=start):
             run.train_step(step, batch.to(accelerator.device))
             done = step + 1
-            note = run.log_losses(done) if done % config.train.log_every == 0 or done == parts.total_steps else None
+            note = run.log_losses(done) if done % config.train.log_every == 0 or done == built.total_steps else None
             bar.advance(1, note)
-            if parts.is_due(done, config.evaluate.every):
+            if built.is_due(done, config.evaluate.every):
                 evaluation = run.evaluate(done)
                 run.save(done)
-            elif config.train.save_every and parts.is_due(done, config.train.save_every):
+            elif config.train.save_every and built.is_due(done, config.train.save_every):
                 run.save(done)
     if evaluation is None:  # nothing was left to train
         evaluation = run.figures()
     accelerator.end_training()
     return FitResult(
-        folder=folder, sources=parts.sources, evaluation=evaluation, seconds=run.seconds, is_main_process=main
+        folder=folder, sources=built.sources, evaluation=evaluation, seconds=run.seconds, is_main_process=main
     )
 
 
 class _Run:
     """The mutable state of one training run."""
 
-    def __init__(self, config: RunConfig, folder: Path, parts: BuiltRun, accelerator: Accelerator, log: RunLog) -> None:
-        self.config, self.folder, self.parts, self.accelerator, self.log = config, folder, parts, accelerator, log
-        self.distiller = parts.distiller
+    def __init__(self, config: RunConfig, folder: Path, built: BuiltRun, accelerator: Accelerator, log: RunLog) -> None:
+        self.config, self.folder, self.built, self.accelerator, self.log = config, folder, built, accelerator, log
+        self.distiller = built.distiller
         self.averaged: Distiller | None = None
         if config.train.ema is not None:
             self.averaged = copy.deepcopy(self.distiller).eval().requires_grad_(False).to(accelerator.device)
@@ -129,6 +134,22 @@ class _Run:
         self.seconds = 0.0
         self.trained = 0
         """steps taken in this process"""
+        self.threads: int | None = config.train.threads
+        """of this process on a CPU; None: not chosen yet"""
+
+    def choose_threads(self, step: int) -> None:
+        """Take the threads that were asked for or saved, else those that a few steps of a copy run fastest with."""
+        if self.accelerator.device.type != "cpu":
+            return
+        if self.threads is None:
+            distiller = copy.deepcopy(self.distiller).train()  # its steps are thrown away
+            rank, world = self.accelerator.process_index, self.accelerator.num_processes
+            batch = self.built.dataset.__getitems__(self.built.batches.batch(step, rank=rank, world=world))
+            trial = try_threads(lambda: torch.stack(list(distiller(batch, 0.5).values())).sum().backward())
+            self.threads = torch.get_num_threads()
+            if trial is not None:
+                self.log.say(f"threads: {trial}; train.threads fixes the number")
+        torch.set_num_threads(self.threads)
 
     def train_step(self, step: int, batch: PoseBatch) -> None:
         """One optimiser step."""
@@ -136,8 +157,8 @@ class _Run:
         config, accelerator = self.config.train, self.accelerator
         # Dropout and other draws inside the networks follow from (seed, step, process): nothing to save or restore.
         torch.manual_seed(hash((self.config.seed, step, accelerator.process_index)) & 0x7FFF_FFFF)
-        total = self.parts.total_steps
-        factor = learning_rate_factor(config.optimiser, step, total=total, unit=self.parts.unit)
+        total = self.built.total_steps
+        factor = learning_rate_factor(config.optimiser, step, total=total, unit=self.built.unit)
         set_learning_rate(self.optimiser, factor)
         self.wrapped.train()
         losses: dict[str, Tensor] = self.wrapped(batch, step / total)
@@ -188,7 +209,7 @@ class _Run:
                 torch.distributed.broadcast(buffer, src=0)
         return evaluate_model(
             shipped,
-            self.parts.sources.val,
+            self.built.sources.val,
             self.config.evaluate,
             Share(
                 device=self.accelerator.device,
@@ -203,8 +224,9 @@ class _Run:
         evaluation = self.figures()
         metrics, conditions = evaluation.metrics, evaluation.conditions
         figure = metrics[self.config.evaluate.best_by]
+        against = f"agreement with {conditions['truth']}: " if "truth" in conditions else ""
         self.log.say(
-            f"step {step}/{self.parts.total_steps}: mean OKS {100 * metrics['mean_oks']:.1f} · "
+            f"step {step}/{self.built.total_steps}: {against}mean OKS {100 * metrics['mean_oks']:.1f} · "
             f"AP {100 * metrics['AP']:.1f} · PCK {100 * metrics['PCK']:.1f} ({conditions['boxes']} boxes, flip test "
             f"{'on' if conditions['flip_test'] else 'off'}, input {'x'.join(map(str, conditions['input_size']))})"
         )
@@ -240,6 +262,7 @@ class _Run:
                 best=self.best,
                 losses=self.sums,
                 summed=self.summed,
+                threads=self.threads,
             )
             save_state(self.folder / "last", state)
         self.accelerator.wait_for_everyone()
@@ -260,6 +283,7 @@ class _Run:
         self.best = state.best
         self.sums = {name: value.to(self.accelerator.device) for name, value in state.losses.items()}
         self.summed = state.summed
+        self.threads = self.threads or state.threads  # sums in another order would end in other last digits
         self.log.say(f"going on from step {state.step}")
         return state.step
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 
@@ -13,12 +14,13 @@ from posestill.data.source import PoseSource
 from posestill.data.topdown import Labels, TopDownDataset
 from posestill.engine.config import RunConfig
 from posestill.engine.log import RunLog
+from posestill.engine.pictures import check_confidence, open_pictures
+from posestill.geometry import PADDING
 from posestill.methods.base import Distiller
-from posestill.models.pose_model import build_model
+from posestill.models.pose_model import PoseModel, build_model
 from posestill.schema import UserError
 from posestill.teachers.base import Teacher
 from posestill.teachers.cache import CachedTeacher
-from posestill.types import Size
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,8 @@ class Sources:
     val: PoseSource
     asked: dict[str, CachedTeacher] = field(default_factory=dict)
     """teachers with `cache: true` that were asked already about these persons: runs that share sources share them"""
+    labelled: PoseSource | None = None
+    """labelled people in held-out pictures, where the run itself is judged by its teacher's answers"""
 
 
 @dataclass(frozen=True)
@@ -51,14 +55,22 @@ class BuiltRun:
         return every is not None and int(step / (every * self.unit)) > int((step - 1) / (every * self.unit))
 
 
-def open_sources(config: RunConfig) -> Sources:
-    """Both sources; fails when they do not share their keypoints."""
-    sources = Sources(train=config.data.train.build(), val=config.data.val.build())
+def open_sources(config: RunConfig, *, log: RunLog | None = None, device: torch.device | None = None) -> Sources:
+    """Both sources; fails when they do not share their keypoints.
+
+    Pictures without labels tell `log` what they hold, and the teacher is asked on `device` about those held out.
+    """
+    if config.data.has_no_labels:
+        opened = open_pictures(config, log=log or RunLog(None, quiet=True), device=device)
+        sources = Sources(train=opened.train, val=opened.val, labelled=opened.labelled)
+    else:
+        sources = Sources(train=config.data.train.build(), val=config.data.val.build())
     one, other = sources.train.skeleton, sources.val.skeleton
     if one.names != other.names:
+        hint = ", and data.train.keypoints can name them" if config.data.has_no_labels else ""
         raise UserError(
             f"data: the training source has {len(one)} keypoints ({', '.join(one.names[:3])}, ...) and the validation "
-            f"source {len(other)} ({', '.join(other.names[:3])}, ...): they must be the same"
+            f"source {len(other)} ({', '.join(other.names[:3])}, ...): they must be the same{hint}"
         )
     return sources
 
@@ -81,6 +93,8 @@ def set_up(
     torch.manual_seed(config.seed)  # before the student, so that its initial weights do not depend on the method
     student = build_model(config.model, sources.train.skeleton)
     labels = choose_people(sources.train, config.data)
+    if config.teacher is None and not labels.shown.any():
+        raise UserError("data: nobody shows labels to learn from, and there is no teacher: add the one or the other")
     batches = BatchPlan(
         labels,
         batch_size=config.train.batch_size,
@@ -89,24 +103,27 @@ def set_up(
     )
     teacher: Teacher | None = None if config.teacher is None else config.teacher.build()
     live, cached = teacher, None
-    if live is not None and config.teacher is not None and config.teacher.cache:
+    if live is not None and config.teacher is not None and config.teacher.kept is not None:
         key = _key_of_answers(config, labels)
-        teacher = cached = sources.asked.get(key) or CachedTeacher(live, size=config.model.size)
-    distiller = config.method.build(student, teacher)
+        cached = sources.asked.get(key) or CachedTeacher(live, size=config.model.size, config=config.teacher.kept)
+        cached.check(config.method.needs)
+        teacher = cached
+    distiller = _build_method(config, student, teacher)
     if live is not None and cached is not None and not cached.was_asked:  # only now: the method might refuse it
-        upright = TopDownDataset(sources.train, size=config.model.size, labels=labels, teacher_size=live.input_size)
-        persons = [index for _, index in batches.batch(0)] if first_batch_only else None
-        with log.bar("asking the teacher once", len(upright if persons is None else persons)) as bar:
-            cached.ask(live, upright, persons, device=device, progress=bar.advance)
-        if persons is None:
+        crops = cached.crops_to_ask_about(live, sources.train, labels, config.data.augment)
+        wanted = batches.batch(0) if first_batch_only else None
+        cached.ask(live, crops, wanted, device=device, say=log.say, bar=partial(log.bar, "asking the teacher once"))
+        if wanted is None:
             sources.asked[key] = cached
+            if config.data.has_no_labels:
+                check_confidence(config, cached.score, log=log)
     if teacher is not None:
         teacher.to(device)
     unit = 1.0 if config.train.steps is not None else batches.steps_per_epoch()
     return BuiltRun(
         sources=sources,
         labels=labels,
-        dataset=_open_dataset(config, sources, labels, None if teacher is None else teacher.input_size, device, log),
+        dataset=_open_dataset(config, sources, labels, teacher, device, log),
         batches=batches,
         distiller=distiller,
         total_steps=config.train.steps or max(1, round((config.train.epochs or 0) * unit)),
@@ -114,19 +131,36 @@ def set_up(
     )
 
 
+def _build_method(config: RunConfig, student: PoseModel, teacher: Teacher | None) -> Distiller:
+    """The method; where it refuses a teacher that is asked once, the message says what is kept of it."""
+    try:
+        return config.method.build(student, teacher)
+    except UserError as error:
+        if not isinstance(teacher, CachedTeacher):
+            raise
+        raise UserError(f"{error} (of the teacher's answers teacher.cache keeps the {teacher.config.keep})") from None
+
+
 def _open_dataset(
-    config: RunConfig, sources: Sources, labels: Labels, teacher_size: Size | None, device: torch.device, log: RunLog
+    config: RunConfig, sources: Sources, labels: Labels, teacher: Teacher | None, device: torch.device, log: RunLog
 ) -> TopDownDataset:
     size, augment, seed = config.model.size, config.data.augment, config.seed
+    teacher_size, padding, fixed_views = None, PADDING, None
+    if isinstance(teacher, CachedTeacher):  # it was asked already, and looks at no more crops
+        fixed_views = teacher.fixed_views
+    elif teacher is not None:
+        teacher_size, padding = teacher.input_size, teacher.padding
     if config.data.crops is None:
         return TopDownDataset(
-            sources.train, size=size, labels=labels, augment=augment, seed=seed, teacher_size=teacher_size
-        )
+            sources.train, size=size, labels=labels, augment=augment, seed=seed, teacher_size=teacher_size,
+            teacher_padding=padding, fixed_views=fixed_views,
+        )  # fmt: skip
     if config.train.workers:
         raise UserError("data.crops: crops in memory are cut by the training process itself: set train.workers=0")
     with log.bar("keeping crops", len(labels.persons)) as bar:
         return CropsInMemory(
             sources.train, size=size, labels=labels, augment=augment, seed=seed, teacher_size=teacher_size,
+            teacher_padding=padding, fixed_views=fixed_views,
             config=config.data.crops, device=device, progress=bar.advance,
         )  # fmt: skip
 
@@ -143,4 +177,7 @@ def _key_of_answers(config: RunConfig, labels: Labels) -> str:
     assert config.teacher is not None
     name = type(config.teacher).__qualname__  # two kinds of teacher may have the same settings, such as none
     persons = hashlib.sha256(labels.persons.tobytes()).hexdigest()
-    return f"{name} {config.teacher.model_dump_json()} {config.model.size} {persons}"
+    crops = ""
+    if config.teacher.kept is not None and config.teacher.kept.views:  # crops of half a body follow the labels shown
+        crops = f"{config.data.augment.model_dump_json()} {hashlib.sha256(labels.shown.tobytes()).hexdigest()}"
+    return f"{name} {config.teacher.model_dump_json()} {config.model.size} {persons} {crops}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,15 +17,17 @@ from torch.utils.data import DataLoader
 from posestill.codecs.base import Rescoring
 from posestill.data.batches import in_order
 from posestill.data.coco import coco_lists
+from posestill.data.images import TaughtSource
 from posestill.data.source import PoseSource
 from posestill.data.topdown import Labels, TopDownDataset
+from posestill.evaluation.agreement import Agreement, agreement_with
 from posestill.evaluation.detections import DetectedPeople
 from posestill.geometry import crop_of_bbox, transform_batch
 from posestill.metrics import oks
 from posestill.metrics.nms import oks_nms
 from posestill.metrics.wholebody import WHOLE, wholebody_precision
 from posestill.models.pose_model import PoseModel
-from posestill.schema import Config
+from posestill.schema import Config, UserError
 from posestill.skeletons import Skeleton
 from posestill.types import Size
 
@@ -103,6 +105,8 @@ class Evaluation:
     poses: PredictedPoses
     similarity: np.ndarray
     """(M,) OKS of each labelled person's own pose"""
+    agreement: Agreement | None = None
+    """with the teacher, where its answers stand in for labels"""
 
     def as_json(self) -> dict[str, Any]:
         """Everything but the arrays, for a file."""
@@ -111,6 +115,7 @@ class Evaluation:
             "conditions": self.conditions,
             "per_keypoint": self.per_keypoint,
             "notes": self.notes,
+            **({} if self.agreement is None else {"agreement": self.agreement.as_json()}),
         }
 
 
@@ -124,6 +129,10 @@ def evaluate_model(
     """
     settings, share = settings or EvaluateConfig(), share or Share()
     labelled = labelled_people(source)
+    taught = source if isinstance(source, TaughtSource) else None
+    truth = getattr(source, "truth", None)
+    if taught is not None and settings.boxes is not None:
+        raise UserError("evaluate.boxes: held-out pictures have boxes of their own (data.train.boxes): leave them out")
     if settings.boxes is None:
         poses = predict_poses(model, source, labelled, settings, share)
     else:
@@ -133,7 +142,8 @@ def evaluate_model(
         if settings.oks_nms is not None:
             poses = poses.only(_best_of_the_alike(poses, boxes, settings.oks_nms, size=model.config.size))
     conditions = {
-        "boxes": "ground truth" if settings.boxes is None else str(settings.boxes),
+        **({} if truth is None else {"truth": truth}),
+        "boxes": _whose_boxes(source) if settings.boxes is None else str(settings.boxes),
         **({} if settings.boxes is None else {"oks_nms": settings.oks_nms, "box_threshold": settings.box_threshold}),
         "flip_test": settings.flip_test,
         "input_size": list(model.config.size),
@@ -142,9 +152,20 @@ def evaluate_model(
         "person_score": _rescoring(model, settings),
     }
     notes = []
+    if truth is not None:
+        notes.append(
+            f"Truth: {truth}. There are no labels here: the figures say how far the model agrees with its teacher on "
+            f"{len(labelled)} people, not how right either of them is."
+        )
     if not model.codec.has_score:
         notes.append("The model has no trained confidence: every keypoint score is 1 and persons rank by box score.")
-    return score_poses(poses, source, own_boxes=settings.boxes is None, conditions=conditions, notes=notes)
+    found = score_poses(poses, source, own_boxes=settings.boxes is None, conditions=conditions, notes=notes)
+    if taught is None:
+        return found
+    people, answers = [source.people[position] for position in labelled], taught.answers[labelled]
+    xy = poses.keypoints[..., :2]
+    agreement = agreement_with(answers, xy, people, source.skeleton, threshold=taught.threshold)
+    return replace(found, agreement=agreement)
 
 
 def labelled_people(source: PoseSource) -> np.ndarray:
@@ -245,6 +266,11 @@ def _best_of_the_alike(poses: PredictedPoses, boxes: PoseSource, threshold: floa
         kept[rows] = oks_nms(poses.keypoints[rows, :, :2], poses.score[rows], area[rows], oks_sigmas=sigmas,
                              threshold=threshold)  # fmt: skip
     return kept
+
+
+def _whose_boxes(source: PoseSource) -> str:
+    """Whose boxes a source has: annotated ones are the truth, others are what pictures without labels were given."""
+    return str(getattr(source, "boxes", "ground truth"))
 
 
 def _rescoring(model: PoseModel, settings: EvaluateConfig) -> Rescoring:

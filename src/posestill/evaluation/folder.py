@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
+
 from posestill.data.source import PoseSource
 from posestill.evaluation.evaluate import EvaluateConfig, Evaluation, Share, evaluate_model
 from posestill.models.device import choose_device
 from posestill.models.pose_model import PoseModel
+from posestill.models.threads import try_threads
 from posestill.schema import UserError, validate
 
 
@@ -56,4 +59,7 @@ def evaluate_folder(
         )
     place = choose_device(device)
     share = Share(device=place, workers=workers, progress=progress)
+    if place.type == "cpu":
+        blank = torch.zeros(settings.batch_size, 3, *loaded.config.size)
+        try_threads(lambda: loaded.predict(blank))
     return evaluate_model(loaded.to(place), source, settings, share)

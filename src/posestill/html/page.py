@@ -50,6 +50,13 @@ def pictures(rows: Sequence[Sequence[np.ndarray]], captions: Sequence[str]) -> s
     return f'<table class="pictures"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
 
 
+def percent(value: float | None) -> str:
+    """A figure times 100 with one decimal; a dash where there is none, -1 where AP does not exist."""
+    if value is None or value != value:
+        return "–"
+    return "-1" if value == -1 else f"{100 * value:.1f}"
+
+
 def _image(pixels: np.ndarray) -> str:
     data = base64.b64encode(encode_image(pixels)).decode()
     return f'<img src="data:image/jpeg;base64,{data}" width="{pixels.shape[1]}" height="{pixels.shape[0]}" alt="">'

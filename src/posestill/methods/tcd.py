@@ -86,11 +86,21 @@ class Tcd(TaughtDistiller):
         self.bridge = Bridge(teacher, student)
 
     def losses(self, output: PoseOutput, answer: PoseOutput, batch: PoseBatch, progress: float) -> dict[str, Tensor]:
-        """The task loss and the head loss."""
+        """The task loss, the head loss and, where the form has one, the heatmap loss."""
         xy, confidence = self.places(answer, batch)
         codec = self.student.codec
         distance = codec.distance(output.prediction, *codec.encode(xy, confidence))
-        return {"task": self.task_loss(output, batch), "head": self.config.head_weight * distance}
+        return {
+            "task": self.task_loss(output, batch),
+            "head": self.config.head_weight * distance,
+            **self.heatmap_losses(output, answer, batch, confidence),
+        }
+
+    def heatmap_losses(
+        self, output: PoseOutput, answer: PoseOutput, batch: PoseBatch, confidence: Tensor
+    ) -> dict[str, Tensor]:
+        """What heatmaps add to the losses: nothing in this form; confidence (B, K) is the teacher's."""
+        return {}
 
     def places(self, answer: PoseOutput, batch: PoseBatch) -> tuple[Tensor, Tensor]:
         """Where the teacher sees the keypoints (B, K, 2) input px, and how much each counts (B, K)."""
@@ -111,19 +121,20 @@ class _TcdByHeatmaps(Tcd):
                 f"method.form: {config.form} teaches other representations by heatmaps, and this student has heatmaps "
                 "already: set method.form=keypoints"
             )
-        self.heatmap_bridge = HeatmapBridge(teacher, student)
+        self.bridge: HeatmapBridge = HeatmapBridge(teacher, student)
         self.heatmap_weight = heatmap_weight(student, config.heatmap_weight)
 
     def for_head(self, features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """The features, with the gradient that the head sends back measured."""
         return self.heatmap_weight.measure_student(features)
 
-    def losses(self, output: PoseOutput, answer: PoseOutput, batch: PoseBatch, progress: float) -> dict[str, Tensor]:
-        """The task loss, the head loss and the heatmap loss."""
+    def heatmap_losses(
+        self, output: PoseOutput, answer: PoseOutput, batch: PoseBatch, confidence: Tensor
+    ) -> dict[str, Tensor]:
+        """The heatmap loss by its weight."""
         features = self.heatmap_weight.measure_other(output.features)
-        _, confidence = self.places(answer, batch)
         heatmap = self.heatmap_loss(features, answer, batch, confidence)
-        return {**super().losses(output, answer, batch, progress), "heatmap": self.heatmap_weight.weight * heatmap}
+        return {"heatmap": self.heatmap_weight.weight * heatmap}
 
     def heatmap_loss(
         self, features: tuple[Tensor, ...], answer: PoseOutput, batch: PoseBatch, confidence: Tensor
@@ -164,7 +175,7 @@ class TcdByHead(_TcdByHeatmaps):
         self, features: tuple[Tensor, ...], answer: PoseOutput, batch: PoseBatch, confidence: Tensor
     ) -> Tensor:
         """The loss of what the teacher's head draws from the student's adapted features."""
-        codec, bridge = self.teacher.codec, self.heatmap_bridge
+        codec, bridge = self.teacher.codec, self.bridge
         drawn, known = bridge.maps(self.teacher.head(self.adapter(features)))  # (B, K, h, w), (K,)
         xy = to_teacher(batch.keypoints, **bridge.framings, mirrored=batch.mirrored())
         target, weight = codec.encode(xy, batch.weight)
@@ -185,7 +196,7 @@ class TcdByHelper(_TcdByHeatmaps):
         self, features: tuple[Tensor, ...], answer: PoseOutput, batch: PoseBatch, confidence: Tensor
     ) -> Tensor:
         """The loss of what the helper draws from the student's features."""
-        codec, bridge = self.helper.codec, self.heatmap_bridge
+        codec, bridge = self.helper.codec, self.bridge
         target, weight = codec.encode(batch.keypoints, batch.weight)
         soft = bridge.resampled(bridge.maps(answer.prediction)[0], codec.form, batch)
         return codec.loss(self.helper(features), *self.mixed(target, weight, soft, confidence))

@@ -9,13 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
-from posestill.data.coco import CocoSource, coco_lists, read_image, read_json
+from posestill.data.boxes import BoxFile
+from posestill.data.coco import coco_lists, read_image
 from posestill.data.image_files import IMAGE_SUFFIXES
 from posestill.draw import draw_poses, write_image
 from posestill.engine.log import RunLog
 from posestill.evaluation.evaluate import person_score
+from posestill.models.threads import try_threads
 from posestill.predict.predictor import Predictor
-from posestill.schema import UserError, reading
+from posestill.schema import UserError
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,8 @@ class Wanted:
 def find_images(paths: Sequence[Path], boxes: Path | None = None) -> list[Wanted]:
     """The images of some files and folders, with their boxes.
 
-    `boxes` is a COCO annotation file (its boxes and image ids are taken), or a JSON
-    of {file name: [[x, y, w, h], ...]}.
+    `boxes` is a COCO annotation file (its boxes and image ids are taken), COCO detections, or a JSON of {file name:
+    [[x, y, w, h], ...]}; pictures that it does not name are left out.
     """
     files = list(_image_files(paths))
     stems = [path.stem for path in files]
@@ -45,32 +47,12 @@ def find_images(paths: Sequence[Path], boxes: Path | None = None) -> list[Wanted
         raise UserError(f"several images are called {min(doubles)}: their results would overwrite each other")
     if boxes is None:
         return [Wanted(path, number) for number, path in enumerate(files, start=1)]
-    content = read_json(boxes, what="file of boxes")
-    known: dict[str, tuple[int, list[list[float]]]] = {}
-    category_id = 1
-    if isinstance(content, dict) and {"images", "annotations"} <= set(content):
-        source = CocoSource(boxes, images=None)
-        category_id = source.category_id
-        of_image: dict[int, list[list[float]]] = {}
-        for person in source.people:
-            if not person.crowd:
-                of_image.setdefault(person.image_id, []).append(person.bbox.tolist())
-        known = {Path(name).name: (number, of_image.get(number, [])) for number, name in source.file_names.items()}
-    elif isinstance(content, dict):
-        known = {Path(name).name: (number, each) for number, (name, each) in enumerate(content.items(), start=1)}
-    else:
-        raise UserError(f"{boxes} is neither a COCO annotation file nor {{file name: [[x, y, w, h], ...]}}")
-    with reading(f"the boxes in {boxes}"):
-        wanted = [
-            Wanted(path, known[path.name][0], np.array(known[path.name][1], dtype=float).reshape(-1, 4), category_id)
-            for path in files
-            if path.name in known
-        ]
-    if any(each.boxes is not None and not np.isfinite(each.boxes).all() for each in wanted):
-        raise UserError(f"{boxes} has boxes that are not finite numbers")
-    if not wanted:
-        raise UserError(f"{boxes} names none of the {len(files)} images (the first image: {files[0].name})")
-    return wanted
+    known = BoxFile(boxes)
+    return [
+        Wanted(path, each.image_id, each.boxes, known.category_id)
+        for path, each in zip(files, known.match(files), strict=True)
+        if each is not None
+    ]
 
 
 def _image_files(paths: Sequence[Path]) -> Iterator[Path]:
@@ -93,6 +75,9 @@ def predict_files(
     out.mkdir(parents=True, exist_ok=True)
     entries: list[dict[str, object]] = []
     log = RunLog(None)
+    if predictor.device.type == "cpu":
+        blank = np.zeros((*predictor.model.config.size, 3), dtype=np.uint8)
+        try_threads(lambda: predictor(blank))
     with log.bar("predicting", len(wanted)) as bar:
         for each in wanted:
             image = each.read()

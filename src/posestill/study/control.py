@@ -50,6 +50,8 @@ def train_with_controls(config: RunConfig, folder: Path, *, seeds: int = 1, resu
     """Train the run into `folder` and its controls into `folder/controls`, with `seeds` seeds; say what it gave."""
     if isinstance(config.method, SupervisedConfig):
         raise UserError("--control: this run is the student alone already; give it a method")
+    if config.data.has_no_labels:
+        raise UserError("--control: pictures without labels leave nothing to train the student alone on: leave it out")
     ways = {METHOD: config, ALONE: as_control(config, "alone")}
     if config.teacher is not None:
         ways[PSEUDO_LABEL] = as_control(config, "pseudo_label")

@@ -1,13 +1,16 @@
 """Whether a file is read as it wants to be: the declared layout beside plausible others, on some persons.
 
 With labels the figure is mean OKS. Without, it is how well a network agrees with itself on mirrored and shifted crops,
-which shows wrong colours, ranges and decoding, but never that left and right were named the wrong way round.
+which shows wrong colours, ranges and decoding, but never that left and right were named the wrong way round. What
+differs only in how the answers are read shares one question to the network.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -19,12 +22,24 @@ from posestill.keypoints.names import same_keypoint
 from posestill.metrics import oks
 from posestill.schema import UserError
 from posestill.skeletons import Skeleton
-from posestill.study.intervals import Difference, difference
-from posestill.teachers.layouts import Layout, LayoutConfig, PlainLayout
+from posestill.study.intervals import Difference, difference, holm
+from posestill.teachers.layouts import IMAGENET_MEAN, IMAGENET_STD, LayoutConfig
+from posestill.teachers.plain import Layout, PlainLayout
 from posestill.teachers.runtime import RuntimeNetwork
+from posestill.types import Person
 
-SHIFT = 0.04
-"""of the crop's side: how far crops are moved to see whether a network agrees with itself"""
+SHIFT = (0.06, -0.03)
+"""of the crop's width and height: how far crops are moved to see whether a network agrees with itself"""
+FEWEST = 5
+"""persons that a comparison needs"""
+LOT = 16
+"""persons whose crops are in memory at a time"""
+CHANCE = 0.05
+"""how often a layout that is right may be called wrong, all its variants together"""
+Bar = Callable[[str, int], AbstractContextManager[Any]]
+"""A progress bar: what is done, for how many crops; its `advance` is told of each further lot."""
+View = Literal["straight", "moved", "mirrored"]
+"""how a person is shown: as a training would, with the crop moved, with the picture mirrored"""
 
 
 @dataclass(frozen=True)
@@ -33,16 +48,20 @@ class Variant:
 
     name: str
     layout: Layout
-    before: Callable[[np.ndarray], np.ndarray] = lambda crops: crops
-    """what is done to crops (B, H, W, 3) uint8 RGB before the layout sees them"""
+    reverses_colours: bool = False
+    """True: the layout is handed crops in BGR"""
     after: Callable[[np.ndarray], np.ndarray] = lambda poses: poses
     """what is done to poses (B, K, 3) x y score in input px"""
 
-    def poses(self, network: RuntimeNetwork, crops: np.ndarray) -> np.ndarray:
-        """(B, K, 3) x y score in input px, for crops (B, H, W, 3) uint8 RGB."""
-        prediction, _ = self.layout.ask(network, np.ascontiguousarray(self.before(crops)))
-        found = self.layout.codec.decode(prediction)
-        return self.after(torch.cat([found.xy, found.score[..., None]], dim=-1).double().numpy())
+    @property
+    def given(self) -> Hashable:
+        """What decides what the network is given: variants that have it in common share its answers."""
+        return self.layout.size, self.layout.padding, self.layout.given, self.reverses_colours
+
+    def poses(self, found: dict[str, np.ndarray]) -> np.ndarray:
+        """(B, K, 3) x y score in input px, from what the layout's `look` found."""
+        read = self.layout.codec.decode(self.layout.prediction(found))
+        return self.after(torch.cat([read.xy, read.score[..., None]], dim=-1).double().numpy())
 
 
 @dataclass(frozen=True)
@@ -54,6 +73,8 @@ class Checked:
     """(N,) OKS of each person with the labels, or with the network's own answers on changed crops"""
     over_declared: Difference | None
     """of its mean over the declared layout's; None for that one itself"""
+    p: float
+    """of that difference, for all variants together (Holm)"""
 
     @property
     def mean(self) -> float:
@@ -66,60 +87,62 @@ class TeacherCheck:
     """The declared layout and what else was tried, best first."""
 
     declared: Checked
+    layout: str
+    """its name"""
+    candidates: tuple[str, ...]
+    """the layouts that the file may have, best first, where it did not tell; else only its own"""
     others: tuple[Checked, ...]
     has_labels: bool
+    without: tuple[str, ...]
+    """the data's keypoints that are not among the network's, by name"""
     refused: tuple[str, ...]
     """ways that this file cannot be read in, with the reason"""
 
     @property
     def better(self) -> tuple[Checked, ...]:
-        """Ways that are better than the declared one, by intervals that leave out no difference."""
-        return tuple(each for each in self.others if each.over_declared is not None and each.over_declared.low > 0)
+        """Ways that are better than the declared one beyond chance, best first."""
+        return tuple(
+            each
+            for each in self.others
+            if each.over_declared is not None and each.over_declared.mean > 0 and each.p < CHANCE
+        )
 
 
 def check_teacher(
-    network: RuntimeNetwork,
-    layout: Layout,
-    source: PoseSource,
-    *,
-    people: int = 100,
-    progress: Callable[[int], None] | None = None,
+    network: RuntimeNetwork, layouts: Sequence[Layout], source: PoseSource, *, people: int = 100, bar: Bar | None = None
 ) -> TeacherCheck:
-    """Ask the network about the same persons in every plausible way; a `UserError` where no names meet."""
-    labelled = [each for each in source.people if each.keypoints is not None and not each.crowd]
-    has_labels = bool(labelled)
-    usable = labelled or [each for each in source.people if not each.crowd]
-    if not usable:
-        raise UserError("teacher check: there is nobody to ask about")
-    chosen = [usable[at] for at in np.linspace(0, len(usable) - 1, min(people, len(usable))).round().astype(int)]
-    boxes, images = np.stack([each.bbox for each in chosen]), [source.image(each.image_id) for each in chosen]
-    theirs = _positions(source.skeleton, layout.skeleton) if has_labels else np.zeros(0, dtype=int)
-    declared, others, refused = variants(layout, network)
-    values: dict[str, np.ndarray] = {}
-    for variant in (declared, *others):
-        try:
-            if has_labels:
-                poses = _on_images(variant, network, images, boxes)
-                values[variant.name] = _oks_with_labels(poses, chosen, theirs, source.skeleton)
-            else:
-                values[variant.name] = _agreement(variant, network, images, boxes)
-        except UserError as error:
-            refused = (*refused, f"{variant.name}: {error}")
-        if progress is not None:
-            progress(1)
+    """Ask the network about the same persons in every plausible way; a `UserError` where no names meet.
+
+    `layouts` is the declared one, or those that the file may have: then the best of them is taken for the declared one.
+    """
+    asked = _Asked(network, source, people, bar or (lambda what, count: nullcontext()))
+    named = [Variant(layout.name, layout) for layout in layouts]
+    if len(named) > 1:
+        named = _best_first(named, asked)
+    declared, others, refused = variants(named[0].layout, network)
+    values, failed = asked.values((declared, *named[1:], *others), "asking in every plausible way")
     if declared.name not in values:
-        raise UserError(f"teacher check: the declared layout cannot be used: {refused[0]}")
-    own = values.pop(declared.name)
-    checked = [Checked(name, value, difference(value[None], own[None])) for name, value in values.items()]
-    ranked = sorted(checked, key=lambda each: -each.mean)
-    return TeacherCheck(Checked(declared.name, own, None), tuple(ranked), has_labels, refused)
+        raise UserError(f"teacher check: the declared layout cannot be used: {failed[0]}")
+    own = values.pop(declared.name).value
+    over = {name: difference(each.value[None], own[None]) for name, each in values.items()}
+    p = holm({name: each.p for name, each in over.items()})
+    checked = [Checked(name, values[name].value, over[name], p[name]) for name in values]
+    return TeacherCheck(
+        declared=Checked(declared.name, own, None, 1.0),
+        layout=named[0].name,
+        candidates=tuple(each.name for each in named),
+        others=tuple(sorted(checked, key=lambda each: -each.mean)),
+        has_labels=asked.has_labels,
+        without=asked.without(named[0].layout.skeleton),
+        refused=(*refused, *failed),
+    )
 
 
 def variants(layout: Layout, network: RuntimeNetwork) -> tuple[Variant, tuple[Variant, ...], tuple[str, ...]]:
     """The declared way to read a file, the plausible others, and those that the file refuses."""
     swap = np.array(layout.skeleton.swap)
     others = [
-        Variant("colours the other way round", layout, before=lambda crops: crops[..., ::-1]),
+        Variant("colours the other way round", layout, reverses_colours=True),
         Variant("x and y exchanged", layout, after=lambda poses: _exchanged(poses, layout.size)),
     ]
     if not (swap == np.arange(len(swap))).all():
@@ -135,30 +158,175 @@ def variants(layout: Layout, network: RuntimeNetwork) -> tuple[Variant, tuple[Va
             try:
                 others.append(Variant(name, PlainLayout(layout.name, config, network)))
             except UserError as error:
-                refused.append(f"{name}: {error}")
+                refused.append(f"{name}: {str(error).removeprefix('teacher.layout: ')}")
     return Variant(f"as declared ({layout.name})", layout), tuple(others), tuple(refused)
 
 
 def _other_settings(config: LayoutConfig) -> list[tuple[str, LayoutConfig]]:
     """The same layout with another range, normalisation or grid."""
-    imagenet = {"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375), "highest": 255}
     plain = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
     wanted: list[tuple[str, dict[str, object]]] = [
         ("px from 0 to 255", {**plain, "highest": 255}),
         ("px from 0 to 1", {**plain, "highest": 1}),
         ("px from -1 to 1", {"mean": (127.5,) * 3, "std": (127.5,) * 3, "highest": 255}),
-        ("px by ImageNet's moments", imagenet),
+        ("px by ImageNet's moments", {"mean": IMAGENET_MEAN, "std": IMAGENET_STD, "highest": 255}),
     ]
-    found = []
-    for name, changes in wanted:
-        changed = config.model_copy(update=changes)
-        if changed != config:
-            found.append((name, changed))
+    # The same numbers may be written on two scales.
+    own = _as_line(config)
+    changed = [(name, config.model_copy(update=changes)) for name, changes in wanted]
+    found = [(name, each) for name, each in changed if not np.allclose(_as_line(each), own, rtol=1e-3, atol=1e-3)]
     for grid in ("stride", "udp", "cells"):
         if getattr(config.codec, "grid", grid) != grid:
             codec = config.codec.model_copy(update={"grid": grid})
             found.append((f"maps on the grid '{grid}'", config.model_copy(update={"codec": codec})))
     return found
+
+
+def _as_line(config: LayoutConfig) -> np.ndarray:
+    """(2, 3) what a black px and a fully bright one become, a number for each colour."""
+    return (np.array([[0.0], [config.highest]]) - np.array(config.mean)) / np.array(config.std)
+
+
+class _Asked:
+    """Some persons of a source, and a network that is asked about them."""
+
+    def __init__(self, network: RuntimeNetwork, source: PoseSource, people: int, bar: Bar) -> None:
+        self.network, self.source, self.bar = network, source, bar
+        labelled = [each for each in source.people if each.keypoints is not None and not each.crowd]
+        self.has_labels = bool(labelled)
+        usable = labelled or [each for each in source.people if not each.crowd]
+        if len(usable) < FEWEST:
+            what = "with labels" if labelled else "at all"
+            raise UserError(f"teacher check: {len(usable)} persons {what} are too few to tell: {FEWEST} are needed")
+        chosen = np.linspace(0, len(usable) - 1, min(people, len(usable))).round().astype(int)
+        self.people = [usable[at] for at in chosen]
+
+    @dataclass(frozen=True)
+    class Found:
+        """How the persons were answered about."""
+
+        value: np.ndarray
+        """(N,) see `Checked`"""
+        score: float
+        """the mean confidence"""
+
+    def values(self, asked: Sequence[Variant], what: str) -> tuple[dict[str, Found], list[str]]:
+        """How each variant did, by its name, and why others cannot be used."""
+        views: tuple[View, ...] = ("straight",) if self.has_labels else ("straight", "moved", "mirrored")
+        if not self.has_labels:
+            asked = [each for each in asked if each.name != "left and right exchanged"]  # it agrees with itself as well
+        groups: dict[Hashable, list[Variant]] = {}
+        for variant in asked:
+            groups.setdefault(variant.given, []).append(variant)
+        failed: list[str] = []
+        values = {}
+        with self.bar(what, len(groups) * len(views) * len(self.people)) as bar:
+            for group in groups.values():
+                poses: dict[str, list[np.ndarray]] = {each.name: [] for each in group}
+                try:
+                    for view in views:
+                        for each, found in zip(group, self._poses(group, view, bar), strict=True):
+                            poses[each.name].append(found)
+                except UserError as error:
+                    failed += [f"{each.name}: {error}" for each in group]
+                    continue
+                for each in group:
+                    values[each.name] = self._judged(each, poses[each.name])
+        return {each.name: values[each.name] for each in asked if each.name in values}, failed
+
+    def without(self, skeleton: Skeleton) -> tuple[str, ...]:
+        """The data's keypoints that are not among those of a network."""
+        own = self.source.skeleton.names if self.has_labels else ()
+        return tuple(name for name in own if same_keypoint(name, skeleton.names) is None)
+
+    def _poses(self, group: Sequence[Variant], view: View, bar: Any) -> list[np.ndarray]:
+        """Of each variant (N, K, 3) x y score in px of the picture as it is; the network is asked once for all."""
+        layout, found = group[0].layout, []
+        for lot in _lots(self.people):
+            pictures = [self.source.image(each.image_id) for each in lot]
+            boxes = np.stack([each.bbox for each in lot])
+            widths = np.array([picture.shape[1] for picture in pictures])
+            if view == "mirrored":
+                pictures = [np.ascontiguousarray(picture[:, ::-1]) for picture in pictures]
+                boxes[:, 0] = widths - 1 - boxes[:, 0] - boxes[:, 2]
+            crop = crop_of_bbox(boxes, layout.size, padding=layout.padding)
+            if view == "moved":
+                crop = replace(crop, centre=crop.centre + np.array(SHIFT) * crop.extent)
+            affine = affine_to_input(crop, layout.size)  # (B, 2, 3)
+            crops = np.stack([warp(each, to, layout.size) for each, to in zip(pictures, affine, strict=True)])
+            seen = np.ascontiguousarray(crops[..., ::-1]) if group[0].reverses_colours else crops
+            answer = layout.look(self.network, seen)
+            for variant in group:
+                poses = np.nan_to_num(variant.poses(answer), nan=-1e4, posinf=-1e4, neginf=-1e4)
+                xy = transform_points(poses[..., :2], invert_affine(affine))
+                poses = np.concatenate([xy, poses[..., 2:]], axis=-1)
+                if view == "mirrored":
+                    poses = poses[:, list(layout.skeleton.swap)]
+                    poses[..., 0] = widths[:, None] - 1 - poses[..., 0]
+                found.append(poses)
+            if bar is not None:
+                bar.advance(len(lot))
+        return [np.concatenate(found[at :: len(group)]) for at in range(len(group))]
+
+    def _judged(self, variant: Variant, poses: Sequence[np.ndarray]) -> Found:
+        score = float(poses[0][..., 2].clip(0, 1).mean())
+        if self.has_labels:
+            return self.Found(self._oks(poses[0], variant.layout.skeleton), score)
+        return self.Found(self._agreement(poses, variant.layout.skeleton), score)
+
+    def _oks(self, poses: np.ndarray, theirs: Skeleton) -> np.ndarray:
+        """(N,) OKS over the keypoints that both have."""
+        own = self.source.skeleton
+        names = [same_keypoint(name, theirs.names) for name in own.names]
+        if not any(names):
+            raise UserError(
+                f"teacher check: none of the data's keypoints ({', '.join(own.names[:3])}, ...) is among the network's "
+                f"({', '.join(theirs.names[:3])}, ...)"
+            )
+        shown = []
+        for person in self.people:
+            assert person.keypoints is not None
+            keypoints = person.keypoints.copy()
+            keypoints[[name is None for name in names], 2] = 0
+            shown.append(replace(person, keypoints=keypoints))
+        at = [0 if name is None else theirs.names.index(name) for name in names]
+        truth = oks.LabelledPeople.of(shown, len(own))
+        if truth.labelled.any(axis=1).sum() < FEWEST:
+            raise UserError("teacher check: hardly any person has a label of a keypoint that the network knows")
+        return oks.mean_oks(poses[:, at, :2], truth, oks_sigmas=own.oks_sigmas)
+
+    def _agreement(self, poses: Sequence[np.ndarray], skeleton: Skeleton) -> np.ndarray:
+        """(N,) how well a network agrees with itself, as OKS, on crops that are moved and pictures that are mirrored.
+
+        Confidence counts: a network that is sure of nothing agrees with itself easily.
+        """
+        straight, *others = poses
+        area = np.array([0.53 * each.bbox[2] * each.bbox[3] for each in self.people])
+        spread = 2 * (2 * np.array(skeleton.oks_sigmas)) ** 2 * np.maximum(area, 1.0)[:, None]  # (N, K)
+        apart = [((other[..., :2] - straight[..., :2]) ** 2).sum(axis=-1) for other in others]  # (N, K) each
+        alike = np.mean([np.exp(-each / spread) for each in apart], axis=0)
+        return np.asarray((alike * straight[..., 2].clip(0, 1)).mean(axis=1))
+
+
+def _best_first(named: Sequence[Variant], asked: _Asked) -> list[Variant]:
+    """The layouts that a file may have by mean OKS; of equal ones first whose scores are about as high as that."""
+    names = ", ".join(each.name for each in named)
+    if not asked.has_labels:
+        raise UserError(f"teacher check: the file may have the layouts {names}, which only labels tell: say which")
+    found, failed = asked.values(named, "asking which layout it has")
+    if not found:
+        raise UserError(f"teacher check: none of the layouts {names} can be used: {failed[0]}")
+
+    def rank(variant: Variant) -> tuple[float, float]:
+        mean = float(np.nanmean(found[variant.name].value))
+        return -round(mean, 6), abs(found[variant.name].score - mean)
+
+    return sorted((each for each in named if each.name in found), key=rank)
+
+
+def _lots(people: Sequence[Person]) -> Iterator[Sequence[Person]]:
+    for start in range(0, len(people), LOT):
+        yield people[start : start + LOT]
 
 
 def _padded(layout: Layout, padding: float) -> Layout:
@@ -171,62 +339,3 @@ def _exchanged(poses: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Poses with x read as y, each stretched to the other side's length."""
     ratio = np.array([size[1] / size[0], size[0] / size[1], 1.0])
     return poses[..., [1, 0, 2]] * ratio
-
-
-def _on_images(
-    variant: Variant, network: RuntimeNetwork, images: Sequence[np.ndarray], boxes: np.ndarray, *, shift: float = 0.0
-) -> np.ndarray:
-    """(N, K, 3) x y score in image px; `shift` moves each crop by that share of its side."""
-    size = variant.layout.size
-    crop = crop_of_bbox(boxes, size, padding=variant.layout.padding)
-    affine = affine_to_input(replace(crop, centre=crop.centre + shift * crop.extent), size)  # (N, 2, 3)
-    crops = np.stack([warp(image, each, size) for image, each in zip(images, affine, strict=True)])
-    poses = variant.poses(network, crops)
-    return np.concatenate([transform_points(poses[..., :2], invert_affine(affine)), poses[..., 2:]], axis=-1)
-
-
-def _positions(own: Skeleton, theirs: Skeleton) -> np.ndarray:
-    """(K,) the network's keypoint for each of the data's; -1 where it has none."""
-    found = [same_keypoint(name, theirs.names) for name in own.names]
-    if not any(found):
-        raise UserError(
-            f"teacher check: none of the data's keypoints ({', '.join(own.names[:3])}, ...) is among the network's "
-            f"({', '.join(theirs.names[:3])}, ...)"
-        )
-    return np.array([-1 if name is None else theirs.names.index(name) for name in found])
-
-
-def _oks_with_labels(poses: np.ndarray, people: Sequence, theirs: np.ndarray, skeleton: Skeleton) -> np.ndarray:  # type: ignore[type-arg]
-    """(N,) OKS over the keypoints that both have."""
-    xy = np.where((theirs >= 0)[None, :, None], poses[:, theirs.clip(0), :2], 0.0)
-    shown = []
-    for person in people:
-        keypoints = person.keypoints.copy()
-        keypoints[theirs < 0, 2] = 0
-        shown.append(replace(person, keypoints=keypoints if keypoints[:, 2].any() else None))
-    own = oks.LabelledPeople.of(shown, len(skeleton))
-    return oks.mean_oks(xy, own, oks_sigmas=np.array(skeleton.oks_sigmas))
-
-
-def _agreement(
-    variant: Variant, network: RuntimeNetwork, images: Sequence[np.ndarray], boxes: np.ndarray
-) -> np.ndarray:
-    """(N,) how well a network agrees with itself, as OKS, on crops that are mirrored and crops that are moved.
-
-    Confidence counts: a network that is sure of nothing agrees with itself easily.
-    """
-    skeleton = variant.layout.skeleton
-    straight = _on_images(variant, network, images, boxes)
-    moved = _on_images(variant, network, images, boxes, shift=SHIFT)
-    flipped = [np.ascontiguousarray(image[:, ::-1]) for image in images]
-    widths = np.array([image.shape[1] for image in images])
-    other_boxes = boxes.copy()
-    other_boxes[:, 0] = widths - boxes[:, 0] - boxes[:, 2]
-    mirrored = _on_images(variant, network, flipped, other_boxes)[:, list(skeleton.swap)]
-    mirrored[..., 0] = widths[:, None] - 1 - mirrored[..., 0]
-    area = boxes[:, 2] * boxes[:, 3] * 0.53
-    spread = 2 * (2 * np.array(skeleton.oks_sigmas)) ** 2 * area[:, None]  # (N, K)
-    apart = [((other[..., :2] - straight[..., :2]) ** 2).sum(axis=-1) for other in (moved, mirrored)]  # (N, K) each
-    alike = [np.exp(-each / spread) for each in apart]
-    sure = straight[..., 2].clip(0, 1)
-    return np.asarray((np.mean(alike, axis=0) * sure).mean(axis=1))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, NonNegativeInt, field_validator, model_validator
 from torch import Tensor
 
 from posestill.codecs.base import Codec
@@ -61,17 +62,68 @@ class Teacher:
         return self  # an EMA of the distiller must not double the teacher
 
 
+class CacheConfig(Config):
+    """These settings say what is kept of a teacher's answers, about which crops it is asked, and where they are kept.
+
+    `cache: true` stands for the defaults.
+    """
+
+    folder: Path | None = None
+    """A folder in which the answers are kept: later runs ask nobody, and a run that was killed goes on where it was. It
+    belongs to one teacher, one list of persons and one choice of the settings below; whatever else is asked of it is
+    refused. None: the answers are kept in memory, and each run asks anew."""
+    keep: Literal["keypoints", "maps", "bins", "features"] = "keypoints"
+    """What is kept of each answer; the method says what it needs. `keypoints`: places and scores, which take the least
+    room. `maps`: heatmaps, of each the highest cells above a hundredth. `bins`: the logits of SimCC's bins; they need
+    `views`. `features`: the last feature map, which takes the most room, and the keypoints. All but the keypoints are
+    kept in half precision."""
+    views: NonNegativeInt = 0
+    """How many crops of each person the teacher is asked about. 0: the upright one, with the flip test; what it says
+    there is carried over to every augmented crop, which suits keypoints best, as maps are sampled and widened with the
+    crop and features only moved. 1 or more: so many augmented crops, drawn once; the training then shows these crops by
+    turns, one an epoch, and no others, and the answers are those that the teacher would give live. More crops vary more
+    and take more time and room."""
+    seed: NonNegativeInt = 0
+    """The seed by which the crops of `views` are drawn, whatever the run's own, so that runs of all seeds share one
+    cache. Another seed draws other crops."""
+
+    @model_validator(mode="after")
+    def _bins_need_views(self) -> CacheConfig:
+        if self.keep == "bins" and not self.views:
+            raise ValueError(
+                "keep: bins of the upright crop cannot be turned, as each axis has its own: ask about fixed crops by "
+                "views, such as 8"
+            )
+        return self
+
+
 class TeacherConfig(Config):
     """These are the settings of a teacher."""
 
-    cache: bool = False
-    """True: the teacher is asked once for every person, upright and flip-tested, and its keypoints are replayed under
-    the augmentation. A step then costs what it costs without a teacher, and only its keypoints are to be had. False:
-    the teacher is asked about every crop at every step."""
+    cache: bool | CacheConfig = False
+    """Whether the teacher is asked beforehand, once. False: it is asked about every crop at every step. True: it is
+    asked once about every person, upright and flip-tested, and its keypoints are replayed under the augmentation, so
+    that a step costs what it costs without a teacher. A mapping such as `{folder: runs/cache, keep: maps, views: 8}`
+    keeps its answers on disk, keeps more than keypoints, or asks about augmented crops."""
 
     names: dict[str, str | tuple[str, str]] = Field(default_factory=dict)
     """The teacher's name of a keypoint, or two of its keypoints that yours lies in the middle of, by your own name:
     `{RAnkle: right_ankle, neck: [left_shoulder, right_shoulder]}`. The usual styles of names meet by themselves."""
+
+    @field_validator("cache", mode="before")
+    @classmethod
+    def _read_cache(cls, given: Any) -> Any:
+        # Read here, a wrong key in the mapping is named by its own path and not once for each type that it may have.
+        if isinstance(given, Mapping):
+            return CacheConfig.model_validate(given)
+        if not isinstance(given, bool | CacheConfig):
+            raise ValueError(f"true, false, or a mapping of {', '.join(CacheConfig.model_fields)}")
+        return given
+
+    @property
+    def kept(self) -> CacheConfig | None:
+        """What is kept of its answers, and where; None where it is asked live."""
+        return (CacheConfig() if self.cache else None) if isinstance(self.cache, bool) else self.cache
 
     def build(self) -> Teacher:
         """The teacher, in eval mode. Fails with a message that names the file."""

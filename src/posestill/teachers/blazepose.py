@@ -14,19 +14,11 @@ import torch
 
 from posestill.codecs.coords import CoordsConfig
 from posestill.schema import UserError
-from posestill.skeletons import from_category
-from posestill.teachers.layouts import Layout, as_fractions
+from posestill.teachers.keypoint_sets import BLAZEPOSE_NAMES, KEYPOINT_SETS
+from posestill.teachers.plain import Layout, as_fractions, check_float
 from posestill.teachers.runtime import RuntimeNetwork
 from posestill.types import Coords, Prediction, Size
 
-_SIDES = ("left", "right")
-BLAZEPOSE_NAMES = (
-    "nose", "left_eye_inner", "left_eye", "left_eye_outer", "right_eye_inner", "right_eye", "right_eye_outer",
-    "left_ear", "right_ear", "mouth_left", "mouth_right",
-    *(f"{side}_{part}" for part in ("shoulder", "elbow", "wrist", "pinky", "index", "thumb", "hip", "knee", "ankle",
-                                    "heel", "foot_index") for side in _SIDES),
-)  # fmt: skip
-"""The 33 keypoints in the network's order."""
 _HIPS, _UP = 33, 34
 """two further points of the network: the middle of the hips, and one that tells size and direction"""
 _REACH = 2.5
@@ -48,20 +40,27 @@ class BlazePose(Layout):
         if not points:
             raise UserError(f"teacher.layout: {self.name} reads an output of 195 numbers, and the file has: "
                             f"{network.describe()}")  # fmt: skip
+        check_float(self.name, port)
         self.port, self.points, self.turns = port, points[0], turns
+        self.keeps_crop = not turns
         self.side = int(port.shape[1] or 256)
         wide = self.side * 3 // 2 if turns else self.side
         self.size: Size = (wide, wide)
         self.padding = 1.25 * wide / self.side
-        self.skeleton = from_category({"name": "blazepose", "keypoints": BLAZEPOSE_NAMES})
+        self.skeleton = KEYPOINT_SETS["blazepose"]
         self.codec = CoordsConfig().build(self.size)
 
-    def ask(self, network: RuntimeNetwork, crops: np.ndarray) -> tuple[Prediction, dict[str, np.ndarray]]:
-        """Places and scores for crops (B, H, W, 3) uint8 RGB; of the network's outputs those of the last look."""
+    def look(self, network: RuntimeNetwork, crops: np.ndarray) -> dict[str, np.ndarray]:
+        """`pose` (B, 33, 3) x y score, px of the crop from its edges, and inner tensors as the last look has them."""
         found = [self._look(network, crop) for crop in crops]
-        points = torch.from_numpy(np.stack([each[0] for each in found])).float()  # (B, 33, 3) px of the crop
-        outputs = {name: np.concatenate([each[1][name] for each in found]) for name in found[0][1]}
-        return Coords(xy=as_fractions(points[..., :2] - 0.5, "px", self.size), score=points[..., 2]), outputs
+        inner = {name: np.concatenate([each[1][name] for each in found]) for name in network.inner}
+        return {"pose": np.stack([each[0] for each in found]), **inner}
+
+    def prediction(self, found: dict[str, np.ndarray]) -> Prediction:
+        """Places and scores."""
+        pose = torch.from_numpy(found["pose"]).float()
+        xy = as_fractions(pose[..., :2] / pose.new_tensor([self.size[1], self.size[0]]), "edges", self.size)
+        return Coords(xy=xy, score=pose[..., 2])
 
     def _look(self, network: RuntimeNetwork, crop: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """(33, 3) x y score in px of the crop, counted from its edge."""

@@ -79,7 +79,7 @@ class HeatmapBridge(Bridge):
         if not isinstance(teacher.codec.form, MapForm):
             raise UserError(
                 f"teacher: its heatmaps are needed, and this one gives {teacher.codec.prediction_type.__name__}: "
-                "choose a heatmap teacher, asked live (cache: false)"
+                "choose a heatmap teacher, and where it is asked once keep its maps (teacher.cache={keep: maps})"
             )
         self.teacher_form = teacher.codec.form
 
@@ -138,6 +138,18 @@ class DrawingBridge(HeatmapBridge):
             assert prediction.scale is not None
             spread = form.spread_on_map(prediction.scale * own / px_ratio(**self.framings))
         return Coords(xy=form.to_map(place) / cells, scale=spread / cells, score=prediction.score)
+
+
+def worth_knowing(teacher: Teacher, student: PoseModel) -> list[str]:
+    """What one should know of a teacher before it teaches this student, a line each."""
+    lines = []
+    if without := Bridge(teacher, student).without:
+        lines.append(f"the teacher says nothing of {', '.join(without)}: labels alone teach these")
+    licence = str(teacher.lineage.get("licence") or "")
+    words = licence.lower().replace("-", " ").replace("_", " ").split()
+    if "nc" in words or "noncommercial" in words or "non commercial" in " ".join(words):
+        lines.append(f"WARNING: the teacher's licence ({licence}) is not for commercial use and may bind the student")
+    return lines
 
 
 def of_one_aspect(teacher: Teacher, student: PoseModel) -> bool:

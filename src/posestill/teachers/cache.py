@@ -1,85 +1,217 @@
-"""A teacher that was asked once: its keypoints of every person, replayed under whatever affine a crop was cut with."""
+"""A teacher that was asked once: what it said of every person, brought back for whatever crop a training shows."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
-from posestill.codecs.coords import CoordsConfig
-from posestill.data.batches import in_order
-from posestill.data.topdown import TopDownDataset
-from posestill.geometry import invert_batch, transform_batch
-from posestill.teachers.base import Teacher
-from posestill.teachers.bridge import to_student
-from posestill.types import Coords, PoseBatch, PoseOutput, Size, mean_prediction
+from posestill.data.augment import AugmentConfig
+from posestill.data.source import PoseSource
+from posestill.data.topdown import FixedViews, Labels, TopDownDataset
+from posestill.geometry import Framing
+from posestill.schema import UserError
+from posestill.teachers.base import CacheConfig, Teacher
+from posestill.teachers.kept import kept_by
+from posestill.teachers.made_for import describe, table_of
+from posestill.teachers.store import Say, Store, StoreInFolder, StoreOfSome
+from posestill.teachers.upright import UprightCrops, mirrored_crops
+from posestill.types import Need, PoseBatch, PoseOutput, Size, mean_prediction
+
+CROPS_TO_LEARN_FROM = 16
+"""of upright crops: what must be known of a teacher beside its answers shows in a few"""
+Bar = Callable[[int, int], AbstractContextManager[Any]]
+"""A progress bar for so many persons, of whom so many are done; its `advance` is told of each further lot."""
 
 
 class CachedTeacher(Teacher):
-    """Keypoints per person in image px. What the teacher said of the upright crop holds for every augmented one."""
+    """Answers from what is kept of another teacher's answers. It looks at no picture and holds no network."""
 
-    provides = frozenset({"prediction"})
+    def __init__(self, teacher: Teacher, *, size: Size, config: CacheConfig | None = None) -> None:
+        """For students with inputs of `size`.
 
-    def __init__(self, teacher: Teacher, *, size: Size) -> None:
-        """For inputs of `size`. It knows nothing before `ask`: a method that needs more is refused without the wait."""
-        self.skeleton = teacher.skeleton
-        self.input_size = size
-        self.codec = CoordsConfig().build(size)
-        self.lineage = teacher.lineage
-        self.swap = torch.tensor(teacher.skeleton.swap)
-        self.xy = torch.empty(0, len(teacher.skeleton), 2)
-        """(N, K, 2) image px"""
-        self.score = torch.empty(0, len(teacher.skeleton))
-        """(N, K)"""
-        self.was_asked = False
+        It knows nothing before `ask`, but says what it will provide: a method that needs more is refused without the
+        wait. A `UserError` where the teacher does not give what shall be kept.
+        """
+        self.config = config or CacheConfig()
+        self.student = Framing(size)
+        self.kept = kept_by(self.config, teacher, self.student)
+        self.provides, self.codec = self.kept.provides, self.kept.codec
+        self.input_size, self.padding = self.kept.framing.size, self.kept.framing.padding
+        self.feature_shapes = self.kept.feature_shapes
+        self.skeleton, self.names, self.lineage = teacher.skeleton, teacher.names, teacher.lineage
+        self.fixed_views = FixedViews(self.config.views, self.config.seed) if self.config.views else None
+        """the crops that it is asked about and that a training must show; None: it is asked about upright ones"""
+        self.store: Store | None = None
+        self.upright: UprightCrops | None = None
+
+    @property
+    def was_asked(self) -> bool:
+        """True where it can answer."""
+        return self.store is not None
+
+    @property
+    def score(self) -> Tensor:
+        """(N, K) how sure the teacher was of each person's keypoints, on the mean of the crops it was asked about."""
+        assert self.store is not None
+        crops = np.arange(self.store.crops)
+        found = [
+            self.kept.score(self._rows(np.array(persons)[:, None], crops, tuple(self.kept.fields))).mean(dim=1)
+            for persons in self.store.chunks
+        ]
+        return torch.cat(found)
+
+    def check(self, needs: frozenset[Need]) -> None:
+        """Fail where a method needs what is not kept."""
+        if lacking := needs - self.provides:
+            remedy = "set keep=features" if lacking == {"features"} else "ask the teacher live (teacher.cache=false)"
+            raise UserError(
+                f"teacher.cache.keep: the method needs the teacher's {' and '.join(sorted(lacking))}, and of its "
+                f"answers only the {self.config.keep} are kept: {remedy}"
+            )
+
+    def crops_to_ask_about(
+        self, teacher: Teacher, source: PoseSource, labels: Labels, augment: AugmentConfig
+    ) -> TopDownDataset:
+        """The crops of these persons that the teacher is shown: upright, or the fixed ones."""
+        return TopDownDataset(
+            source,
+            size=self.student.size,
+            labels=labels,
+            augment=augment if self.fixed_views else None,
+            teacher_size=teacher.input_size,
+            teacher_padding=teacher.padding,
+            fixed_views=self.fixed_views,
+        )
 
     def ask(
         self,
         teacher: Teacher,
         dataset: TopDownDataset,
-        persons: Sequence[int] | None = None,
+        wanted: Sequence[tuple[int, int]] | None = None,
         *,
-        batch_size: int = 64,
         device: torch.device | None = None,
-        progress: Callable[[int], None] | None = None,
+        say: Say | None = None,
+        bar: Bar | None = None,
     ) -> CachedTeacher:
-        """Ask about persons of an upright (unaugmented) dataset by their index, None: about all; returns itself."""
-        device = device or torch.device("cpu")
-        teacher.to(device)
-        xy, score = (known.new_zeros(len(dataset), *known.shape[1:]) for known in (self.xy, self.score))
-        for wanted in in_order(range(len(dataset)) if persons is None else persons, batch_size):
-            batch = dataset.__getitems__(wanted).to(device)
-            taught = teacher.codec.decode(_flip_tested(teacher, batch, self.swap.to(device)))
-            inside = to_student(taught.xy, teacher=teacher.framing, student=self.framing, mirrored=batch.mirrored())
-            rows = batch.index.cpu()
-            xy[rows], score[rows] = transform_batch(inside, batch.to_image).cpu().to(xy), taught.score.cpu().to(score)
-            if progress is not None:
-                progress(len(wanted))
-        self.xy, self.score, self.was_asked = xy, score, True
+        """Ask about every person of `crops_to_ask_about`, or find the answers in their folder; returns itself.
+
+        `wanted` (epoch, index) pairs: if the answers are not in the folder, ask about these crops alone and keep that
+        in memory. `say` is told in a sentence of whatever a user should know.
+        """
+        assert dataset.fixed_views == self.fixed_views
+        device, say = device or torch.device("cpu"), say or (lambda text: None)
+        store = self._store_for(teacher, dataset)
+        learnt = store.found()
+        if learnt is not None:
+            say(f"{self.config.folder} has the teacher's answers about all {len(dataset)} persons: it is not asked")
+        elif wanted is not None:
+            learnt = self._learn(teacher.to(device), dataset, device)
+            store = self._ask_about_some(teacher, dataset, wanted, device)
+        else:
+            with store.turn(lambda: self._learn(teacher.to(device), dataset, device), say) as learnt:
+                if store.missing:
+                    self._fill(store, teacher.to(device), dataset, device, bar)
+        if learnt:
+            self.kept.know(learnt)
+        if self.fixed_views is None:
+            boxes = np.stack([dataset.person(index).bbox for index in range(len(dataset))])
+            self.upright = UprightCrops(boxes, teacher=teacher.framing, student=self.student)
+        self.store = store
         return self
 
     @torch.no_grad()
     def __call__(self, batch: PoseBatch) -> PoseOutput:
-        """The keypoints at their place in each crop, as coordinates; no features."""
-        device, mirrored = batch.to_image.device, batch.mirrored()
-        xy, score = self.xy[batch.index.cpu()].to(device), self.score[batch.index.cpu()].to(device)
-        xy = torch.where(mirrored[:, None, None], xy[:, self.swap], xy)
-        score = torch.where(mirrored[:, None], score[:, self.swap], score)
-        inside = transform_batch(xy, invert_batch(batch.to_image))  # (B, K, 2) input px
-        fraction = inside / inside.new_tensor([self.input_size[1], self.input_size[0]])
-        return PoseOutput(prediction=Coords(xy=fraction, score=score), features=())
+        """What is kept of the answers, for the crops of a batch."""
+        return self._answer(batch, tuple(self.kept.fields))
+
+    @torch.no_grad()
+    def features(self, batch: PoseBatch) -> tuple[Tensor, ...]:
+        """(B, C, h, w) the last feature map alone, where it is kept."""
+        return self._answer(batch, ("feature",)).features
+
+    def _answer(self, batch: PoseBatch, names: Sequence[str]) -> PoseOutput:
+        person = batch.index.cpu().numpy()
+        if self.fixed_views is None:
+            crop = np.zeros_like(person)
+        else:
+            assert batch.view is not None  # the training shows the crops that the teacher was asked about
+            crop = batch.view.cpu().numpy()
+        device = batch.to_image.device
+        rows = {name: each.to(device) for name, each in self._rows(person, crop, names).items()}
+        return self.kept.give(rows, batch, self.upright)
+
+    def _rows(self, person: np.ndarray, crop: np.ndarray, names: Sequence[str]) -> dict[str, Tensor]:
+        """Of each named field the rows of persons and crops, whose numbers are broadcast against each other."""
+        assert self.store is not None
+        found = self.store.rows(person, crop, names)
+        # Of numbers without a sign torch has few operations.
+        signed = {name: each.astype(np.int64) if each.dtype.kind == "u" else each for name, each in found.items()}
+        return {name: torch.from_numpy(np.asarray(each)) for name, each in signed.items()}
+
+    def _store_for(self, teacher: Teacher, dataset: TopDownDataset) -> Store:
+        """Where the answers about a dataset are kept, or will be."""
+        fields, crops = self.kept.fields, self.config.views or 1
+        if self.config.folder is None:
+            return Store(fields, persons=len(dataset), crops=crops)
+        described = describe(self.config, teacher, dataset)
+        return StoreInFolder(self.config.folder, fields, table=table_of(dataset), crops=crops, described=described)
+
+    def _fill(
+        self, store: Store, teacher: Teacher, dataset: TopDownDataset, device: torch.device, bar: Bar | None
+    ) -> None:
+        """Ask about the chunks that are missing, one after another."""
+        missing = store.missing
+        done = len(dataset) - sum(len(store.chunks[number]) for number in missing)
+        with nullcontext() if bar is None else bar(len(dataset), done) as shown:
+            for number in missing:
+                persons = store.chunks[number]
+                crops = [
+                    self._ask(teacher, dataset, [(crop, index) for index in persons], device)
+                    for crop in range(store.crops)
+                ]
+                store.add(number, {name: np.stack([each[name] for each in crops], axis=1) for name in store.fields})
+                if shown is not None:
+                    shown.advance(len(persons))
+
+    def _ask_about_some(
+        self, teacher: Teacher, dataset: TopDownDataset, wanted: Sequence[tuple[int, int]], device: torch.device
+    ) -> Store:
+        """The answers about some (epoch, index) pairs."""
+        pairs = [(index, epoch % (self.config.views or 1)) for epoch, index in wanted]
+        return StoreOfSome(pairs, self._ask(teacher, dataset, wanted, device))
+
+    @torch.no_grad()
+    def _ask(
+        self, teacher: Teacher, dataset: TopDownDataset, wanted: Sequence[tuple[int, int]], device: torch.device
+    ) -> dict[str, np.ndarray]:
+        """What is kept of the teacher's answer about one batch: one array a field, with a row for each crop."""
+        batch = dataset.__getitems__(wanted).to(device)
+        answer = teacher(batch)
+        if self.fixed_views is None:
+            answer = _flip_tested(teacher, batch, answer)
+        rows = self.kept.take(answer, batch)
+        return {name: rows[name].cpu().numpy().astype(field.dtype) for name, field in self.kept.fields.items()}
+
+    @torch.no_grad()
+    def _learn(self, teacher: Teacher, dataset: TopDownDataset, device: torch.device) -> dict[str, Any]:
+        """What must be known of the teacher beside its answers; nothing, where these are about the very crops."""
+        if self.fixed_views is not None:
+            return {}
+        pairs = [(0, index) for index in range(min(CROPS_TO_LEARN_FROM, len(dataset)))]
+        return self.kept.learn(teacher, lambda: dataset.__getitems__(pairs).to(device))
 
 
-def _flip_tested(teacher: Teacher, batch: PoseBatch, swap: torch.Tensor):  # type: ignore[no-untyped-def]
-    mirrored = PoseBatch(
-        image=batch.image.flip(-1),
-        keypoints=batch.keypoints,
-        weight=batch.weight,
-        to_image=batch.to_image,
-        index=batch.index,
-        teacher_image=None if batch.teacher_image is None else batch.teacher_image.flip(-1),
-    )
-    there_and_back = teacher.codec.flip(teacher(mirrored).prediction, swap)
-    upright = teacher(batch).prediction
-    assert upright is not None
-    return mean_prediction(upright, there_and_back)
+def _flip_tested(teacher: Teacher, batch: PoseBatch, answer: PoseOutput) -> PoseOutput:
+    """The answer, its prediction averaged with what the teacher says of the mirrored crops."""
+    if answer.prediction is None:
+        return answer
+    other = teacher(mirrored_crops(batch)).prediction
+    assert other is not None
+    swap = torch.tensor(teacher.skeleton.swap, device=batch.index.device)
+    return replace(answer, prediction=mean_prediction(answer.prediction, teacher.codec.flip(other, swap)))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from posestill.models.pose_model import PoseModel
+from posestill.models.pose_model import WEIGHTS, PoseModel
 from posestill.schema import UserError, did_you_mean, table
 from posestill.teachers.base import ModelTeacher, Teacher, TeacherConfig
 from posestill.teachers.file import FileConfig
-from posestill.teachers.runtime import SUFFIXES
+from posestill.teachers.runtime import SUFFIXES, file_hash
 
 BUNDLED = Path(__file__).parents[1] / "assets" / "teacher"
 """A half-width residual heatmap model, trained on synthetic people; `results/` has its figures."""
@@ -27,8 +27,8 @@ class CheckpointConfig(TeacherConfig):
         if not self.path.exists():
             hint = did_you_mean(str(self.path), [name for name in table("teachers") if name != "checkpoint"])
             raise UserError(f"teacher: no model folder {self.path}{hint}")
-        model = PoseModel.load(self.path)
-        model.lineage = {**model.lineage, "path": str(self.path)}
+        model = _load(self.path)
+        model.lineage["path"] = str(self.path)
         return ModelTeacher(model)
 
 
@@ -37,4 +37,11 @@ class BundledConfig(TeacherConfig):
 
     def open(self) -> Teacher:
         """The bundled model as a teacher."""
-        return ModelTeacher(PoseModel.load(BUNDLED))
+        return ModelTeacher(_load(BUNDLED))
+
+
+def _load(folder: Path) -> PoseModel:
+    """The model of a folder, whose lineage also has its weights' hash: what is kept of its answers is known by it."""
+    model = PoseModel.load(folder)
+    model.lineage = {**model.lineage, "sha256": file_hash(folder / WEIGHTS)}
+    return model

@@ -10,19 +10,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import numpy as np
-import torch
 import yaml
-from pydantic import Field, PositiveFloat
-from torch import Tensor
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
-from posestill.codecs.base import Codec, CodecConfig
+from posestill.codecs.base import CodecConfig
 from posestill.schema import Choice, Config, UserError, did_you_mean, validate
-from posestill.skeletons import COCO_17, COCO_WHOLEBODY, Skeleton, from_category
-from posestill.teachers.runtime import RuntimeNetwork
-from posestill.types import Coords, Heatmaps, Prediction, SimCC, Size
 
 Triple = tuple[float, float, float]
+PositiveTriple = tuple[PositiveFloat, PositiveFloat, PositiveFloat]
 IMAGENET_MEAN: Triple = (123.675, 116.28, 103.53)
 IMAGENET_STD: Triple = (58.395, 57.12, 57.375)
 
@@ -31,39 +26,48 @@ class MapsOutput(Config):
     """One map a keypoint."""
 
     kind: Literal["maps"] = "maps"
+    """The word `maps` says that the output holds one heatmap a keypoint."""
     tensor: str | None = None
-    """The output that holds the maps; None takes the only one."""
+    """The name of the output that holds the maps. None: the only one that has four axes and as many keypoints."""
     order: Literal["nchw", "nhwc"] = "nchw"
     """Whether keypoints come before (`nchw`) or after (`nhwc`) rows and columns."""
     logits: bool = False
-    """True: a sigmoid turns the numbers into confidences."""
+    """True: a sigmoid turns the numbers into confidences. False: they are confidences as they are."""
 
 
 class BinsOutput(Config):
     """The bins of each axis, as SimCC has them."""
 
     kind: Literal["bins"] = "bins"
+    """The word `bins` says that two outputs hold the bins of the two axes."""
     x: str = "simcc_x"
-    """The output (N, K, bins) of the x axis."""
+    """The name of the output (N, K, bins) of the x axis."""
     y: str = "simcc_y"
-    """The output (N, K, bins) of the y axis."""
+    """The name of the output (N, K, bins) of the y axis."""
+    factor: PositiveFloat = 1.0
+    """What the numbers are multiplied by before the codec reads them. The codec then multiplies by its `beta`: of a
+    network that was trained without one, 1 / beta makes its own probabilities of them. A larger factor makes every
+    answer look surer."""
 
 
 class NumbersOutput(Config):
     """Places as numbers, with or without a confidence."""
 
     kind: Literal["numbers"] = "numbers"
+    """The word `numbers` says that the output holds the coordinates themselves."""
     tensor: str | None = None
-    """The output whose last axis holds the numbers of a keypoint; None takes the only one."""
-    x: int = 0
-    """The position of x among a keypoint's numbers."""
-    y: int = 1
-    """The position of y among a keypoint's numbers."""
-    score: int | None = None
-    """The position of the confidence among a keypoint's numbers; None: there is none, and each counts fully."""
+    """The name of the output whose last axis holds the numbers of a keypoint, or that has them all in a row. None: the
+    only one that has that form."""
+    x: NonNegativeInt = 0
+    """The position of x among a keypoint's numbers, counted from 0."""
+    y: NonNegativeInt = 1
+    """The position of y among a keypoint's numbers, counted from 0."""
+    score: NonNegativeInt | None = None
+    """The position of the confidence among a keypoint's numbers. None: there is none, and every keypoint counts
+    fully."""
     unit: Literal["edges", "centres", "px"] = "centres"
     """What a place is counted in. `edges`: shares of the crop from its left edge (0) to its right edge (1). `centres`:
-    shares of width and height, where px centres lie at whole numbers. `px`: input px."""
+    shares of width and height, where px centres lie at whole numbers. `px`: input px, with centres at whole numbers."""
 
 
 OutputConfig = Annotated[MapsOutput | BinsOutput | NumbersOutput, Field(discriminator="kind")]
@@ -72,8 +76,8 @@ OutputConfig = Annotated[MapsOutput | BinsOutput | NumbersOutput, Field(discrimi
 class LayoutConfig(Config):
     """A layout as data; a YAML file of one's own holds the same keys."""
 
-    size: Size | None = None
-    """(height, width) of the crop in px; None takes the file's own."""
+    size: tuple[PositiveInt, PositiveInt] | None = None
+    """The (height, width) of the crop in px, for a file that takes any size. None: the file's own."""
     padding: PositiveFloat = 1.25
     """How much larger than the person's box the crop is. A larger crop shows more around the person, who is then
     smaller in it; the right value is the one that the network was trained with."""
@@ -85,42 +89,43 @@ class LayoutConfig(Config):
     """The number that a fully bright px has before it is normalised."""
     mean: Triple = (0.0, 0.0, 0.0)
     """What is subtracted from each colour, in the order that `colours` says and on the scale of `highest`."""
-    std: Triple = (1.0, 1.0, 1.0)
+    std: PositiveTriple = (1.0, 1.0, 1.0)
     """What each colour is then divided by."""
-    keypoints: str | tuple[str, ...] = "coco"
-    """The keypoints in the network's order: the name of a known set (coco, coco-wholebody, halpe26, blazepose) or all
-    their names."""
+    keypoints: str | tuple[str, ...] | None = None
+    """The keypoints in the network's order: the name of a known set (coco, halpe26, blazepose, coco-wholebody) or all
+    their names. None: the known set of as many as the file gives."""
     output: OutputConfig
-    """Which outputs hold the prediction and how."""
+    """Which outputs hold the prediction, and how: `kind` is `maps`, `bins` or `numbers`."""
     codec: Annotated[CodecConfig, Choice("codecs")]
-    """How the prediction is read."""
+    """How the prediction is read: `heatmap` with its stride and grid, `simcc` with its split, or `coords`."""
+
+    @property
+    def normalises(self) -> bool:
+        """True where px become other numbers than 0..255."""
+        plain = {"highest": 255, "mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
+        return any(getattr(self, name) != value for name, value in plain.items())
 
 
-HALPE26 = (
-    *COCO_17.names, "head", "neck", "hip", "left_big_toe", "right_big_toe", "left_small_toe", "right_small_toe",
-    "left_heel", "right_heel",
-)  # fmt: skip
-KEYPOINT_SETS: dict[str, Skeleton] = {
-    "coco": COCO_17,
-    "coco-wholebody": COCO_WHOLEBODY,
-    "halpe26": from_category({"name": "halpe26", "keypoints": HALPE26}),
-}
 _IMAGENET: dict[str, Any] = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}
 _BINS: dict[str, Any] = {**_IMAGENET, "output": {"kind": "bins"}}
+_BINS_BETA_1: dict[str, Any] = {**_IMAGENET, "output": {"kind": "bins", "factor": 0.1}}
 _MAPS: dict[str, Any] = {**_IMAGENET, "output": {"kind": "maps"}}
 LAYOUTS: dict[str, dict[str, Any]] = {
     "movenet": {
-        "order": "nhwc", "codec": "coords",
-        "output": {"kind": "numbers", "tensor": "keypoints", "x": 1, "y": 0, "score": 2, "unit": "edges"},
+        "order": "nhwc", "keypoints": "coco", "codec": "coords",
+        "output": {"kind": "numbers", "x": 1, "y": 0, "score": 2, "unit": "edges"},
     },
     "movenet-maps": {
-        "order": "nhwc", "codec": {"name": "heatmap", "stride": 4, "sigma": 1.4, "grid": "cells"},
-        "output": {"kind": "maps", "tensor": "heatmaps", "order": "nhwc"},
+        "order": "nhwc", "keypoints": "coco",
+        "codec": {"name": "heatmap", "stride": 4, "sigma": 1.4, "grid": "cells"},
+        "output": {"kind": "maps", "order": "nhwc"},
     },
     "rtmpose": {**_BINS, "codec": "simcc"},
     "rtmpose-384": {**_BINS, "codec": {"name": "simcc", "sigma": [6.0, 6.93]}},
-    "rtmw": {**_BINS, "codec": {"name": "simcc", "beta": 1.0}},
-    "simcc": {**_BINS, "codec": {"name": "simcc", "sigma": [6.0, 6.0], "beta": 1.0}},
+    "rtmw": {**_BINS_BETA_1, "codec": "simcc"},
+    "rtmw-384": {**_BINS_BETA_1, "codec": {"name": "simcc", "sigma": [6.0, 6.93]}},
+    # Trained on Gaussians of 6 bins and of sum 1: at beta 10 one of height 1 and 18.1 bins has that peak.
+    "simcc": {**_BINS_BETA_1, "codec": {"name": "simcc", "sigma": [18.1, 18.1]}},
     "hrnet": {**_MAPS, "codec": {"name": "heatmap", "decoder": "quarter", "flip_shift": "whole"}},
     "simple-baselines": {
         **_MAPS, "colours": "bgr", "codec": {"name": "heatmap", "decoder": "quarter", "flip_shift": "whole"},
@@ -129,124 +134,23 @@ LAYOUTS: dict[str, dict[str, Any]] = {
     "deeppose": {**_IMAGENET, "codec": "coords", "output": {"kind": "numbers"}},
 }  # fmt: skip
 """Published networks by name, as a YAML file would describe them. Colours, ranges and decoders are those of their
-authors' code: `simple-baselines` is fed BGR with means in the order of RGB, since its authors trained it so."""
-
-
-class Layout:
-    """How a network is asked about crops of persons."""
-
-    name: str
-    size: Size
-    """(height, width) of the crops that it is given, px"""
-    padding: float
-    """how much larger than the box such a crop is"""
-    skeleton: Skeleton
-    codec: Codec
-    """what reads its predictions, for crops of `size`"""
-
-    def ask(self, network: RuntimeNetwork, crops: np.ndarray) -> tuple[Prediction, dict[str, np.ndarray]]:
-        """The prediction for crops (B, H, W, 3) uint8 RGB, and every output of the network by name, (B, ...) each."""
-        raise NotImplementedError
-
-
-class PlainLayout(Layout):
-    """A layout that is data: crop in, tensor made, output read."""
-
-    def __init__(self, name: str, config: LayoutConfig, network: RuntimeNetwork) -> None:
-        """Fails, naming both, where the file's inputs and outputs are not the layout's."""
-        self.name, self.config = name, config
-        if len(network.inputs) != 1:
-            raise UserError(f"teacher.layout: {name} has one input, and {network.path.name} has: {network.describe()}")
-        self.port = network.inputs[0]
-        self.size = self._size()
-        self.padding = config.padding
-        self.batch = None if not self.port.shape else self.port.shape[0]
-        self.codec = config.codec.build(self.size)
-        outputs = {each.name: each for each in network.outputs}
-        for wanted in _tensors(config.output):
-            if wanted is not None and wanted not in outputs:
-                raise UserError(
-                    f"teacher.layout: {name} reads the output '{wanted}', and {network.path.name} has: "
-                    f"{network.describe()}"
-                )
-        self.skeleton = _skeleton(config.keypoints, name)
-
-    def _size(self) -> Size:
-        shape = self.port.shape
-        given = shape[2:4] if self.config.order == "nchw" else shape[1:3]
-        colours = shape[1] if self.config.order == "nchw" else shape[-1]
-        if len(shape) != 4 or colours not in (3, None):
-            raise UserError(
-                f"teacher.layout: {self.name} gives a picture of three colours ({self.config.order}), and the file's "
-                f"input is {self.port}"
-            )
-        wanted = self.config.size
-        sizes = [one if one is not None else other for one, other in zip(given, wanted or (None, None), strict=True)]
-        if None in sizes:
-            raise UserError("teacher.layout: the file takes crops of any size: say which by layout.size")
-        if wanted is not None and tuple(sizes) != tuple(wanted):
-            raise UserError(f"teacher.layout: size {wanted} was asked for, and the file's input is {self.port}")
-        return int(sizes[0] or 0), int(sizes[1] or 0)
-
-    def ask(self, network: RuntimeNetwork, crops: np.ndarray) -> tuple[Prediction, dict[str, np.ndarray]]:
-        """The prediction for crops (B, H, W, 3) uint8 RGB, and every output of the network by name."""
-        tensor = self.tensor(crops)
-        if self.batch is None:
-            found = network({self.port.name: tensor})
-        else:
-            parts = [tensor[at : at + self.batch] for at in range(0, len(tensor), self.batch)]
-            spare = self.batch - len(parts[-1])
-            if spare:  # the last part is filled up with its last crop
-                parts[-1] = np.concatenate([parts[-1], parts[-1][-1:].repeat(spare, axis=0)])
-            each = [network({self.port.name: part}) for part in parts]
-            found = {name: np.concatenate([one[name] for one in each])[: len(crops)] for name in each[0]}
-        return self.prediction(found), found
-
-    def tensor(self, crops: np.ndarray) -> np.ndarray:
-        """What the network is given for crops (B, H, W, 3) uint8 RGB."""
-        config = self.config
-        values = crops if config.colours == "rgb" else crops[..., ::-1]
-        if np.issubdtype(self.port.dtype, np.integer):
-            if config.highest != 255 or config.mean != (0, 0, 0) or config.std != (1, 1, 1):
-                raise UserError(f"teacher.layout: the file takes whole numbers ({self.port}), which are not normalised")
-            numbers = values.astype(self.port.dtype)
-        else:
-            mean, std = (np.array(each, dtype=np.float32) for each in (config.mean, config.std))
-            scaled = values.astype(np.float32) * np.float32(config.highest / 255)
-            numbers = ((scaled - mean) / std).astype(self.port.dtype)
-        return np.ascontiguousarray(numbers.transpose(0, 3, 1, 2) if config.order == "nchw" else numbers)
-
-    def prediction(self, found: dict[str, np.ndarray]) -> Prediction:
-        """The network's outputs as one of our predictions."""
-        output = self.config.output
-        if isinstance(output, BinsOutput):
-            return SimCC(x=torch.from_numpy(found[output.x]).float(), y=torch.from_numpy(found[output.y]).float())
-        name = output.tensor or next(iter(found))
-        values = torch.from_numpy(found[name]).float()
-        if isinstance(output, MapsOutput):
-            maps = values.permute(0, 3, 1, 2) if output.order == "nhwc" else values  # (B, K, h, w)
-            return Heatmaps(maps=maps.sigmoid() if output.logits else maps)
-        values = values.reshape(len(values), len(self.skeleton), -1)  # (B, K, numbers)
-        score = None if output.score is None else values[..., output.score]
-        xy = torch.stack([values[..., output.x], values[..., output.y]], dim=-1)
-        return Coords(xy=as_fractions(xy, output.unit, self.size), score=score)
-
-
-def as_fractions(xy: Tensor, unit: str, size: Size) -> Tensor:
-    """Places (..., 2) in a layout's unit as shares of the input's (W, H), where px centres lie at whole numbers."""
-    extent = xy.new_tensor([size[1], size[0]])
-    if unit == "px":
-        return xy / extent
-    return xy - 0.5 / extent if unit == "edges" else xy
+authors' code: `simple-baselines` is fed BGR with means in the order of RGB, since its authors trained it so. Networks
+whose bins were trained without a beta have their logits divided by the codec's 10."""
 
 
 def read_layout(path: Path) -> LayoutConfig:
     """The layout in a YAML file of one's own."""
+    if not path.is_file():
+        raise UserError(f"teacher.layout: no file {path}")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise UserError(f"teacher.layout: {path} cannot be read as YAML ({error})") from None
-    return validate(LayoutConfig, content, where=str(path))
+        raise UserError(f"teacher.layout: {path} cannot be read as YAML ({' '.join(str(error).split())})") from None
+    try:
+        return validate(LayoutConfig, content, where=str(path))
+    except UserError as error:
+        first, *others = (line.strip() for line in str(error).splitlines())
+        raise UserError(f"teacher.layout: {first} {'; '.join(others)}") from None
 
 
 def named_layout(name: str) -> LayoutConfig:
@@ -256,16 +160,3 @@ def named_layout(name: str) -> LayoutConfig:
     if name.endswith((".yaml", ".yml")):
         return read_layout(Path(name))
     raise UserError(f"teacher.layout: no layout '{name}'{did_you_mean(name, LAYOUTS)} (known: {', '.join(LAYOUTS)})")
-
-
-def _tensors(output: MapsOutput | BinsOutput | NumbersOutput) -> tuple[str | None, ...]:
-    return (output.x, output.y) if isinstance(output, BinsOutput) else (output.tensor,)
-
-
-def _skeleton(keypoints: str | tuple[str, ...], layout: str) -> Skeleton:
-    if isinstance(keypoints, str):
-        if keypoints not in KEYPOINT_SETS:
-            known = ", ".join(KEYPOINT_SETS)
-            raise UserError(f"layout {layout}: no set of keypoints '{keypoints}' (known: {known}); or list their names")
-        return KEYPOINT_SETS[keypoints]
-    return from_category({"name": layout, "keypoints": keypoints})

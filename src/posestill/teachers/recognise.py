@@ -3,49 +3,58 @@
 from __future__ import annotations
 
 from posestill.schema import UserError
+from posestill.teachers.one_stage import MoveNetMultiPose, RfDetr, Rtmo, YoloPose
 from posestill.teachers.runtime import Port, RuntimeNetwork
+
+_DRAWN = ("hrnet", "vitpose", "simple-baselines")
+
+
+def candidates(network: RuntimeNetwork) -> tuple[str, ...]:
+    """The names of the layouts that a file may have; none where its form is not known."""
+    if len(network.inputs) != 1 or len(network.inputs[0].shape) != 4:
+        return ()
+    outputs = {each.name: each.shape for each in network.outputs}
+    takes_last = network.inputs[0].shape[-1] == 3  # colours
+    if takes_last:
+        if any(shape[-3:] == (1, 17, 3) for shape in outputs.values()):
+            return ("movenet",)
+        if any(shape[-2:] == (6, 56) for shape in outputs.values()):
+            return (MoveNetMultiPose.name,)
+        return ("blazepose",) if any(shape[-1:] == (195,) for shape in outputs.values()) else ()
+    if {"simcc_x", "simcc_y"} <= set(outputs):
+        return _with_bins(network.inputs[0], outputs["simcc_x"])
+    # RF-DETR has RTMO's two names, too.
+    found = [each.name for each in (RfDetr, Rtmo, YoloPose) if each.find_output(outputs) is not None]
+    if found:
+        return (found[0],)
+    shape = next(iter(outputs.values())) if len(outputs) == 1 else ()
+    if len(shape) == 4:
+        return _DRAWN
+    return ("deeppose",) if len(shape) == 3 and shape[2] == 2 else ()
 
 
 def recognised(network: RuntimeNetwork) -> str:
     """The name of the layout; a `UserError` that names the possible ones where the file alone cannot tell."""
-    outputs = {each.name: each for each in network.outputs}
-    shapes = [each.shape for each in network.outputs]
-    one = shapes[0] if len(shapes) == 1 else None
-    if any(shape[-3:] == (1, 17, 3) for shape in shapes) and "keypoints" in outputs:
-        return "movenet"
-    if any(shape[-2:] == (6, 56) for shape in shapes):
-        return "movenet-multipose"
-    if any(shape[-1:] == (195,) for shape in shapes):
-        return "blazepose"
-    if {"simcc_x", "simcc_y"} <= set(outputs):
-        return _with_bins(network, outputs["simcc_x"])
-    if {"dets", "labels", "keypoints"} <= set(outputs):
-        return "rf-detr"
-    if {"dets", "keypoints"} <= set(outputs):
-        return "rtmo"
-    if one is not None and len(one) == 3 and (one[1] == 56 or one[2] == 57):
-        return "yolo-pose"
-    if one is not None and len(one) == 4:
-        raise _ambiguous(
-            network, "draws heatmaps", ("hrnet", "vitpose", "simple-baselines"),
-            "they differ in grid, colours and decoder",
-        )  # fmt: skip
-    if one is not None and len(one) == 3 and one[2] == 2:
-        return "deeppose"
+    found = candidates(network)
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise UserError(
+            f"teacher.layout: what {network.path.name} wants and gives is not known ({network.describe()}): name a "
+            "layout (`posestill list layouts`), or describe it in a YAML file (docs/teachers.md)"
+        )
+    what, how = (
+        ("draws heatmaps", "grid, colours and decoder")
+        if found == _DRAWN
+        else ("has 133 keypoints in bins", "how sure they are")
+    )
     raise UserError(
-        f"teacher.layout: what {network.path.name} wants and gives is not known ({network.describe()}): name a layout, "
-        "or describe it in a YAML file (docs/training.md)"
+        f"teacher.layout: {network.path.name} {what} and may be {', '.join(found[:-1])} or {found[-1]}, which differ "
+        f"in {how}; the file does not tell: say which (`posestill teacher check` tries them on labelled persons)"
     )
 
 
-def _with_bins(network: RuntimeNetwork, x: Port) -> str:
-    if x.shape[1:2] == (133,):
-        raise _ambiguous(network, "has 133 keypoints in bins", ("rtmpose", "rtmw"), "they differ in how sure they are")
-    return "rtmpose-384" if x.shape[-1:] == (576,) else "rtmpose"
-
-
-def _ambiguous(network: RuntimeNetwork, what: str, names: tuple[str, ...], how: str) -> UserError:
-    return UserError(
-        f"teacher.layout: {network.path.name} {what} and may be {', '.join(names[:-1])} or {names[-1]}; {how}, which "
-        "the file does not tell: say which (`posestill teacher check` compares them on labelled persons)"
-    )
+def _with_bins(port: Port, x: tuple[int | None, ...]) -> tuple[str, ...]:
+    """By the size of the input, and by the number of keypoints: of 133 there are networks with and without a beta."""
+    suffix = "-384" if port.shape[2] == 384 or x[-1:] == (576,) else ""
+    return tuple(f"{name}{suffix}" for name in (("rtmpose", "rtmw") if x[1:2] == (133,) else ("rtmpose",)))

@@ -1,0 +1,61 @@
+"""`posestill label`: a teacher's keypoints of pictures without labels, as a COCO file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from posestill.cli.app import app
+from posestill.cli.options import Device, Plugin, load_plugins
+
+
+@app.command()
+def label(
+    pictures: Annotated[list[Path], typer.Argument(help="Pictures, videos, or folders of them.")],
+    teacher: Annotated[str, typer.Option(help="A file (.onnx, .tflite, .xml), a model folder, or `bundled`.")],
+    out: Annotated[Path, typer.Option(help="The COCO file to write; a contact sheet goes beside it.")],
+    boxes: Annotated[
+        Optional[Path], typer.Option(help="COCO annotations or detections, or {file name: [[x, y, w, h], ...]}.")
+    ] = None,
+    detector: Annotated[
+        Optional[Path], typer.Option(help="A file that finds people; else the whole frame is one person.")
+    ] = None,
+    box_threshold: Annotated[float, typer.Option(help="Boxes scored below are left out.")] = 0.3,
+    threshold: Annotated[float, typer.Option(help="Keypoints above this confidence become visible ones.")] = 0.3,
+    layout: Annotated[Optional[str], typer.Option(help="The layout of the teacher's file, if it cannot tell.")] = None,
+    frame_step: Annotated[int, typer.Option(min=1, help="Of a video every so many-th frame.")] = 10,
+    device: Device = "auto",
+    plugin: Plugin = None,
+) -> None:
+    """Write a teacher's keypoints of pictures as a COCO file.
+
+    A contact sheet beside it shows the people that the teacher is surest of, least sure of, and those that were left
+    out, as it is sure of too few of their keypoints.
+    """
+    from posestill.data.images import ImagesConfig
+    from posestill.engine.choose import open_teacher
+    from posestill.engine.log import RunLog
+    from posestill.models.device import choose_device
+    from posestill.predict.label import frames_folder, label_pictures
+    from posestill.schema import validate
+
+    load_plugins(plugin)
+    settings = {
+        "folder": pictures, "boxes": boxes, "detector": detector, "box_threshold": box_threshold,
+        "frame_step": frame_step,
+    }  # fmt: skip
+    given = validate(ImagesConfig, settings, where="label")
+    place = choose_device(device)
+    found = label_pictures(
+        given, open_teacher(teacher, layout=layout), out, threshold=threshold, log=RunLog(None), device=place
+    )
+    typer.echo(
+        f"{found.people} people in {found.pictures} pictures, mean confidence {found.confidence:.2f}; {found.dropped} "
+        "dropped, as the teacher is sure of too few of their keypoints"
+    )
+    if frames_folder(out).is_dir():
+        typer.echo(f"frames: {found.images}")
+    typer.echo(f"labels: {out}\nsheet: {found.sheet}")
+    typer.echo(f"data.train: {{name: coco, annotations: {out}, images: {found.images}}}")

@@ -1,0 +1,171 @@
+"""Pictures without labels in a run: who is in them, which are held out, and what the teacher says of those."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from posestill.data.images import (
+    FoundBoxes,
+    HeldOutConfig,
+    ImagesConfig,
+    ImageSource,
+    TaughtSource,
+    as_people,
+    labelled_pictures,
+)
+from posestill.data.pictures import Pictures, hold_out
+from posestill.data.source import PoseSource
+from posestill.engine.config import RunConfig
+from posestill.engine.log import RunLog
+from posestill.keypoints.names import same_keypoint
+from posestill.schema import UserError, did_you_mean
+from posestill.skeletons import Skeleton, from_category
+from posestill.teachers.answers import ask_about
+from posestill.teachers.base import Teacher
+from posestill.teachers.detect import Detector
+
+MOST_DOUBTFUL = 0.5
+"""the share of doubtful persons beyond which a run is not worth its time"""
+_NAMED = 5
+"""so many pictures are named in a line of the log, and the others counted"""
+
+
+@dataclass(frozen=True)
+class OpenedPictures:
+    """The two sources of a run on pictures without labels."""
+
+    train: PoseSource
+    val: PoseSource
+    labelled: ImageSource | None
+    """the labelled people in held-out pictures, where `data.val.annotations` names some"""
+
+
+def open_pictures(config: RunConfig, *, log: RunLog, device: torch.device | None = None) -> OpenedPictures:
+    """Find the people, hold pictures out, and ask the teacher about the people in those."""
+    given = config.data.train
+    assert isinstance(given, ImagesConfig)
+    assert config.teacher is not None  # RunConfig sees to it
+    teacher = config.teacher.build()
+    source = find_people(given, skeleton_of(teacher, given.keypoints), log=log)
+    if not isinstance(config.data.val, HeldOutConfig):
+        return OpenedPictures(train=source, val=config.data.val.build(), labelled=None)
+    train, held, labelled = _divide(source, config.data.val, log)
+    with log.bar("asking the teacher about held-out people", len(held.people)) as bar:
+        found = ask_about(teacher, held, device=device, progress=bar.advance)
+    answers = found.named(teacher, source.skeleton.names).keypoints
+    val = TaughtSource(held, answers, threshold=config.data.val.threshold)
+    unsure = sum(person.keypoints is None for person in val.people)
+    if unsure == len(val.people):
+        raise UserError(
+            f"the teacher is sure of no keypoint of the {unsure} held-out people (confidence above "
+            f"{config.data.val.threshold}): {_advice(given)}"
+        )
+    if unsure:
+        log.say(f"{unsure} of {len(val.people)} held-out people are judged by nothing: the teacher is not sure of them")
+    return OpenedPictures(train=train, val=val, labelled=labelled)
+
+
+def find_people(given: ImagesConfig, skeleton: Skeleton, *, log: RunLog) -> ImageSource:
+    """The people of some pictures: those of a file of boxes, those that a detector finds, or whole frames."""
+    pictures = Pictures(given.folder, frame_step=given.frame_step)
+    if pictures.unreadable:
+        names = [path.name for path in pictures.unreadable]
+        log.say(f"{len(names)} pictures cannot be decoded and are left out: {_some(names)}")
+    if given.detector is None:
+        people = given.people(pictures)
+    else:
+        detector = Detector(given.detector, threshold=given.box_threshold)
+        found: dict[int, FoundBoxes] = {}
+        with log.bar(f"finding people by {given.detector.name}", len(pictures)) as bar:
+            for position in range(len(pictures)):
+                found[position] = detector(pictures.read(position))
+                bar.advance()
+        people = as_people(found)
+    there = {person.image_id - 1 for person in people}
+    empty = [each.name for position, each in enumerate(pictures.all) if position not in there]
+    if not people:
+        raise UserError(
+            f"nobody was found in the {len(pictures)} pictures ({given.finder} boxes scored above "
+            f"{given.box_threshold}): lower box_threshold, correct the boxes, or leave both out where a picture shows "
+            "one person"
+        )
+    if empty:
+        log.say(f"nobody was found in {len(empty)} of {len(pictures)} pictures: {_some(empty)}")
+    return ImageSource(pictures, people, skeleton, boxes=given.finder)
+
+
+def skeleton_of(teacher: Teacher, names: Sequence[str] | None) -> Skeleton:
+    """The teacher's keypoints, or those of them that `names` lists, in that order."""
+    if names is None:
+        return teacher.skeleton
+    own = teacher.skeleton
+    meant = [same_keypoint(name, own.names) for name in names]
+    for name, each in zip(names, meant, strict=True):
+        if each is None and name not in teacher.names:
+            raise UserError(
+                f"data.train.keypoints: the teacher says nothing of '{name}'{did_you_mean(name, own.names)} (its "
+                f"keypoints: {', '.join(own.names)})"
+            )
+    place = {each: row for row, each in enumerate(meant)}
+    edges = [(own.names[start], own.names[end]) for start, end in own.edges]
+    known = [[place[start] + 1, place[end] + 1] for start, end in edges if start in place and end in place]
+    return from_category({"name": "person", "keypoints": list(names), "skeleton": known})
+
+
+def check_confidence(config: RunConfig, score: torch.Tensor, *, log: RunLog) -> None:
+    """Say how many persons of pictures without labels the teacher doubts, from its confidences (N, K).
+
+    Where these are most of them, a `UserError` says what to look at: the student would learn from guesses.
+    """
+    given = config.data.train
+    if not isinstance(given, ImagesConfig):
+        return
+    doubtful = (score.mean(dim=1) < given.least_confidence).float().mean().item()
+    said = (
+        f"{100 * doubtful:.0f} % of the {len(score)} people to train on are doubtful: the teacher's mean confidence is "
+        f"below {given.least_confidence}"
+    )
+    if doubtful > MOST_DOUBTFUL:
+        raise UserError(
+            f"{said}; {_advice(given)}. `posestill label` draws the surest and the least sure: where they look right, "
+            "as people may whom the frame cuts off, lower data.train.least_confidence (--set)"
+        )
+    log.say(said)
+
+
+def _divide(
+    source: ImageSource, given: HeldOutConfig, log: RunLog
+) -> tuple[ImageSource, ImageSource, ImageSource | None]:
+    """What is trained on, what is held out, and the labelled people of that."""
+    there = sorted({person.image_id - 1 for person in source.people})
+    if given.annotations is not None:
+        labelled = labelled_pictures(source, given.annotations)
+        held = {image_id - 1 for image_id in labelled.image_ids}
+        rest = [position for position in there if position not in held]
+        if not rest:
+            raise UserError(
+                f"data.val.annotations: {given.annotations} has labels of every picture, and these are not trained on: "
+                "give more pictures, or train on the labels (data.train: coco)"
+            )
+        if not held & set(there):
+            raise UserError(f"nobody was found in the {len(held)} pictures with labels: correct the boxes")
+        log.say(f"held out: the {len(held)} pictures that have labels in {given.annotations}")
+        return source.only(rest), source.only(sorted(held)), labelled
+    split = hold_out([source.pictures.all[position] for position in there], given.share)
+    log.say(split.how)
+    places = np.array(there)
+    return source.only(places[split.train].tolist()), source.only(places[split.held_out].tolist()), None
+
+
+def _advice(given: ImagesConfig) -> str:
+    if given.boxes is None and given.detector is None:
+        return "the whole frame was taken for one person: give boxes or a detector where people are small or several"
+    return "look whether the boxes are right, and whether the teacher knows such people and such pictures"
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")

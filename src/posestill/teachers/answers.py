@@ -1,0 +1,129 @@
+"""What a teacher says of every person of a source: its keypoints on the picture, and how well it agrees with itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from posestill.data.source import PoseSource
+from posestill.data.topdown import warp
+from posestill.geometry import affine_to_input, crop_of_bbox, invert_affine, transform_points
+from posestill.keypoints.names import same_keypoint
+from posestill.skeletons import Skeleton
+from posestill.teachers.base import Teacher
+from posestill.types import Person, PoseBatch, mean_prediction
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a teacher says of N persons, K keypoints each."""
+
+    keypoints: np.ndarray
+    """(N, K, 3) x y confidence, image px: the mean of what it says of the crop and of the mirrored crop"""
+    apart: np.ndarray
+    """(N, K) how far these two are from one another, image px"""
+
+    def agreement(self, row: int, *, area: float, skeleton: Skeleton, threshold: float) -> float:
+        """How well the two agree on one person, as an OKS over the keypoints above `threshold`; NaN without any."""
+        sure = self.keypoints[row, :, 2] > threshold
+        if not sure.any():
+            return float("nan")
+        return float(similarity(self.apart[row], area=area, skeleton=skeleton)[sure].mean())
+
+    def named(self, teacher: Teacher, names: Sequence[str]) -> Answers:
+        """The same answers for keypoints of other names, in their order; confidence 0 where the teacher has none."""
+        keypoints = np.zeros((len(self.keypoints), len(names), 3))
+        apart = np.zeros((len(self.apart), len(names)))
+        for at, name in enumerate(names):
+            meant = teacher.names.get(name) or same_keypoint(name, teacher.skeleton.names)
+            if meant is None:
+                continue
+            pair = (meant, meant) if isinstance(meant, str) else meant
+            one, other = (teacher.skeleton.names.index(each) for each in pair)
+            keypoints[:, at, :2] = (self.keypoints[:, one, :2] + self.keypoints[:, other, :2]) / 2
+            keypoints[:, at, 2] = np.minimum(self.keypoints[:, one, 2], self.keypoints[:, other, 2])
+            apart[:, at] = np.maximum(self.apart[:, one], self.apart[:, other])
+        return Answers(keypoints, apart)
+
+
+def similarity(distance: np.ndarray, *, area: float | np.ndarray, skeleton: Skeleton) -> np.ndarray:
+    """(..., K) OKS's term of each keypoint, 0..1, for distances (..., K) in image px and an area in px squared."""
+    spread = 2 * np.array(skeleton.oks_sigmas)
+    scale = np.maximum(np.asarray(area, dtype=np.float64)[..., None], 1e-9)
+    terms: np.ndarray = np.exp(-(distance**2) / (2 * scale * spread**2))
+    return terms
+
+
+@torch.no_grad()
+def ask_about(
+    teacher: Teacher,
+    source: PoseSource,
+    *,
+    batch_size: int = 32,
+    device: torch.device | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Answers:
+    """What a teacher says of all people of a source, each cut out as the teacher wants it, twice: upright and mirrored.
+
+    `progress` is told how many persons are done. Every picture is read once.
+    """
+    device = device or torch.device("cpu")
+    teacher.to(device)
+    swap = torch.tensor(teacher.skeleton.swap, device=device)
+    count = len(source.people)
+    keypoints = np.zeros((count, len(swap), 3))
+    apart = np.zeros((count, len(swap)))
+    for rows, crops, affines in _crops(source, teacher, batch_size):
+        image = torch.from_numpy(crops).permute(0, 3, 1, 2).contiguous().to(device)
+        upright = teacher(_batch(image, affines)).prediction
+        mirrored = teacher.codec.flip(teacher(_batch(image.flip(-1), affines)).prediction, swap)
+        assert upright is not None
+        mean, one, other = map(teacher.codec.decode, (mean_prediction(upright, mirrored), upright, mirrored))
+        keypoints[rows, :, :2] = transform_points(mean.xy.cpu().double().numpy(), affines)
+        keypoints[rows, :, 2] = mean.score.cpu().double().numpy()
+        px = np.sqrt(np.abs(np.linalg.det(affines[:, :, :2])))[:, None]  # image px per px of the crop
+        apart[rows] = px * (one.xy - other.xy).norm(dim=-1).cpu().double().numpy()
+        if progress is not None:
+            progress(len(rows))
+    return Answers(keypoints, apart)
+
+
+def _crops(source: PoseSource, teacher: Teacher, batch_size: int) -> Iterator[tuple[list[int], np.ndarray, np.ndarray]]:
+    """Rows in the source's people, their crops (B, H, W, 3) uint8 RGB, and crop px -> image px (B, 2, 3)."""
+    by_image: dict[int, list[int]] = {}
+    for row, person in enumerate(source.people):
+        by_image.setdefault(person.image_id, []).append(row)
+    rows: list[int] = []
+    crops: list[np.ndarray] = []
+    affines: list[np.ndarray] = []
+    for image_id, own in by_image.items():
+        image = source.image(image_id)
+        for row in own:
+            affine = _affine(source.people[row], teacher)
+            rows.append(row)
+            crops.append(warp(image, affine, teacher.input_size))
+            affines.append(invert_affine(affine))
+            if len(rows) == batch_size:
+                yield rows, np.stack(crops), np.stack(affines)
+                rows, crops, affines = [], [], []
+    if rows:
+        yield rows, np.stack(crops), np.stack(affines)
+
+
+def _affine(person: Person, teacher: Teacher) -> np.ndarray:
+    size = teacher.input_size
+    return affine_to_input(crop_of_bbox(person.bbox, size, padding=teacher.padding), size)
+
+
+def _batch(image: torch.Tensor, affines: np.ndarray) -> PoseBatch:
+    nothing = image.new_zeros(len(image), 1, 2, dtype=torch.float32)
+    return PoseBatch(
+        image=image,
+        keypoints=nothing,
+        weight=nothing[..., 0],
+        to_image=torch.from_numpy(affines.astype(np.float32)).to(image.device),
+        index=torch.arange(len(image), device=image.device),
+    )

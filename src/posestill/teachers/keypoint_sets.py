@@ -1,0 +1,52 @@
+"""Sets of keypoints that published networks know, by name, each in the order of its networks."""
+
+from __future__ import annotations
+
+from posestill.schema import UserError
+from posestill.skeletons import COCO_17, COCO_WHOLEBODY, Skeleton, from_category
+
+_SIDES = ("left", "right")
+HALPE26_NAMES = (
+    *COCO_17.names, "head", "neck", "hip", "left_big_toe", "right_big_toe", "left_small_toe", "right_small_toe",
+    "left_heel", "right_heel",
+)  # fmt: skip
+"""The 26 keypoints of Halpe's body and feet; `hip` is the middle of both."""
+BLAZEPOSE_NAMES = (
+    "nose", "left_eye_inner", "left_eye", "left_eye_outer", "right_eye_inner", "right_eye", "right_eye_outer",
+    "left_ear", "right_ear", "mouth_left", "mouth_right",
+    *(f"{side}_{part}" for part in ("shoulder", "elbow", "wrist", "pinky", "index", "thumb", "hip", "knee", "ankle",
+                                    "heel", "foot_index") for side in _SIDES),
+)  # fmt: skip
+"""The 33 keypoints of BlazePose."""
+KEYPOINT_SETS: dict[str, Skeleton] = {
+    "coco": COCO_17,
+    "halpe26": from_category({"name": "halpe26", "keypoints": HALPE26_NAMES}),
+    "blazepose": from_category({"name": "blazepose", "keypoints": BLAZEPOSE_NAMES}),
+    "coco-wholebody": COCO_WHOLEBODY,
+}
+
+
+def keypoint_set(wanted: str | tuple[str, ...] | None, *, count: int | None, where: str) -> Skeleton:
+    """The keypoints that a layout names, or the known set of as many as its file gives.
+
+    `count` is how many the file gives, None where that is not known beforehand. A `UserError` opened by `where` says
+    which sets there are, or that there are not as many.
+    """
+    known = ", ".join(f"{name} with {len(each)}" for name, each in KEYPOINT_SETS.items())
+    if wanted is None:
+        found = next((each for each in KEYPOINT_SETS.values() if len(each) == count), None)
+        if found is None:
+            raise UserError(
+                f"{where}: the file gives {count} keypoints, and no known set has as many ({known}): list their names "
+                "in a layout of your own (docs/teachers.md)"
+            )
+        return found
+    if isinstance(wanted, str):
+        if wanted not in KEYPOINT_SETS:
+            raise UserError(f"{where}: no set of keypoints '{wanted}' (known: {known}); or list their names")
+        skeleton = KEYPOINT_SETS[wanted]
+    else:
+        skeleton = from_category({"name": where, "keypoints": wanted})
+    if count is not None and count != len(skeleton):
+        raise UserError(f"{where}: it has {len(skeleton)} keypoints, and the file gives {count}")
+    return skeleton

@@ -1,0 +1,107 @@
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from posestill.data.coco import CocoSource
+from posestill.data.images import ImagesConfig
+from posestill.engine.choose import open_teacher
+from posestill.evaluation.evaluate import evaluate_model
+from posestill.predict.label import frames_folder, label_pictures, sheet_path
+from posestill.schema import UserError, validate
+from posestill.skeletons import COCO_17
+from tests.conftest import small_model
+from tests.engine.test_pictures import Heard
+from tests.networks import photo, spot, write_detector, write_photos, write_teacher, write_video
+
+
+def label(tmp_path, folder, *, teacher=None, threshold=0.3, **settings):
+    given = validate(ImagesConfig, {"folder": folder, **settings}, where="label")
+    path = teacher or write_teacher(tmp_path / "t.onnx")
+    out = tmp_path / "labels.json"
+    return label_pictures(given, open_teacher(str(path)), out, threshold=threshold, log=Heard()), out
+
+
+def test_our_own_source_reads_the_labels(tmp_path):
+    found, out = label(tmp_path, write_photos(tmp_path / "p" / "deep", 3))
+    assert (found.people, found.pictures, found.dropped) == (3, 3, 0)
+    assert found.confidence == pytest.approx(0.9)
+    source = CocoSource(out, images=found.images)
+    for part in ("names", "swap", "edges", "oks_sigmas"):
+        assert getattr(source.skeleton, part) == getattr(COCO_17, part)
+    for number, person in enumerate(source.people, start=1):
+        assert (person.keypoints[:, 2] == 2).all()
+        np.testing.assert_allclose(person.keypoints[:, :2].mean(axis=0), spot(number), atol=2.0)
+        np.testing.assert_array_equal(source.image(person.image_id), photo(number))
+        assert person.bbox.tolist() == [0, 0, 40, 60]
+    annotation = json.loads(out.read_text())["annotations"][0]
+    assert annotation["confidence"] == pytest.approx(0.9, abs=1e-3)
+    assert 0 < annotation["agreement"] < 1  # this teacher's keypoints do not follow the mirror
+    assert annotation["num_keypoints"] == 17
+
+
+def test_labels_that_a_teacher_made_are_never_taken_for_the_truth(tmp_path):
+    found, out = label(tmp_path, write_photos(tmp_path / "p", 3))
+    source = CocoSource(out, images=found.images)
+    assert source.truth == "the teacher's answers"
+    assert json.loads(out.read_text())["info"]["teacher"]["file"] == "t.onnx"
+    evaluation = evaluate_model(small_model(skeleton=source.skeleton), source)
+    assert evaluation.conditions["truth"] == "the teacher's answers"
+    assert evaluation.notes[0].startswith("Truth: the teacher's answers. There are no labels here")
+
+
+def test_keypoints_below_the_threshold_are_not_visible(tmp_path):
+    _, out = label(tmp_path, write_photos(tmp_path / "p", 1), teacher=write_teacher(tmp_path / "t.onnx", sure=6))
+    keypoints = np.reshape(json.loads(out.read_text())["annotations"][0]["keypoints"], (17, 3))
+    # The answer is the mean with that on the mirrored crop, where partners are exchanged.
+    assert set(keypoints[:5, 2]) == {2}
+    assert not keypoints[7:].any()
+
+
+def test_people_of_whom_the_teacher_is_sure_of_too_little_are_dropped_and_drawn(tmp_path):
+    detector = write_detector(tmp_path / "d.onnx")
+    given = write_photos(tmp_path / "p", 4, dark=1)
+    found, out = label(tmp_path, given, detector=detector)
+    assert (found.people, found.pictures) == (3, 4)
+    assert len(json.loads(out.read_text())["images"]) == 4  # a picture without people is one, too
+    out.unlink()
+    found.sheet.unlink()
+    with pytest.raises(UserError, match=r"sure of nobody among 3 people \(a quarter of the keypoints above 0\.95\)"):
+        label(tmp_path, given, detector=detector, threshold=0.95)
+    assert not out.exists()
+
+
+def test_the_sheet_shows_three_rows(tmp_path):
+    found, out = label(tmp_path, write_photos(tmp_path / "p", 10))
+    assert found.sheet == sheet_path(out) == tmp_path / "labels.png"
+    sheet = cv2.imread(str(found.sheet))
+    assert sheet.shape == (3 * (224 + 24), 8 * 176, 3)
+    row = 224 + 24
+    assert sheet[24:row, : 8 * 176].min() < 60  # eight people
+    assert (sheet[row + 24 : 2 * row, 2 * 176 :] == 255).all()  # the other two
+    assert (sheet[2 * row + 24 :] == 255).all()  # nobody was dropped
+
+
+def test_what_is_there_is_not_overwritten(tmp_path):
+    folder = write_photos(tmp_path / "p", 1)
+    for path in (tmp_path / "labels.json", tmp_path / "labels.png"):
+        path.write_text("mine")
+        with pytest.raises(UserError, match=f"{path.name} is there already: choose another --out"):
+            label(tmp_path, folder)
+        assert path.read_text() == "mine"
+        path.unlink()
+
+
+def test_frames_of_a_video_are_written_beside_the_labels(tmp_path):
+    found, out = label(tmp_path, write_video(tmp_path / "v.avi", 21))
+    assert found.images == frames_folder(out) == tmp_path / "labels-frames"
+    source = CocoSource(out, images=found.images)
+    assert sorted(source.file_names.values()) == ["v-000000.jpg", "v-000010.jpg", "v-000020.jpg"]
+    assert source.image(source.people[1].image_id).shape == (60, 40, 3)
+
+
+def test_videos_and_pictures_are_labelled_apart(tmp_path):
+    write_video(write_photos(tmp_path / "p", 1) / "v.avi", 5)
+    with pytest.raises(UserError, match="videos and pictures lie in different folders"):
+        label(tmp_path, tmp_path / "p")

@@ -1,0 +1,47 @@
+import threading
+import time
+
+import pytest
+
+from posestill.schema import UserError
+from posestill.teachers.lock import held
+
+
+def test_one_waits_for_the_other_and_says_so_once(tmp_path):
+    said, order = [], []
+    inside, leave = threading.Event(), threading.Event()
+
+    def first():
+        with held(tmp_path / "lock", say=said.append, meanwhile="busy:"):
+            inside.set()
+            leave.wait(10)
+            order.append("first")
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    inside.wait(10)
+    threading.Timer(0.2, leave.set).start()
+    with held(tmp_path / "lock", say=said.append, meanwhile="busy:", pause=0.01):
+        order.append("second")
+    thread.join()
+    assert order == ["first", "second"]
+    assert len(said) == 1
+    assert said[0].startswith("busy: process ")
+    assert said[0].endswith(": waiting for it")
+
+
+def test_a_lock_is_free_again_after_an_error(tmp_path):
+    with pytest.raises(ValueError, match="inside"), held(tmp_path / "lock", say=print, meanwhile=""):
+        raise ValueError("inside")
+    began = time.monotonic()
+    with held(tmp_path / "lock", say=print, meanwhile=""):
+        pass
+    assert time.monotonic() - began < 1
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path):
+    with (
+        pytest.raises(UserError, match=r"none/lock cannot be written"),
+        held(tmp_path / "none" / "lock", say=print, meanwhile=""),
+    ):
+        pass
