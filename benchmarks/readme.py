@@ -194,8 +194,8 @@ def distilpose_cost() -> str:
     beside = "tokenpose-hr48 / distilpose-s"
     around = figures["surroundings"]
     told = (
-        f"On {figures['threads']} cores, fp32, DistilPose-S beside a plain implementation of the released method (eager, "
-        "attention as einsum, losses looped as released), how many times as fast: predicting "
+        f"On {figures['threads']} cores, fp32, DistilPose-S beside a plain implementation of the released method "
+        "(eager, attention as einsum, losses looped as released), how many times as fast: predicting "
         f"{ratio('forward', '1')} at batch 1 and {ratio('forward', '8')} at batch 8, a training step "
         f"{ratio('training_step', '8')} at batch 8 and {ratio('training_step', '32')} at 32, the published batch of a "
         "process. Beside its teacher, both predicted with the same way, S is "

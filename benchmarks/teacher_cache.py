@@ -1,6 +1,6 @@
 """A teacher that is asked once: what a step costs from its kept answers, how exactly they are replayed, and kills.
 
-python benchmarks/teacher_cache.py --json results/teacher-cache.json     (a quarter of an hour on one core of its own)
+python benchmarks/teacher_cache.py --json results/teacher-cache.json     (seven minutes on one core of its own)
 
 A step is all of it: crops cut from memory, the teacher's answer, forward, backward and the optimiser. All ways of a
 student alternate in one process. The kills are real: a process that fills a folder is ended by SIGKILL ten times.
@@ -298,24 +298,23 @@ def bundled(folder: Path, people: int) -> tuple[CachedTeacher, TopDownDataset, T
 def kills(people: int, times: int, folder: Path) -> dict[str, Any]:
     """A process that fills a folder, killed so many times in a row and then left alone; beside an undisturbed one."""
     whole, parts, draws = folder / "whole", folder / "parts", random.Random(0)
-    began = time.monotonic()
-    chunks = run_fill(whole, people, after=None)
-    seconds = time.monotonic() - began
+    chunks, seconds = run_fill(whole, people, after=None)
     each: list[dict[str, Any]] = []
     again = 0
     for _ in range(times):
         before = recorded(parts)
-        after = draws.uniform(0, 1.5 * seconds / times)
-        asked = run_fill(parts, people, after=after)
+        after = draws.uniform(0, 1.6 * seconds / times)
+        asked, _ = run_fill(parts, people, after=after)
         again += len(asked & before)
         each.append({"killed after s": after, "asked": len(asked), "recorded": len(recorded(parts) - before)})
     before = recorded(parts)
-    asked = run_fill(parts, people, after=None)
+    asked, _ = run_fill(parts, people, after=None)
     again += len(asked & before)
     same = {path.name: (parts / path.name).read_bytes() == path.read_bytes() for path in whole.iterdir()
             if path.name not in ("lock", "complete.json")}  # fmt: skip
     return {
         "chunks": len(chunks),
+        "seconds undisturbed": seconds,
         "kills": each,
         "asked after the last kill": len(asked),
         "recorded chunks that were asked about again": again,
@@ -323,18 +322,19 @@ def kills(people: int, times: int, folder: Path) -> dict[str, Any]:
     }
 
 
-def run_fill(folder: Path, people: int, *, after: float | None) -> set[int]:
-    """The chunks that a process asked about before it was killed `after` s of filling; None: when it was done."""
+def run_fill(folder: Path, people: int, *, after: float | None) -> tuple[set[int], float]:
+    """The chunks that a process asked about, and for how many s, before it was killed `after` s (None: it was done)."""
     command = [sys.executable, __file__, "--fill", str(folder), "--people", str(people)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
+    began = time.monotonic()
     if after is not None:
         time.sleep(after)
         process.send_signal(signal.SIGKILL)
     said = process.communicate()[0]
     assert process.returncode == (0 if after is None else -signal.SIGKILL)
-    return {int(line) for line in said.split()}
+    return {int(line) for line in said.split()}, time.monotonic() - began
 
 
 def recorded(folder: Path) -> set[int]:

@@ -24,8 +24,10 @@ from posestill.engine.config import recipe_names
 from posestill.models.pose_model import PoseModel
 from posestill.schema import table
 from posestill.skeletons import COCO_17
+from posestill.teachers.file import ABOUT_LAYOUTS
 from tests.cli.conftest import RECIPE
 from tests.conftest import small_model
+from tests.networks import write_detector, write_photos, write_teacher
 from tests.published import fill, plain_distilpose
 
 pytestmark = pytest.mark.slow
@@ -167,7 +169,8 @@ def test_list_fits_on_one_screen(fresh):
 @pytest.mark.parametrize("kind", KINDS)
 def test_list_shows_each_kind(fresh, kind):
     out = fresh("list", kind)
-    assert len(out.splitlines()) == len(recipe_names() if kind == "recipes" else table(kind))
+    others = {"recipes": recipe_names(), "layouts": ABOUT_LAYOUTS}
+    assert len(out.splitlines()) == len(others[kind] if kind in others else table(kind))
     assert max(map(len, out.splitlines())) <= 120
 
 
@@ -250,6 +253,29 @@ def test_data_sample_writes_a_yolo_folder_that_a_recipe_reads(fresh, tmp_path):
     assert (tmp_path / "people" / "data.yaml").is_file()
     assert len(list((tmp_path / "people" / "images" / "val").iterdir())) == 4
     assert "# fits" in fresh("train", "small.yaml", *said_sources(out), "--dry-run")
+
+
+def test_label_writes_what_a_teacher_sees_in_pictures(fresh, tmp_path):
+    write_teacher(tmp_path / "teacher.onnx")
+    write_detector(tmp_path / "detector.onnx")
+    write_photos(tmp_path / "photos", 4)
+    out = fresh(
+        "label", "photos", "--teacher", "teacher.onnx", "--detector", "detector.onnx", "--out", "labels.json"
+    )  # fmt: skip
+    assert out.startswith("4 people in 4 pictures")
+    assert len(json.loads((tmp_path / "labels.json").read_text())["annotations"]) == 4
+
+
+def test_teacher_check_says_how_a_file_is_better_read_and_ends_with_status_1(fresh, tmp_path, sample_folder):
+    write_teacher(tmp_path / "teacher.onnx")  # the people it makes up turn their left to the left of the picture
+    out = fresh(
+        "teacher", "check", "teacher.onnx", "--layout", "movenet", "--images", sample_folder / "val",
+        "--annotations", sample_folder / "annotations" / "person_keypoints_val.json", "--people", 20,
+        status=1,
+    )  # fmt: skip
+    assert "layout movenet: crops of 32x32 px, 1.25 times the box" in out
+    assert re.search(r"^ +[\d.]+  as declared \(movenet\)$", out, flags=re.M)
+    assert "wrong: 'left and right exchanged' is better than the declared layout beyond chance" in out
 
 
 def said_sources(out):

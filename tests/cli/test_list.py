@@ -6,6 +6,12 @@ from posestill.engine.config import load_run, recipe_names
 from posestill.methods.supervised import SupervisedConfig
 from posestill.schema import table
 from posestill.teachers.checkpoint import CheckpointConfig
+from posestill.teachers.file import ABOUT_LAYOUTS
+
+
+def names_of(kind):
+    """What there is of a kind, by the tables themselves."""
+    return {"recipes": recipe_names, "layouts": lambda: ABOUT_LAYOUTS}.get(kind, lambda: table(kind))()
 
 
 def entries(out):
@@ -22,7 +28,7 @@ def test_the_overview_names_everything_there_is_on_one_screen(posestill):
     assert lines[2].startswith("methods    supervised, pseudo_label, ocd, tcd, ")
     words = {word.strip(",") for line in lines for word in line.split()}
     for kind in KINDS.keys() - {"recipes"}:
-        assert table(kind).keys() - {"timm", "checkpoint"} <= words
+        assert set(names_of(kind)) - {"timm", "checkpoint"} <= words
     assert {name for name in recipe_names() if "/" not in name} <= words
     assert f"{sum(name.startswith('coco/') for name in recipe_names())} in coco/" in out
     assert "any timm network" in out
@@ -34,7 +40,7 @@ def test_a_kind_has_one_line_an_entry_with_a_whole_sentence_that_fits(posestill,
     status, out, _ = posestill("list", kind)
     assert status == 0
     told = entries(out)
-    assert len(told) == len(out.splitlines()) == len(recipe_names() if kind == "recipes" else table(kind))
+    assert len(told) == len(out.splitlines()) == len(names_of(kind))
     for sentence in told.values():
         assert sentence.strip() != "."
         assert sentence.endswith("."), sentence
@@ -72,7 +78,7 @@ def test_a_recipe_is_listed_with_what_must_be_there_before_it_runs(posestill):
 def test_a_kind_that_there_is_not_is_refused_with_the_right_one(posestill):
     status, _, err = posestill("list", "recipe")
     assert (status, "did you mean 'recipes'?" in err) == (2, True)
-    assert "(known: methods, codecs, backbones, necks, heads, teachers, sources, recipes)" in err
+    assert "(known: methods, codecs, backbones, necks, heads, teachers, layouts, sources, recipes)" in err
 
 
 def test_an_entry_of_a_plugin_is_listed_by_what_it_says_of_itself(posestill, tmp_path):

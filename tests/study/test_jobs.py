@@ -114,6 +114,7 @@ def test_the_protocol_asks_for_at_most_150_runs():
     assert yaml.safe_load(PROTOCOL.read_text())["learning_rates"] == [2e-3, 5e-3, 1.2e-2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [

@@ -15,7 +15,7 @@ def list_parts(
     kind: Annotated[
         Optional[str],
         typer.Argument(
-            help="methods, codecs, backbones, necks, heads, teachers, sources or recipes: a line about each of them."
+            help="methods, codecs, backbones, necks, heads, teachers, layouts, sources or recipes: a line about each."
         ),
     ] = None,
     plugin: Plugin = None,

@@ -23,7 +23,8 @@ LINE = 120
 
 @dataclass(frozen=True)
 class Kind:
-    """How a kind of thing is listed. Its entries are those of the catalog's table that has its name."""
+    """How a kind of thing is listed. Recipes are files and layouts have a table of their own; the entries of every
+    other kind are those of the catalog's table that has its name."""
 
     open_entry: str = ""
     """the entry through which names are taken that no table can hold"""
@@ -38,6 +39,7 @@ KINDS = {
     "necks": Kind(),
     "heads": Kind(),
     "teachers": Kind(open_entry="checkpoint", open_name="any model folder"),
+    "layouts": Kind(),
     "sources": Kind(),
     "recipes": Kind(),
 }
@@ -48,7 +50,10 @@ def describe_everything() -> str:
     width = max(map(len, KINDS)) + 2
     lines = ["What a recipe can name, and the recipes that come with posestill:", ""]
     for kind in KINDS:
-        names = _recipes_by_folder() if kind == "recipes" else list(_entries(kind))
+        if kind == "recipes":
+            names = _recipes_by_folder()
+        else:
+            names = list(_layouts() if kind == "layouts" else _entries(kind))
         whole = [name.replace(" ", "\N{NO-BREAK SPACE}") for name in names]  # a line never ends within a name
         wrapped = textwrap.wrap(
             ", ".join(whole),
@@ -75,6 +80,8 @@ def describe_kind(kind: str) -> str:
         raise UserError(f"list {kind}: no such kind of thing{did_you_mean(kind, KINDS)} (known: {', '.join(KINDS)})")
     if kind == "recipes":
         told = {name: _describe_recipe(text) for name, text in recipe_texts().items()}
+    elif kind == "layouts":
+        told = dict(_layouts())
     elif kind == "methods":
         width = max(map(len, _entries(kind))) + 2
         told = {name: _describe_method(entry, LINE - width) for name, entry in _entries(kind).items()}
@@ -96,6 +103,13 @@ def recipe_texts() -> dict[str, str]:
     root = Path(str(resources.files("posestill"))) / "recipes"
     paths = {path.relative_to(root).with_suffix("").as_posix(): path for path in root.rglob("*.yaml")}
     return {name: paths[name].read_text(encoding="utf-8") for name in sorted(paths)}
+
+
+def _layouts() -> Mapping[str, str]:
+    """The layouts of teachers that are files, each in a sentence."""
+    from posestill.teachers.file import ABOUT_LAYOUTS  # brings torch, which the list of recipes does without
+
+    return ABOUT_LAYOUTS
 
 
 def _entries(kind: str) -> dict[str, type[Config]]:

@@ -58,8 +58,8 @@ def check(
         typer.echo(f"not among the network's keypoints by name: {', '.join(found.without)}")
     if not found.has_labels:
         typer.echo("nobody has labels: keypoints whose left and right are exchanged cannot be seen in this way")
-    if found.better:
-        typer.echo(f"wrong: '{found.better[0].name}' is better than the declared layout beyond chance")
+    if found.remedy is not None:
+        typer.echo(f"wrong: '{found.remedy.name}' is better than the declared layout beyond chance")
         raise typer.Exit(1)
     named = "" if len(found.candidates) == 1 else f"; say layout: {found.layout}"
     typer.echo(f"the layout {found.layout} holds: nothing plausible is better beyond chance{named}")

@@ -28,14 +28,17 @@ from posestill.teachers.plain import Layout, PlainLayout
 from posestill.teachers.runtime import RuntimeNetwork
 from posestill.types import Person
 
-SHIFT = (0.06, -0.03)
-"""of the crop's width and height: how far crops are moved to see whether a network agrees with itself"""
+SHIFT = (0.08, -0.04)
+"""of the box at the crop's aspect: how far crops are moved to see whether a network agrees with itself"""
 FEWEST = 5
 """persons that a comparison needs"""
 LOT = 16
 """persons whose crops are in memory at a time"""
 CHANCE = 0.05
 """how often a layout that is right may be called wrong, all its variants together"""
+MARGIN = 0.05
+"""of the declared layout's agreement: what another must gain beyond it. A smaller crop makes networks surer of the same
+places, and so does much that is no mistake"""
 Bar = Callable[[str, int], AbstractContextManager[Any]]
 """A progress bar: what is done, for how many crops; its `advance` is told of each further lot."""
 View = Literal["straight", "moved", "mirrored"]
@@ -74,7 +77,9 @@ class Checked:
     over_declared: Difference | None
     """of its mean over the declared layout's; None for that one itself"""
     p: float
-    """of that difference, for all variants together (Holm)"""
+    """of being as much better by chance, for all variants together (Holm)"""
+    rank: int
+    """its place in the order in which the variants are tried, the usual one first"""
 
     @property
     def mean(self) -> float:
@@ -101,11 +106,17 @@ class TeacherCheck:
     @property
     def better(self) -> tuple[Checked, ...]:
         """Ways that are better than the declared one beyond chance, best first."""
-        return tuple(
-            each
-            for each in self.others
-            if each.over_declared is not None and each.over_declared.mean > 0 and each.p < CHANCE
-        )
+        return tuple(each for each in self.others if each.p < CHANCE)
+
+    @property
+    def remedy(self) -> Checked | None:
+        """What to change: of the better ways the best or, of those that are as good but for chance, the usual one."""
+        if not self.better:
+            return None
+        best = self.better[0]
+        beaten = [each for each in self.better if difference(best.value[None], each.value[None]).low > 0]
+        as_good = [each for each in self.better if all(each is not other for other in beaten)]
+        return min(as_good, key=lambda each: each.rank)
 
 
 def check_teacher(
@@ -125,10 +136,11 @@ def check_teacher(
         raise UserError(f"teacher check: the declared layout cannot be used: {failed[0]}")
     own = values.pop(declared.name).value
     over = {name: difference(each.value[None], own[None]) for name, each in values.items()}
-    p = holm({name: each.p for name, each in over.items()})
-    checked = [Checked(name, values[name].value, over[name], p[name]) for name in values]
+    threshold = own * (1 if asked.has_labels else 1 + MARGIN)
+    p = holm({name: _chance(difference(each.value[None], threshold[None])) for name, each in values.items()})
+    checked = [Checked(name, values[name].value, over[name], p[name], rank) for rank, name in enumerate(values)]
     return TeacherCheck(
-        declared=Checked(declared.name, own, None, 1.0),
+        declared=Checked(declared.name, own, None, 1.0, -1),
         layout=named[0].name,
         candidates=tuple(each.name for each in named),
         others=tuple(sorted(checked, key=lambda each: -each.mean)),
@@ -143,23 +155,24 @@ def variants(layout: Layout, network: RuntimeNetwork) -> tuple[Variant, tuple[Va
     swap = np.array(layout.skeleton.swap)
     others = [
         Variant("colours the other way round", layout, reverses_colours=True),
-        Variant("x and y exchanged", layout, after=lambda poses: _exchanged(poses, layout.size)),
+        Variant("x and y exchanged", layout, after=lambda poses: _exchanged(poses, layout)),
     ]
     if not (swap == np.arange(len(swap))).all():
         others.append(Variant("left and right exchanged", layout, after=lambda poses: poses[:, swap]))
     others += [
         Variant(f"crops of {padding:g} times the box", _padded(layout, padding))
-        for padding in (1.0, 1.25, 1.5, 1.875)
+        for padding in (1.25, 1.0, 1.5, 1.875)  # the usual one first: of equally good ones it is named
         if abs(padding - layout.padding) > 0.05
     ]
-    refused: list[str] = []
+    refused: dict[str, list[str]] = {}
     if isinstance(layout, PlainLayout):
         for name, config in _other_settings(layout.config):
             try:
                 others.append(Variant(name, PlainLayout(layout.name, config, network)))
             except UserError as error:
-                refused.append(f"{name}: {str(error).removeprefix('teacher.layout: ')}")
-    return Variant(f"as declared ({layout.name})", layout), tuple(others), tuple(refused)
+                refused.setdefault(str(error).removeprefix("teacher.layout: "), []).append(name)
+    told = tuple(f"{', '.join(names)}: {reason}" for reason, names in refused.items())
+    return Variant(f"as declared ({layout.name})", layout), tuple(others), told
 
 
 def _other_settings(config: LayoutConfig) -> list[tuple[str, LayoutConfig]]:
@@ -251,7 +264,7 @@ class _Asked:
                 boxes[:, 0] = widths - 1 - boxes[:, 0] - boxes[:, 2]
             crop = crop_of_bbox(boxes, layout.size, padding=layout.padding)
             if view == "moved":
-                crop = replace(crop, centre=crop.centre + np.array(SHIFT) * crop.extent)
+                crop = replace(crop, centre=crop.centre + np.array(SHIFT) * crop.extent / layout.padding)
             affine = affine_to_input(crop, layout.size)  # (B, 2, 3)
             crops = np.stack([warp(each, to, layout.size) for each, to in zip(pictures, affine, strict=True)])
             seen = np.ascontiguousarray(crops[..., ::-1]) if group[0].reverses_colours else crops
@@ -324,6 +337,11 @@ def _best_first(named: Sequence[Variant], asked: _Asked) -> list[Variant]:
     return sorted((each for each in named if each.name in found), key=rank)
 
 
+def _chance(over: Difference) -> float:
+    """One-sided: how often so large a gain, or a larger one, would be chance."""
+    return over.p / 2 if over.mean > 0 else 1 - over.p / 2
+
+
 def _lots(people: Sequence[Person]) -> Iterator[Sequence[Person]]:
     for start in range(0, len(people), LOT):
         yield people[start : start + LOT]
@@ -335,7 +353,8 @@ def _padded(layout: Layout, padding: float) -> Layout:
     return changed
 
 
-def _exchanged(poses: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Poses with x read as y, each stretched to the other side's length."""
-    ratio = np.array([size[1] / size[0], size[0] / size[1], 1.0])
-    return poses[..., [1, 0, 2]] * ratio
+def _exchanged(poses: np.ndarray, layout: Layout) -> np.ndarray:
+    """Poses with x read as y; shares of one side are shares of the other, px are px."""
+    in_px = isinstance(layout, PlainLayout) and getattr(layout.config.output, "unit", "") == "px"
+    height, width = (1, 1) if in_px else layout.size
+    return poses[..., [1, 0, 2]] * np.array([width / height, height / width, 1.0])
