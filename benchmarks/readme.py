@@ -490,6 +490,26 @@ def students() -> str:
     )
 
 
+def file_teachers() -> str:
+    """How well published files find the keypoints of photographs, and how long they take."""
+    figures = read("file-teachers")
+    lines = ["| file | layout | input | mean OKS | ms / person |", "|---|---|---|--:|--:|"]
+    for row in figures["rows"]:
+        lines.append(
+            f"| {row['title']} | `{row['layout']}` | {'x'.join(map(str, row['input']))} "
+            f"| {percent(row['mean_oks'])} | {row['milliseconds']:.0f} |"
+        )
+    around = figures["surroundings"]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"`{figures['command']}`: {figures['data']}, {figures['persons']} persons, boxes: {figures['boxes']}; "
+            f"{figures['conditions']} ({around['processor']}).",
+        ]
+    )
+
+
 def written(text: str) -> str:
     """The README with every marked part made anew."""
     for part in PARTS:
@@ -502,9 +522,9 @@ def written(text: str) -> str:
 PARTS = (
     quickstart, sample, students, evaluator, protocol, longer, intervals, photographs, crops,
     distilpose, distilpose_finding, distilpose_cost, ocd, ocd_finding, ocd_cost, head_slimming,
-    agentpose, agentpose_finding, agentpose_cost,
+    agentpose, agentpose_finding, agentpose_cost, file_teachers,
 )  # fmt: skip
-PAGES = ("README.md", "docs/measuring.md", "docs/distilpose.md", "docs/ocd.md", "docs/agentpose.md")
+PAGES = ("README.md", "docs/measuring.md", "docs/distilpose.md", "docs/ocd.md", "docs/agentpose.md", "docs/teachers.md")
 FINDING = ROOT / "src" / "posestill" / "assets" / "protocol.json"
 
 

@@ -20,6 +20,7 @@ from posestill.schema import Config
 from posestill.skeletons import Skeleton
 from posestill.study.plan import Arm, Plan, PreparedRun, Regime, Seeds
 from posestill.teachers.base import CacheConfig
+from posestill.teachers.layouts import BinsOutput, LayoutConfig, MapsOutput, NumbersOutput
 
 TABLES = (
     catalog.CODECS,
@@ -33,7 +34,8 @@ TABLES = (
 LISTED = [entry for table in TABLES for entry in table.values()]
 FURTHER = [
     RunConfig, TrainConfig, DataConfig, EvaluateConfig, OptimiserConfig, AugmentConfig, CropsConfig, ModelConfig,
-    AgentConfig, CacheConfig, Weights, Plan, Regime, Arm, PreparedRun, Seeds, Skeleton,
+    AgentConfig, CacheConfig, Weights, Plan, Regime, Arm, PreparedRun, Seeds, Skeleton, LayoutConfig,
+    MapsOutput, BinsOutput, NumbersOutput,
 ]  # fmt: skip
 
 

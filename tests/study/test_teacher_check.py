@@ -1,4 +1,4 @@
-"""Each planted fault is found and the right remedy named, with a network that finds dots (tests/cli has a published one)."""
+"""Each planted fault is found and the right remedy named; tests/cli/test_teacher.py has published networks."""
 
 from contextlib import contextmanager
 from dataclasses import replace
