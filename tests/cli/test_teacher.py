@@ -2,16 +2,65 @@
 
 import json
 import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 
+from posestill.schema import validate
 from posestill.skeletons import COCO_17
+from posestill.teachers.file import ABOUT_LAYOUTS, FileConfig, open_layout
 from posestill.teachers.layouts import LAYOUTS
+from posestill.teachers.runtime import open_network
 from tests.conftest import shared_folder
 from tests.teachers.networks import gaussian, onnx, says
+
+PAGE = (Path(__file__).parents[2] / "docs" / "teachers.md").read_text()
+
+
+def fenced(language):
+    return re.findall(rf"^```{language}\n(.*?)^```", PAGE, flags=re.M | re.S)
+
+
+def test_the_layout_that_the_page_describes_runs(tmp_path):
+    (text,) = (each for each in fenced("yaml") if "padding" in each)
+    (tmp_path / "mine.yaml").write_text(text)
+    maps = np.stack([gaussian((64, 48), at) for at in ((5, 6), (7, 8), (40, 50))])
+    network = open_network(says(tmp_path / "n.onnx", [1, 3, "H", "W"], {"maps": maps}))
+    layout = open_layout(network, str(tmp_path / "mine.yaml"))
+    found = layout.codec.decode(layout.prediction(layout.look(network, np.zeros((1, 256, 192, 3), dtype=np.uint8))))
+    np.testing.assert_allclose(found.xy[0, 2], [40 * 191 / 47, 50 * 255 / 63], atol=0.02)
+
+
+def test_the_page_names_every_layout_and_real_settings():
+    assert sum(any(map(str.isalnum, word)) for word in PAGE.split()) <= 900
+    rows = [line for line in PAGE.splitlines() if line.startswith("| ")]
+    assert {name for row in rows for name in re.findall(r"`([a-z0-9-]+)`", row)} >= ABOUT_LAYOUTS.keys()
+    for text in fenced("yaml"):
+        if text.startswith("teacher:"):
+            settings = yaml.safe_load(text)["teacher"]
+            assert settings.pop("name") == "file"
+            validate(FileConfig, settings, where="docs/teachers.md")
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_page_run(published, tmp_path):
+    (tmp_path / "movenet-thunder.onnx").symlink_to(published("movenet-thunder.onnx"))
+    for command in fenced("bash")[0].splitlines():
+        words = shlex.split(command)
+        done = subprocess.run(
+            [sys.executable, "-m", "posestill", *words[1:]], cwd=tmp_path, capture_output=True, text=True
+        )
+        assert done.returncode == 0, f"{command}\n{done.stderr}"
+    (text,) = (each for each in fenced("yaml") if "features:" in each)
+    features = yaml.safe_load(text)["teacher"]["features"]
+    teacher = FileConfig(path=tmp_path / "movenet-thunder.onnx", features=features).build()
+    assert teacher.feature_shapes == ((96, 64, 64),)
+    assert "# (96, 64, 64)" in text
 
 
 @pytest.fixture

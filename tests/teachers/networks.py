@@ -18,8 +18,16 @@ TYPES = {"float32": FLOAT, "int32": onnx.TensorProto.INT32, "uint8": onnx.Tensor
          "int8": onnx.TensorProto.INT8, "float16": onnx.TensorProto.FLOAT16}  # fmt: skip
 
 
-def save(path: Path, nodes: Sequence, shape: Sequence, outputs: Mapping[str, Sequence | None], *,
-         dtype: str = "float32", constants: Mapping[str, np.ndarray] | None = None, **saving: object) -> Path:
+def save(
+    path: Path,
+    nodes: Sequence,
+    shape: Sequence,
+    outputs: Mapping[str, Sequence | None],
+    *,
+    dtype: str = "float32",
+    constants: Mapping[str, np.ndarray] | None = None,
+    **saving: object,
+) -> Path:
     """A file with one input `x`; a text in a shape stands for any size."""
     graph = helper.make_graph(
         list(nodes),
@@ -33,8 +41,15 @@ def save(path: Path, nodes: Sequence, shape: Sequence, outputs: Mapping[str, Seq
     return path
 
 
-def says(path: Path, shape: Sequence, answers: Mapping[str, np.ndarray], *, dtype: str = "float32",
-         follows: float = 0.0, known: bool = True) -> Path:
+def says(
+    path: Path,
+    shape: Sequence,
+    answers: Mapping[str, np.ndarray],
+    *,
+    dtype: str = "float32",
+    follows: float = 0.0,
+    known: bool = True,
+) -> Path:
     """A file that gives each answer (without the batch) for every picture, more by `follows` x the picture's mean.
 
     Its inner tensor `seen` is what it was given. Without `known` the file does not tell the shapes of its outputs.

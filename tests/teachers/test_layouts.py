@@ -168,9 +168,7 @@ def test_numbers_may_stand_in_one_row_and_without_a_score(tmp_path):
     network = open_network(says(tmp_path / "n.onnx", [1, 3, *SIZE], {"row": row}))
     config = {"keypoints": ["nose", "neck"], "output": {"kind": "numbers"}, "codec": "coords"}
     layout = open_layout(network, validate(LayoutConfig, config, where="test"))
-    np.testing.assert_allclose(
-        asked(layout, network, crops(1, SIZE))[0], [[12, 32, 1], [36, 16, 1]], atol=1e-4
-    )
+    np.testing.assert_allclose(asked(layout, network, crops(1, SIZE))[0], [[12, 32, 1], [36, 16, 1]], atol=1e-4)
 
 
 @pytest.mark.parametrize(("count", "names"), [(17, COCO_17.names), (133, COCO_WHOLEBODY.names)])

@@ -23,8 +23,11 @@ LINE = 120
 
 @dataclass(frozen=True)
 class Kind:
-    """How a kind of thing is listed. Recipes are files and layouts have a table of their own; the entries of every
-    other kind are those of the catalog's table that has its name."""
+    """How a kind of thing is listed.
+
+    Recipes are files and layouts have a table of their own. The entries of every other kind are those of the catalog's
+    table that has its name.
+    """
 
     open_entry: str = ""
     """the entry through which names are taken that no table can hold"""
@@ -50,10 +53,7 @@ def describe_everything() -> str:
     width = max(map(len, KINDS)) + 2
     lines = ["What a recipe can name, and the recipes that come with posestill:", ""]
     for kind in KINDS:
-        if kind == "recipes":
-            names = _recipes_by_folder()
-        else:
-            names = list(_layouts() if kind == "layouts" else _entries(kind))
+        names = _recipes_by_folder() if kind == "recipes" else list(_sentences(kind))
         whole = [name.replace(" ", "\N{NO-BREAK SPACE}") for name in names]  # a line never ends within a name
         wrapped = textwrap.wrap(
             ", ".join(whole),
@@ -80,13 +80,11 @@ def describe_kind(kind: str) -> str:
         raise UserError(f"list {kind}: no such kind of thing{did_you_mean(kind, KINDS)} (known: {', '.join(KINDS)})")
     if kind == "recipes":
         told = {name: _describe_recipe(text) for name, text in recipe_texts().items()}
-    elif kind == "layouts":
-        told = dict(_layouts())
     elif kind == "methods":
         width = max(map(len, _entries(kind))) + 2
         told = {name: _describe_method(entry, LINE - width) for name, entry in _entries(kind).items()}
     else:
-        told = {name: first_sentence(entry) for name, entry in _entries(kind).items()}
+        told = _sentences(kind)
     width = max(map(len, told)) + 2
     return "\n".join(f"{name:<{width}}{sentence}" for name, sentence in told.items())
 
@@ -105,11 +103,13 @@ def recipe_texts() -> dict[str, str]:
     return {name: paths[name].read_text(encoding="utf-8") for name in sorted(paths)}
 
 
-def _layouts() -> Mapping[str, str]:
-    """The layouts of teachers that are files, each in a sentence."""
-    from posestill.teachers.file import ABOUT_LAYOUTS  # brings torch, which the list of recipes does without
+def _sentences(kind: str) -> dict[str, str]:
+    """The entries of a kind other than recipes, each with a sentence."""
+    if kind == "layouts":
+        from posestill.teachers.file import ABOUT_LAYOUTS  # brings torch, which the list of recipes does without
 
-    return ABOUT_LAYOUTS
+        return dict(ABOUT_LAYOUTS)
+    return {name: first_sentence(entry) for name, entry in _entries(kind).items()}
 
 
 def _entries(kind: str) -> dict[str, type[Config]]:

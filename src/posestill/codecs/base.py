@@ -50,9 +50,7 @@ class MapForm:
 
     def has_the_cells_of(self, other: MapForm) -> bool:
         """True where both maps have the same cells at the same places of the same input."""
-        own, theirs = (
-            (each.input_size, each.size, each.px_per_cell, each.first_cell) for each in (self, other)
-        )
+        own, theirs = ((each.input_size, each.size, each.px_per_cell, each.first_cell) for each in (self, other))
         return own == theirs
 
 

@@ -81,9 +81,7 @@ class HeatmapCodec(Codec):
         if config.grid == "udp":
             step = ((width - 1) / (columns - 1), (height - 1) / (rows - 1))
         first = (config.stride - 1) / 2 if config.grid == "cells" else 0.0
-        self.form = MapForm(
-            input_size=size, size=self.map_size, px_per_cell=step, sigma=config.sigma, first_cell=first
-        )
+        self.form = MapForm(input_size=size, size=self.map_size, px_per_cell=step, sigma=config.sigma, first_cell=first)
 
     def encode(self, xy: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         """Maps (B, K, h, w). Weight stays wherever some of the Gaussian's 3-sigma box falls on the map."""

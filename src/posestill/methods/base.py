@@ -92,7 +92,7 @@ class TaughtDistiller(Distiller):
         if lacking := self.needs - teacher.provides:
             raise UserError(
                 f"method: {type(self).__name__} needs the teacher's {', '.join(sorted(lacking))}; this one provides "
-                f"{', '.join(sorted(teacher.provides))} (a cached teacher provides its prediction only)"
+                f"{', '.join(sorted(teacher.provides))} (a cached teacher provides what its cache keeps)"
             )
 
     def ask(self, batch: PoseBatch) -> PoseOutput:

@@ -228,7 +228,7 @@ def choose_form(config: TcdConfig, student: PoseModel, teacher: Teacher) -> tupl
     if isinstance(student.codec.form, MapForm):
         return "keypoints", "the student has heatmaps itself"
     if not isinstance(teacher.codec.form, MapForm):
-        return "keypoints", "the teacher gives no heatmaps (a cached one gives its keypoints only)"
+        return "keypoints", "the teacher gives no heatmaps (a cached one gives what its cache keeps)"
     if not {"features", "head"} <= teacher.provides:
         return "helper", "the teacher gives heatmaps and does not lend its head"
     if not of_one_aspect(teacher, student):
