@@ -75,6 +75,11 @@ def test_a_path_in_the_place_of_a_name_is_enough(coco_places):
     assert RunConfig.model_validate(config.model_dump(mode="json")) == config
 
 
+def test_a_path_in_the_place_of_a_name_has_none_of_a_files_settings():
+    with pytest.raises(UserError, match=r"a file has layout as \{name: file, path: movenet\.onnx, \.\.\.\}"):
+        small_run("coords", teacher={"name": "movenet.onnx", "layout": "movenet"}, method="pseudo_label")
+
+
 def test_a_run_is_taught_by_a_file_and_its_student_remembers_which(coco_places, tmp_path):
     teacher = {"name": "file", "path": str(coco_places), "licence": "Apache-2.0"}
     config = small_run("coords", teacher=teacher, method="pseudo_label", seed=3)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+from pydantic import model_validator
 
 from posestill.models.pose_model import WEIGHTS, PoseModel
 from posestill.schema import UserError, did_you_mean, table
@@ -19,6 +23,15 @@ class CheckpointConfig(TeacherConfig):
 
     path: Path
     """The model folder, such as a run's `best/`; in YAML it is simply the `name` of the choice."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_a_files_settings_to_files(cls, given: Any) -> Any:
+        if isinstance(given, Mapping) and Path(str(given.get("path", ""))).suffix.lower() in SUFFIXES:
+            theirs = [key for key in given if key in FileConfig.model_fields and key not in cls.model_fields]
+            if theirs:
+                raise ValueError(f"a file has {', '.join(theirs)} as {{name: file, path: {given['path']}, ...}}")
+        return given
 
     def open(self) -> Teacher:
         """The folder's model as a teacher."""
