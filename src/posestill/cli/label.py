@@ -8,7 +8,7 @@ from typing import Annotated, Optional
 import typer
 
 from posestill.cli.app import app
-from posestill.cli.options import Device, Plugin, load_plugins
+from posestill.cli.options import Boxes, Detector, Device, Plugin, load_plugins
 
 
 @app.command()
@@ -16,12 +16,8 @@ def label(
     pictures: Annotated[list[Path], typer.Argument(help="Pictures, videos, or folders of them.")],
     teacher: Annotated[str, typer.Option(help="A file (.onnx, .tflite, .xml), a model folder, or `bundled`.")],
     out: Annotated[Path, typer.Option(help="The COCO file to write; a contact sheet goes beside it.")],
-    boxes: Annotated[
-        Optional[Path], typer.Option(help="COCO annotations or detections, or {file name: [[x, y, w, h], ...]}.")
-    ] = None,
-    detector: Annotated[
-        Optional[Path], typer.Option(help="A file that finds people; else the whole frame is one person.")
-    ] = None,
+    boxes: Boxes = None,
+    detector: Detector = None,
     box_threshold: Annotated[float, typer.Option(help="Boxes scored below are left out.")] = 0.3,
     threshold: Annotated[float, typer.Option(help="Keypoints above this confidence become visible ones.")] = 0.3,
     layout: Annotated[Optional[str], typer.Option(help="The layout of the teacher's file, if it cannot tell.")] = None,

@@ -18,6 +18,11 @@ Changes = Annotated[
 Plugin = Annotated[Optional[list[Path]], typer.Option(help="A Python file of yours that adds to posestill.catalog.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 
+Boxes = Annotated[
+    Optional[Path], typer.Option(help="COCO annotations or detections, or {file name: [[x, y, w, h], ...]}.")
+]
+Detector = Annotated[Optional[Path], typer.Option(help="A file that finds people; else the whole frame is one person.")]
+
 
 def load_plugins(plugins: Sequence[Path] | None) -> None:
     """Run the user's own Python files, which add to the tables of the catalog."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from posestill.cli.app import Interrupted, app
-from posestill.cli.options import Changes, Plugin, Recipe, load_plugins, load_recipe
+from posestill.cli.options import Boxes, Changes, Detector, Plugin, Recipe, load_plugins, load_recipe
 from posestill.schema import UserError
 
 if TYPE_CHECKING:
@@ -65,12 +65,8 @@ def distil(
     weights: Annotated[
         Optional[Path], typer.Option(help="A file of the student's pretrained weights; else timm's.")
     ] = None,
-    boxes: Annotated[
-        Optional[Path], typer.Option(help="COCO annotations or detections, or {file name: [[x, y, w, h], ...]}.")
-    ] = None,
-    detector: Annotated[
-        Optional[Path], typer.Option(help="A file that finds people; else the whole frame is one person.")
-    ] = None,
+    boxes: Boxes = None,
+    detector: Detector = None,
     annotations: Annotated[
         Optional[Path], typer.Option(help="COCO labels of some of the pictures, to measure by; they are held out.")
     ] = None,
