@@ -215,7 +215,9 @@ def test_compare_runs_a_plan_to_its_table(fresh, tmp_path):
     assert "table: results/tiny/table.md" in out
     table_of_results = (tmp_path / "results" / "tiny" / "table.md").read_text()
     assert table_of_results.count("| few | ") >= 3
-    assert len(list((tmp_path / "results" / "tiny" / "test").rglob("*seed1.json"))) == 2  # alone and tcd, confirmed
+    lines = map(json.loads, (tmp_path / "results" / "tiny" / "runs.jsonl").read_text().splitlines())
+    confirmed = {line["name"].split("-lr")[0] for line in lines if line["name"].endswith("seed1")}
+    assert confirmed == {"test/few/alone", "test/few/tcd"}
     assert "<svg" in (tmp_path / re.search(r"^report: (.*)$", out, flags=re.M).group(1)).read_text()
 
 

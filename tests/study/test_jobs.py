@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,14 @@ def test_screening_covers_everything_once_and_confirmation_opens_test_for_few_ar
     assert all(job.config.data.val.seed == 3000 for job in resolver.jobs(asked))
 
 
+def test_a_regime_may_be_confirmed_with_seeds_of_its_own():
+    rates = {("few", arm): 1e-3 for arm in ("alone", "pseudo_label", "tcd", "longer")}
+    few = {"recipe": "protocol/synthetic", "seeds": [2]}
+    mine = small_plan(regimes={"few": few})
+    assert [(each.arm, each.seed) for each in confirming(mine, rates)] == [("alone", 2), ("tcd", 2)]
+    assert mine.protocol_hash() != small_plan(regimes={"few": {"recipe": "protocol/synthetic"}}).protocol_hash()
+
+
 def test_arms_share_seed_student_steps_and_data_and_a_longer_control_only_its_length():
     jobs = {
         arm: Resolver(small_plan()).job(Asked("tune", "few", arm, learning_rate=1e-3, seed=5))
@@ -73,6 +82,17 @@ def test_arms_share_seed_student_steps_and_data_and_a_longer_control_only_its_le
     assert jobs["alone"].config.data.labelled_per_batch == 32
     assert jobs["pseudo_label"].config.teacher == jobs["tcd"].config.teacher
     assert jobs["pseudo_label"].config.data == jobs["tcd"].config.data
+
+
+def test_a_control_that_gets_a_methods_time_is_as_long_as_was_measured():
+    way = {"title": "t", "control": "alone", "as_long_as": "tcd", "tuned_as": "alone"}
+    mine = small_plan(arms={"tcd": {"title": "TCD"}, "in_time": way}, regimes={"few": {"recipe": "protocol/synthetic"}})
+    asked = Asked("tune", "few", "in_time", learning_rate=1e-3, seed=1)
+    steps = Resolver(mine).job(replace(asked, arm="alone")).config.train.steps
+    lengths = {("few", "in_time"): {"as_long_as": "tcd", "ratio": 1.37}}
+    assert Resolver(mine, lengths).job(asked).config.train.steps == int(1.37 * steps)
+    with pytest.raises(UserError, match="the length of in_time in few is not measured yet"):
+        Resolver(mine).job(asked)
 
 
 def test_a_prepared_model_has_its_name_in_the_settings_and_its_folder_in_the_training():

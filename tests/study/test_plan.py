@@ -50,6 +50,27 @@ def test_more_arms_leave_the_protocol_its_digits_and_other_regimes_do_not():
     assert small_plan(learning_rates=[1e-3]).protocol_hash() != one.protocol_hash()
 
 
+IN_TIME = {"title": "t", "control": "alone", "as_long_as": "tcd", "tuned_as": "alone"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"as_long_as": "tdc"}, "did you mean 'tcd'"),
+        ({"length": 2}, "length: as_long_as says how long"),
+        ({"tuned_as": None}, "tuned_as: an arm whose length is measured takes another's learning rate"),
+        ({"as_long_as": "pseudo_label"}, "it names pseudo_label, which the regime many lacks"),
+        ({"as_long_as": "in_time"}, "it names in_time, whose own length is measured"),
+    ],
+)
+def test_an_arm_that_gets_anothers_time_names_one_that_can_be_timed(changes, said):
+    regimes = {"many": {"recipe": "protocol/synthetic", "arms": ["alone", "tcd", "in_time"]}}
+    arms = {"tcd": {"title": "TCD"}, "in_time": IN_TIME}
+    assert small_plan(regimes=regimes, arms=arms, confirm={}).arms["in_time"].as_long_as == "tcd"
+    with pytest.raises(UserError, match=said):
+        small_plan(regimes=regimes, arms={**arms, "in_time": {**IN_TIME, **changes}}, confirm={})
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

@@ -17,6 +17,7 @@ PLAN = {"name": "mine.yaml", "command": "posestill compare mine.yaml", "plan": {
 ASKED = [Asked(split, regime, "tcd", 1e-3, seed) for split, regime, seed in
          (("test", "few", 1), ("tune", "many", 7), ("tune", "few", 7))]  # fmt: skip
 TEACHER = {"teacher": {"name": "bundled"}, "metrics": {"mean_oks": 0.9}, "similarity": "9000"}
+LENGTH = {"as_long_as": "tcd", "ratio": 1.25}
 PREPARED = {"step": 3, "conditions": {}, "mean_oks": float("nan")}
 
 
@@ -25,12 +26,13 @@ def filled(folder) -> Results:
     for each in ASKED:
         results.add_run(small_row(each))
     results.add_teacher("tune", "few", TEACHER)
+    results.add_length("few", "in_time", LENGTH)
     results.add_prepared("big", PREPARED)
     return results
 
 
 def content(results):
-    return json.dumps([results.rows, list(results.teachers.items()), results.prepared])
+    return json.dumps([results.rows, list(results.teachers.items()), list(results.lengths.items()), results.prepared])
 
 
 def files_of(folder):
@@ -56,7 +58,8 @@ def test_everything_finished_leaves_a_file_of_its_own_and_comes_back_tune_before
     results = filled(tmp_path)
     assert files_of(tmp_path) == {
         "runs/test/few/tcd-lr0.001-seed1.json", "runs/tune/few/tcd-lr0.001-seed7.json",
-        "runs/tune/many/tcd-lr0.001-seed7.json", "runs/teachers/tune/few.json", "runs/prepared/big.json",
+        "runs/tune/many/tcd-lr0.001-seed7.json", "runs/teachers/tune/few.json", "runs/lengths/few/in_time.json",
+        "runs/prepared/big.json",
     }  # fmt: skip
     assert [name_of(row) for row in results.rows] == [ASKED[2].name, ASKED[1].name, ASKED[0].name]
     assert results.teachers == {("tune", "few"): TEACHER}

@@ -152,6 +152,21 @@ def test_arms_may_name_parts_of_a_plugin_in_every_process(tmp_path):
     assert found["quiet"] == found["alone"]
 
 
+def test_a_control_gets_the_measured_time_of_a_method_and_it_is_measured_once(tmp_path, capsys, monkeypatch):
+    path = tiny(tmp_path)
+    in_time = "in_time: {title: as long as TCD, control: alone, as_long_as: tcd, tuned_as: alone}"
+    text = path.read_text().replace("  tcd: {title: TCD}", f"  tcd: {{title: TCD}}\n  {in_time}")
+    text = text.replace("[alone, pseudo_label, tcd]", "[in_time]")
+    path.write_text(text)
+    run_and_write(path, shop(tmp_path), stages=("tune", "confirm"))
+    ratio = Results.read(tmp_path / "results").lengths["few", "in_time"]["ratio"]
+    assert f"a step of tcd takes {ratio:.2f} times as long" in capsys.readouterr().out
+    rows = [row for row in Results.read(tmp_path / "results").rows if row["arm"] == "in_time"]
+    assert {(row["split"], row["steps"]) for row in rows} == {("test", max(1, int(3 * ratio)))}
+    monkeypatch.setattr("posestill.study.run.measure_steps", lambda *_: pytest.fail("measured again"))
+    run_and_write(path, shop(tmp_path), stages=("tune", "confirm"))
+
+
 def test_only_the_prepared_models_that_are_needed_are_trained_and_a_later_one_may_start_from_an_earlier(finished):
     folder, _ = finished
     assert {path.name for path in (folder / "work" / "prepared").iterdir()} == {"first", "second"}

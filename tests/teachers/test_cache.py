@@ -23,6 +23,7 @@ from posestill.teachers import store as store_module
 from posestill.teachers.base import CacheConfig, ModelTeacher, TeacherConfig
 from posestill.teachers.bridge import Bridge
 from posestill.teachers.cache import CachedTeacher
+from posestill.types import Heatmaps
 from tests.conftest import DotSource, small_model, small_model_config, small_run
 from tests.teachers.painter import Painter
 
@@ -123,6 +124,55 @@ def test_with_fixed_views_the_answers_are_those_of_the_teacher_asked_live(gives)
             torch.testing.assert_close(found.features[-1], wanted.features[-1], atol=1e-3, rtol=0)
         one, other = asked.codec.decode(found.prediction), teacher.codec.decode(wanted.prediction)
         torch.testing.assert_close(one.xy, other.xy, atol=0.02, rtol=0)  # px
+
+
+TOKENS = {"name": "token", "patch": [2, 2], "dim": 16, "depth": 1, "heads": 2}
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [
+        ("heatmap", {"head": TOKENS}),
+        ("coords", {"head": TOKENS}),
+        ("heatmap", {}),
+        ("coords", {"head": "simcc", "codec": "simcc"}),
+    ],
+    ids=["token maps", "token coords", "maps", "bins"],
+)
+def test_all_that_is_kept_is_what_the_teacher_says_live_and_its_head_is_lent(kind, changes, tmp_path):
+    model = small_model(kind, seed=3, **changes)
+    for parameter in model.head.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)  # as drawn at first, a head says nearly nothing
+    teacher = ModelTeacher(model)
+    kept = CacheConfig(keep="all", views=2, folder=tmp_path / "cache")
+    cached(teacher, kept)
+    asked = cached(teacher, kept)  # as it is read back
+    assert asked.provides == teacher.provides
+    assert asked.token_shape == teacher.token_shape
+    batch = shown(teacher, epoch=1, fixed_views=asked.fixed_views)
+    wanted, found = teacher(batch), asked(batch)
+    torch.testing.assert_close(found.features[-1], wanted.features[-1], atol=2e-3, rtol=2e-3)
+    if wanted.tokens is not None:
+        torch.testing.assert_close(vars(found.tokens), vars(wanted.tokens), atol=2e-3, rtol=2e-3)
+    if isinstance(found.prediction, Heatmaps):  # the highest cells of each map
+        kept_cells = found.prediction.maps != 0
+        assert kept_cells.sum() > PEOPLE * 4
+        torch.testing.assert_close(found.prediction.maps, wanted.prediction.maps * kept_cells, atol=1e-3, rtol=1e-3)
+    else:
+        one, other = asked.codec.decode(found.prediction), teacher.codec.decode(wanted.prediction)
+        torch.testing.assert_close(one.xy, other.xy, atol=0.05, rtol=0)  # px
+    features = (asked.features(batch)[-1].requires_grad_(),)
+    drawn = torch.cat([each.flatten() for each in vars(asked.head(features)).values() if each is not None])
+    live = torch.cat([each.flatten() for each in vars(teacher.head(features)).values() if each is not None])
+    torch.testing.assert_close(drawn, live)
+    drawn.sum().backward()
+    assert features[0].grad.abs().sum() > 0
+
+
+def test_a_head_that_is_not_kept_is_not_lent():
+    teacher = ModelTeacher(small_model())
+    with pytest.raises(UserError, match="has no head to lend"):
+        cached(teacher, CacheConfig(keep="features")).head((torch.zeros(1, 16, 8, 6),))
 
 
 def test_fixed_views_are_the_same_for_all_seeds_and_ways_and_come_by_turns():
@@ -233,11 +283,14 @@ FITS = [
     ("pseudo_label", "bins"),
     ({"name": "several", "of": ["pseudo_label", "pkd"]}, "features"),
     ({"name": "several", "of": ["pseudo_label", "simulated_heatmap"]}, "maps"),
+    ("pseudo_label", "all"), ({"name": "tcd", "form": "head"}, "all"), ("agentpose", "all"),
+    ("simulated_heatmap", "all"),
+    ({"name": "several", "of": ["tcd", "pkd"]}, "all"),
 ]  # fmt: skip
 LACKS = [
     ("pkd", "keypoints", "needs the teacher's features, and of its answers only the keypoints are kept: set keep=feat"),
     ("agentpose", "maps", "needs the teacher's features, and of its answers only the maps are kept: set keep=features"),
-    ("distilpose", "features", "needs the teacher's tokens, .* only the features are kept: ask the teacher live"),
+    ("distilpose", "features", "needs the teacher's tokens, .* only the features are kept: keep all, with views"),
     ("simulated_heatmap", "keypoints", r"its heatmaps are needed.*keep its maps \(teacher.cache=\{keep: maps\}\)"),
     (
         "simulated_heatmap",
@@ -261,7 +314,7 @@ def run_of(method, keep, tmp_path):
     small_model(**(SIMCC if bins else {}), seed=5).save(tmp_path / "teacher")
     kind = "heatmap" if method == "fpd" else "coords"
     model = small_model_config(kind, **(SIMCC if bins else {}))
-    teacher = {"name": str(tmp_path / "teacher"), "cache": {"keep": keep, "views": 2 if bins else 0}}
+    teacher = {"name": str(tmp_path / "teacher"), "cache": {"keep": keep, "views": 2 if bins or keep == "all" else 0}}
     return small_run(kind, model=model.model_dump(mode="json"), method=method, teacher=teacher)
 
 
@@ -288,6 +341,7 @@ def test_a_method_is_refused_before_anyone_is_asked_where_it_does_not(tmp_path, 
     ("given", "message"),
     [
         ({"keep": "bins"}, "teacher.cache: keep: bins of the upright crop cannot be turned"),
+        ({"keep": "all"}, "teacher.cache: keep: all that a teacher says holds for the very crop that it saw"),
         ({"foldr": "x"}, "teacher.cache.foldr: no such key; did you mean 'folder'?"),
         ({"keep": "map"}, "teacher.cache.keep: .*given: 'map'"),
         ({"views": -1}, "teacher.cache.views: "),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from posestill.schema import UserError
@@ -54,9 +55,14 @@ class Agreement:
         return told
 
 
-def agreement(plan: Plan, rows: Sequence[Row]) -> Agreement:
-    """Compare every row with what the plan resolves today for its place, and the places with those asked for."""
-    resolver = Resolver(plan)
+def agreement(
+    plan: Plan, rows: Sequence[Row], lengths: Mapping[tuple[str, str], Row] = MappingProxyType({})
+) -> Agreement:
+    """Compare every row with what the plan resolves today for its place, and the places with those asked for.
+
+    `lengths` are those that were measured, by regime and arm.
+    """
+    resolver = Resolver(plan, lengths)
     first, agreeing, strange, unresolved = "", 0, list[str](), dict[str, list[Row]]()
     for row in rows:
         if row["regime"] not in plan.regimes or row["arm"] not in plan.arms:

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 from posestill.engine.config import RunConfig, change_run, load_run
@@ -72,8 +73,9 @@ class Job(Asked):
 class Resolver:
     """The jobs of one plan: each arm of a regime is resolved once, for all learning rates and seeds."""
 
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
+    def __init__(self, plan: Plan, lengths: Mapping[tuple[str, str], Row] = MappingProxyType({})) -> None:
+        """`lengths` are those that were measured, by regime and arm."""
+        self.plan, self.lengths = plan, lengths
         self._known: dict[tuple[str, str, str], RunConfig] = {}
 
     def job(self, asked: Asked) -> Job:
@@ -98,9 +100,18 @@ class Resolver:
             train = config.train
             unit, length = ("steps", train.steps) if train.steps is not None else ("epochs", train.epochs)
             assert length is not None
-            train = train.model_copy(update={unit: type(length)(length * way.length)})
+            train = train.model_copy(update={unit: type(length)(length * self._length(regime, arm))})
             self._known[split, regime, arm] = config.model_copy(update={"train": train})
         return self._known[split, regime, arm]
+
+    def _length(self, regime: str, arm: str) -> float:
+        """Of an arm's runs, as a multiple of the regime's."""
+        way = self.plan.arms[arm]
+        if way.as_long_as is None:
+            return way.length
+        if (regime, arm) not in self.lengths:
+            raise UserError(f"the length of {arm} in {regime} is not measured yet: run the plan")
+        return float(self.lengths[regime, arm]["ratio"])
 
 
 def tuning(plan: Plan) -> list[Asked]:
@@ -133,7 +144,7 @@ def confirming(plan: Plan, rates: Mapping[tuple[str, str], float]) -> list[Asked
     return [
         Asked("test", regime, arm, rates[regime, arm], seed)
         for regime, confirmed in plan.confirm.items()
-        for seed in plan.seeds.confirm
+        for seed in (plan.seeds.confirm if plan.regimes[regime].seeds is None else plan.regimes[regime].seeds)
         for arm in plan.arms_of(regime)
         if arm in confirmed
     ]

@@ -16,13 +16,14 @@ from typing import Any, Literal
 from posestill.schema import UserError
 
 Row = Mapping[str, Any]
-"""What is known of one run, teacher or prepared model, as JSON knows it; nobody changes it."""
-Kind = Literal["prepared", "teacher", "run"]
+"""What is known of one run, teacher, measured length or prepared model, as JSON knows it; nobody changes it."""
+Kind = Literal["prepared", "teacher", "length", "run"]
 Key = tuple[Kind, str]
 """A kind and a name: what a row is found by."""
-KINDS: tuple[Kind, ...] = ("prepared", "teacher", "run")
+KINDS: tuple[Kind, ...] = ("prepared", "teacher", "length", "run")
 """In the order of their lines, behind those of the plan and of what is shared."""
-CALLED = {"plan": "plan", "prepared": "prepared model", "teacher": "measured teacher", "run": "run"}
+CALLED = {"plan": "plan", "prepared": "prepared model", "teacher": "measured teacher", "length": "measured length",
+          "run": "run"}  # fmt: skip
 """What the kinds are called in messages."""
 SPLITS = ("tune", "test")
 LEAST = 100
@@ -32,6 +33,7 @@ _WANTED: dict[str, dict[str, type | tuple[type, ...]]] = {
     "plan": {"name": str, "command": str, "plan": dict},
     "prepared": {"step": int, "conditions": dict},
     "teacher": {"teacher": dict, "metrics": dict, "similarity": str},
+    "length": {"ratio": _NUMBER, "as_long_as": str},
     "run": {
         "split": str, "regime": str, "arm": str, "learning_rate": _NUMBER, "seed": int, "metrics": dict,
         "per_keypoint": dict, "similarity": str, "training_seconds": _NUMBER, "seconds": _NUMBER,

@@ -45,6 +45,8 @@ class Regime(Config):
     Empty: it is on no curve."""
     arms: tuple[str, ...] | None = None
     """The arms that make sense in this regime. None: all of the plan's."""
+    seeds: tuple[Seed, ...] | None = None
+    """The seeds of its runs on test, where a run takes too long for all of them. None: the plan's."""
 
 
 Control = Literal["alone", "pseudo_label"]
@@ -61,10 +63,21 @@ class Arm(Config):
     set: tuple[str, ...] = ()
     """Changes to the regime's run, or to the control that is made of it, written as `--set` takes them."""
     length: PositiveFloat = 1.0
-    """The length of the arm's runs, as a multiple of the regime's. It is 1 for all but a control that gets as much time
-    as a method takes."""
+    """The length of the arm's runs, as a multiple of the regime's. It is 1 for all but a control that is trained for
+    longer."""
+    as_long_as: str | None = None
+    """The arm whose training time this one gets, a control: its length is the number of times that a step of the other
+    takes the time of one of its own, measured before any of its runs and kept with the results. None: `length` says."""
     tuned_as: str | None = None
     """The arm whose chosen learning rate is taken. None: this arm is tuned like every other."""
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Arm:
+        if self.as_long_as is not None and self.length != 1:
+            raise ValueError("length: as_long_as says how long the arm is trained: give one of them")
+        if self.as_long_as is not None and self.tuned_as is None:
+            raise ValueError("tuned_as: an arm whose length is measured takes another's learning rate: name that arm")
+        return self
 
 
 CONTROLS: dict[str, Any] = {
@@ -127,19 +140,30 @@ class Plan(Config):
             *self.controls,
             *(arm for arms in self.confirm.values() for arm in arms),
             *(each.tuned_as for each in self.arms.values()),
+            *(each.as_long_as for each in self.arms.values()),
         ):
             _known(name, self.arms, "arm")
+        for name in self.regimes:
+            self._lengths_can_be_measured(name)
         for name, arms in self.confirm.items():
             _known(name, self.regimes, "confirm")
             if strange := set(arms) - set(self.arms_of(name)):
                 raise ValueError(f"confirm.{name}: the regime has no arm '{sorted(strange)[0]}'")
         return self
 
+    def _lengths_can_be_measured(self, regime: str) -> None:
+        arms = self.arms_of(regime)
+        for arm in arms:
+            other = self.arms[arm].as_long_as
+            if other is not None and (other not in arms or self.arms[other].as_long_as is not None):
+                why = "whose own length is measured" if other in arms else f"which the regime {regime} lacks"
+                raise ValueError(f"arms.{arm}.as_long_as: it names {other}, {why}")
+
     def protocol_hash(self) -> str:
         """Twelve digits of everything but the arms: results under the same digits may stand in one table."""
         content = self.model_dump(mode="json", exclude={"arms", "confirm", "finished"})
         content["regimes"] = {
-            name: {key: value for key, value in regime.items() if key != "arms"}
+            name: {key: value for key, value in regime.items() if key != "arms" and (key, value) != ("seeds", None)}
             for name, regime in content["regimes"].items()
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]

@@ -2,10 +2,10 @@
 
 While a plan runs, everything that is finished leaves a file of its own below the study's results folder:
 `runs/SPLIT/REGIME/ARM-lr...-seed...json` for a run, `runs/teachers/SPLIT/REGIME.json` for a teacher that was measured,
-`runs/prepared/NAME.json` for a prepared model. Such a file appears whole or not at all, and the first one to write a
-name has it, so that several processes may work on one plan. These loose files are not for commit: `compact` gathers
-them in `runs.jsonl`, one line each behind the plan that they were run by, and removes them after that. What stands in
-both is taken from `runs.jsonl`.
+`runs/lengths/REGIME/ARM.json` for a length that was, `runs/prepared/NAME.json` for a prepared model. Such a file is
+whole or not there, and the first one to write a name has it, so that several processes may work on one plan. These
+loose files are not for commit: `compact` gathers them in `runs.jsonl`, one line each behind the plan that they were run
+by, and removes them after that. What stands in both is taken from `runs.jsonl`.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from posestill.study.lines import (
 from posestill.study.publish import publish, replace
 
 GATHERED, LOOSE = "runs.jsonl", "runs"
-_FOLDERS: dict[Kind, str] = {"prepared": "prepared", "teacher": "teachers", "run": ""}
+_FOLDERS: dict[Kind, str] = {"prepared": "prepared", "teacher": "teachers", "length": "lengths", "run": ""}
 """Below `runs`, of the loose files of each kind."""
 
 
 class Results:
-    """What is known of one study: the plan that it was run by, its runs, its teachers and its prepared models."""
+    """What is known of one study: its plan, as it was run, its runs, teachers, lengths and prepared models."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -72,6 +72,12 @@ class Results:
                 for name in self._names("teacher")}  # fmt: skip
 
     @property
+    def lengths(self) -> dict[tuple[str, str], Row]:
+        """What was measured for controls that get a method's time, by regime and arm; `ratio` is their length."""
+        return {(name.partition("/")[0], name.partition("/")[2]): self._rows["length", name]
+                for name in self._names("length")}  # fmt: skip
+
+    @property
     def prepared(self) -> dict[str, Row]:
         """The evaluation of each prepared model, by its name in the plan."""
         return {name: self._rows["prepared", name] for name in self._names("prepared")}
@@ -98,6 +104,10 @@ class Results:
     def add_teacher(self, split: str, regime: str, figures: Row) -> Row:
         """Publish what was measured of a regime's teacher; returns what counts."""
         return self._add("teacher", f"{split}/{regime}", figures)
+
+    def add_length(self, regime: str, arm: str, measured: Row) -> Row:
+        """Publish the measured length of an arm in a regime; returns what counts."""
+        return self._add("length", f"{regime}/{arm}", measured)
 
     def add_prepared(self, name: str, figures: Row) -> Row:
         """Publish the evaluation of a prepared model; returns what counts."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -27,6 +28,7 @@ from posestill.study.page import write_comparison
 from posestill.study.plan import Plan, load_plan
 from posestill.study.pool import Workshop, is_finished, run_jobs
 from posestill.study.results import GATHERED, Results
+from posestill.study.step_time import measure_steps
 from posestill.teachers.base import ModelTeacher
 
 Stage = Literal["tune", "screen", "confirm"]
@@ -71,11 +73,11 @@ def run_and_write(path: Path, shop: Workshop, *, stages: Sequence[str] = STAGES)
 
 def run_plan(plan: Plan, shop: Workshop, results: Results, log: RunLog, *, stages: Sequence[Stage] = STAGES) -> None:
     """Run what the stages ask for and has no row yet."""
-    resolver = Resolver(plan)
     for stage in stages:
         asked = tuning(plan) if stage == "tune" else _at_chosen_rates(stage, plan, results)
         if asked:
-            jobs = resolver.jobs(asked)
+            measure_lengths(plan, asked, shop, results, log)
+            jobs = Resolver(plan, results.lengths).jobs(asked)
             prepare(plan, [job for job in jobs if not is_finished(job, results)], shop, results, log)
             run_jobs(stage, jobs, plan, shop, results, log)
 
@@ -98,17 +100,43 @@ def prepare(plan: Plan, jobs: Sequence[Job], shop: Workshop, results: Results, l
         results.add_prepared(name, json.loads((folder / "eval.json").read_text(encoding="utf-8")))
 
 
+def measure_lengths(plan: Plan, asked: Sequence[Asked], shop: Workshop, results: Results, log: RunLog) -> None:
+    """Measure how long the arms are that get another's time, once: a step of the other beside one of their own."""
+    wanted = {(each.regime, each.arm): each for each in asked if plan.arms[each.arm].as_long_as is not None}
+    for (regime, arm), each in wanted.items():
+        if (regime, arm) in results.lengths:
+            continue
+        other = plan.arms[arm].as_long_as
+        assert other is not None
+        # With any length at all: only a step of it is timed.
+        own = Resolver(plan, {(regime, arm): {"ratio": 1.0}})
+        jobs = own.jobs([replace(each, arm=other), each])
+        prepare(plan, jobs, shop, results, log)
+        log.say(f"timing steps of {other} and {arm} in {regime} ...")
+        method, control = (at_hand(job.config, shop.folders_of(plan)) for job in jobs)
+        measured = results.add_length(regime, arm, {"as_long_as": other, **measure_steps(method, control)})
+        log.say(f"a step of {other} takes {measured['ratio']:.2f} times as long: so long is {arm} trained")
+
+
 def measure_teachers(plan: Plan, shop: Workshop, results: Results, log: RunLog) -> None:
     """Evaluate each regime's teacher on the very persons of its runs, once: the gap that its students may close.
 
     A teacher that is not at hand, has another skeleton or is no pose model of ours is passed over.
     """
-    resolver, folders = Resolver(plan), shop.folders_of(plan)
-    places = dict.fromkeys((row["split"], row["regime"]) for row in results.rows if row["regime"] in plan.regimes)
+    resolver, folders = Resolver(plan, results.lengths), shop.folders_of(plan)
+    ran = {(row["split"], row["regime"], row["arm"]) for row in results.rows}
+    places = dict.fromkeys((split, regime) for split, regime, _ in sorted(ran) if regime in plan.regimes)
     for split, regime in places:
-        if (split, regime) in results.teachers or "pseudo_label" not in plan.arms_of(regime):
+        if (split, regime) in results.teachers:
             continue
-        asked = resolver.job(Asked(split, regime, "pseudo_label", learning_rate=1.0, seed=0)).config
+        arms = (
+            resolver.job(Asked(split, regime, arm, learning_rate=1.0, seed=0)).config
+            for arm in plan.arms_of(regime)
+            if (split, regime, arm) in ran
+        )
+        asked = next((config for config in arms if config.teacher is not None), None)
+        if asked is None:
+            continue
         assert asked.teacher is not None
         try:
             at_work = at_hand(asked, folders).teacher
@@ -163,7 +191,7 @@ def _need_all_gathered(path: Path, tag: str, results: Results) -> None:
 def _tell_agreement(path: Path, plan: Plan, results: Results, log: RunLog) -> None:
     """Say whether plan and rows still belong together; never an error, for the tables hold what was measured."""
     assert results.plan is not None
-    verdict = agreement(plan, results.rows)
+    verdict = agreement(plan, results.rows, results.lengths)
     for sentence in verdict.sentences():
         log.say(sentence)
     if verdict.unresolved:

@@ -72,11 +72,12 @@ class CacheConfig(Config):
     """A folder in which the answers are kept: later runs ask nobody, and a run that was killed goes on where it was. It
     belongs to one teacher, one list of persons and one choice of the settings below; whatever else is asked of it is
     refused. None: the answers are kept in memory, and each run asks anew."""
-    keep: Literal["keypoints", "maps", "bins", "features"] = "keypoints"
+    keep: Literal["keypoints", "maps", "bins", "features", "all"] = "keypoints"
     """What is kept of each answer; the method says what it needs. `keypoints`: places and scores, which take the least
     room. `maps`: heatmaps, of each the highest cells above a hundredth. `bins`: the logits of SimCC's bins; they need
-    `views`. `features`: the last feature map, which takes the most room, and the keypoints. All but the keypoints are
-    kept in half precision."""
+    `views`. `features`: the last feature map, which takes much room, and the keypoints. `all`: prediction, last feature
+    map and tokens, and the teacher's head is lent, so that one folder serves every method; it needs `views` and takes
+    the most room. All but the keypoints are kept in half precision."""
     views: NonNegativeInt = 0
     """How many crops of each person the teacher is asked about. 0: the upright one, with the flip test; what it says
     there is carried over to every augmented crop, which suits keypoints best, as maps are sampled and widened with the
@@ -88,7 +89,12 @@ class CacheConfig(Config):
     cache. Another seed draws other crops."""
 
     @model_validator(mode="after")
-    def _bins_need_views(self) -> CacheConfig:
+    def _some_need_views(self) -> CacheConfig:
+        if self.keep == "all" and not self.views:
+            raise ValueError(
+                "keep: all that a teacher says holds for the very crop that it saw: ask about fixed crops by views, "
+                "such as 8"
+            )
         if self.keep == "bins" and not self.views:
             raise ValueError(
                 "keep: bins of the upright crop cannot be turned, as each axis has its own: ask about fixed crops by "

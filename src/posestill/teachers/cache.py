@@ -21,7 +21,7 @@ from posestill.teachers.kept import kept_by
 from posestill.teachers.made_for import describe, table_of
 from posestill.teachers.store import Say, Store, StoreInFolder, StoreOfSome
 from posestill.teachers.upright import UprightCrops, mirrored_crops
-from posestill.types import Need, PoseBatch, PoseOutput, Size, mean_prediction
+from posestill.types import Need, PoseBatch, PoseOutput, Prediction, Size, mean_prediction
 
 CROPS_TO_LEARN_FROM = 16
 """of upright crops: what must be known of a teacher beside its answers shows in a few"""
@@ -30,7 +30,7 @@ Bar = Callable[[int, int], AbstractContextManager[Any]]
 
 
 class CachedTeacher(Teacher):
-    """Answers from what is kept of another teacher's answers. It looks at no picture and holds no network."""
+    """Answers from what is kept of another teacher's answers. It looks at no picture."""
 
     def __init__(self, teacher: Teacher, *, size: Size, config: CacheConfig | None = None) -> None:
         """For students with inputs of `size`.
@@ -44,6 +44,9 @@ class CachedTeacher(Teacher):
         self.provides, self.codec = self.kept.provides, self.kept.codec
         self.input_size, self.padding = self.kept.framing.size, self.kept.framing.padding
         self.feature_shapes = self.kept.feature_shapes
+        self.token_shape = teacher.token_shape if "tokens" in self.provides else None
+        self.lender = teacher if self.kept.lends_head and "head" in self.provides else None
+        """whose head it lends; None: it holds no network"""
         self.skeleton, self.names, self.lineage = teacher.skeleton, teacher.names, teacher.lineage
         self.fixed_views = FixedViews(self.config.views, self.config.seed) if self.config.views else None
         """the crops that it is asked about and that a training must show; None: it is asked about upright ones"""
@@ -69,7 +72,11 @@ class CachedTeacher(Teacher):
     def check(self, needs: frozenset[Need]) -> None:
         """Fail where a method needs what is not kept."""
         if lacking := needs - self.provides:
-            remedy = "set keep=features" if lacking == {"features"} else "ask the teacher live (teacher.cache=false)"
+            remedy = (
+                "set keep=features"
+                if lacking == {"features"}
+                else "keep all, with views (teacher.cache=false asks live)"
+            )
             raise UserError(
                 f"teacher.cache.keep: the method needs the teacher's {' and '.join(sorted(lacking))}, and of its "
                 f"answers only the {self.config.keep} are kept: {remedy}"
@@ -134,6 +141,16 @@ class CachedTeacher(Teacher):
     def features(self, batch: PoseBatch) -> tuple[Tensor, ...]:
         """(B, C, h, w) the last feature map alone, where it is kept."""
         return self._answer(batch, ("feature",)).features
+
+    def head(self, features: tuple[Tensor, ...]) -> Prediction:
+        """The teacher's head on somebody's features, where it is lent."""
+        return super().head(features) if self.lender is None else self.lender.head(features)
+
+    def to(self, device: torch.device) -> Teacher:
+        """Itself; what it is asked decides where its answers go, and the head that it lends is moved."""
+        if self.lender is not None:
+            self.lender.to(device)
+        return self
 
     def _answer(self, batch: PoseBatch, names: Sequence[str]) -> PoseOutput:
         person = batch.index.cpu().numpy()

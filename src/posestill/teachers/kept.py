@@ -6,6 +6,7 @@
 | maps | 4 a cell: its number and its height in fp16, of the highest cells of each map | by one bilinear sample |
 | bins | 2 a bin: logits less their maximum, fp16 | not at all |
 | features | 2 a number of the last feature map, fp16, and the keypoints | by one bilinear sample |
+| all | maps, bins or keypoints, the last feature map, and 2 a number of the tokens, fp16 | not at all |
 
 A map has room for half as many cells again as a Gaussian of the teacher's sigma has above a hundredth (44 sigma^2).
 """
@@ -28,7 +29,7 @@ from posestill.schema import UserError
 from posestill.teachers.base import CacheConfig, Teacher
 from posestill.teachers.bridge import to_student, to_teacher
 from posestill.teachers.upright import UprightCrops, first_cell_of, grid_of_features, mirrored_crops
-from posestill.types import Coords, FeatureShape, Heatmaps, Need, PoseBatch, PoseOutput, SimCC
+from posestill.types import Coords, FeatureShape, Heatmaps, Need, PoseBatch, PoseOutput, SimCC, Tokens
 
 LEAST_HEIGHT = 0.01
 """what a cell of a heatmap must exceed to be kept, where a sure peak has 1"""
@@ -58,6 +59,8 @@ class Kept:
     codec: Codec
     """what reads its predictions"""
     feature_shapes: tuple[FeatureShape, ...] = ()
+    lends_head: bool = False
+    """whether the teacher's head goes with the answers"""
     fields: dict[str, Field]
 
     def take(self, answer: PoseOutput, batch: PoseBatch) -> dict[str, Tensor]:
@@ -207,12 +210,7 @@ class KeptFeatures(Kept):
 
     def take(self, answer: PoseOutput, batch: PoseBatch) -> dict[str, Tensor]:
         """Feature (B, C, h, w), and xy and score of the keypoints."""
-        feature = answer.features[-1].float()
-        if not bool((feature.abs() <= np.finfo(np.float16).max).all()):
-            raise UserError(
-                f"teacher.cache.keep: the teacher's features reach {feature.abs().max().item():.3g}, more than half "
-                "precision can hold: ask it live (teacher.cache=false)"
-            )
+        feature = _fits_half(answer.features[-1], "features")
         places = self.keypoints.take(answer, batch) if "prediction" in self.provides else {}
         return {"feature": feature, **places}
 
@@ -235,17 +233,83 @@ class KeptFeatures(Kept):
         self.form = grid_of_features(self.feature_shapes[-1], self.framing, first_cell=learnt["first_cell"])
 
 
-_KINDS: dict[str, type[KeptKeypoints | KeptMaps | KeptBins | KeptFeatures]] = {
+class KeptAll(Kept):
+    """All that a teacher says of the very crops that a training shows: prediction, last feature map and tokens.
+
+    Its head is lent, too, so that every method finds what it would find in the teacher asked live.
+    """
+
+    lends_head = True
+
+    def __init__(self, teacher: Teacher, student: Framing) -> None:
+        self.prediction: Kept
+        if isinstance(teacher.codec.form, MapForm):
+            self.prediction = KeptMaps(teacher, student)
+        elif isinstance(teacher.codec.form, BinForm):
+            self.prediction = KeptBins(teacher, student)
+        else:
+            self.prediction = KeptKeypoints(teacher, student, framing=teacher.framing)
+        self.provides, self.framing, self.codec = teacher.provides, teacher.framing, self.prediction.codec
+        self.feature_shapes, half = teacher.feature_shapes[-1:], np.dtype(np.float16)
+        self.fields = dict(self.prediction.fields)
+        if "features" in self.provides:
+            self.fields["feature"] = Field(self.feature_shapes[-1], half)
+        if "tokens" in self.provides:
+            assert teacher.token_shape is not None
+            self.fields["visual_token"] = Field(tuple(teacher.token_shape), half)
+            self.fields["keypoint_token"] = Field((len(teacher.skeleton), teacher.token_shape[-1]), half)
+
+    def take(self, answer: PoseOutput, batch: PoseBatch) -> dict[str, Tensor]:
+        """What is kept of the prediction, feature (B, C, h, w), and tokens (B, P, D) and (B, K, D)."""
+        rows = self.prediction.take(answer, batch)
+        if "feature" in self.fields:
+            rows["feature"] = _fits_half(answer.features[-1], "features")
+        if "visual_token" in self.fields:
+            assert answer.tokens is not None
+            rows["visual_token"] = _fits_half(answer.tokens.visual, "tokens")
+            rows["keypoint_token"] = _fits_half(answer.tokens.keypoint, "tokens")
+        return rows
+
+    def give(self, rows: Mapping[str, Tensor], batch: PoseBatch, upright: UprightCrops | None) -> PoseOutput:
+        """The same answer."""
+        assert upright is None  # the settings refuse it
+        prediction = None
+        if set(self.prediction.fields) <= set(rows):
+            prediction = self.prediction.give(rows, batch, None).prediction
+        tokens = None
+        if "visual_token" in rows:
+            tokens = Tokens(visual=rows["visual_token"].float(), keypoint=rows["keypoint_token"].float())
+        features = (rows["feature"].float(),) if "feature" in rows else ()
+        return PoseOutput(prediction=prediction, features=features, tokens=tokens)
+
+    def score(self, rows: Mapping[str, Tensor]) -> Tensor:
+        """(..., K) by what is kept of the prediction."""
+        return self.prediction.score(rows)
+
+
+_KINDS: dict[str, type[KeptKeypoints | KeptMaps | KeptBins | KeptFeatures | KeptAll]] = {
     "keypoints": KeptKeypoints,
     "maps": KeptMaps,
     "bins": KeptBins,
     "features": KeptFeatures,
+    "all": KeptAll,
 }
 
 
 def kept_by(config: CacheConfig, teacher: Teacher, student: Framing) -> Kept:
     """What the settings keep of this teacher's answers; a `UserError` where it does not give that."""
     return _KINDS[config.keep](teacher, student)
+
+
+def _fits_half(values: Tensor, what: str) -> Tensor:
+    """The values in single precision; a `UserError` where half precision cannot hold them."""
+    values = values.float()
+    if not bool((values.abs() <= np.finfo(np.float16).max).all()):
+        raise UserError(
+            f"teacher.cache.keep: the teacher's {what} reach {values.abs().max().item():.3g}, more than half precision "
+            "can hold: ask it live (teacher.cache=false)"
+        )
+    return values
 
 
 def exchanged(values: Tensor, mirrored: Tensor, swap: Tensor) -> Tensor:
