@@ -114,6 +114,8 @@ def metainfo(info: dict[str, Any], names: list[str]) -> dict[str, Any]:
     """Mirror partners, spreads and the pair that PCK is measured by, for these keypoints."""
     place = {info["names"].index(name): number for number, name in enumerate(names)}
     return {
+        "names": names,
+        "skeleton": [[place[a], place[b]] for a, b in info["skeleton"] if a in place and b in place],
         "flip_pairs": [[place[a], place[b]] for a, b in info["flip_pairs"] if a in place and b in place],
         "sigmas": [info["sigmas"][old] for old in place],
         "pck_norm": info["pck_norm"],
