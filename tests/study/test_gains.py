@@ -1,3 +1,6 @@
+import base64
+import zlib
+
 import numpy as np
 import pytest
 
@@ -8,7 +11,10 @@ from posestill.study.plan import Plan
 
 def test_similarities_are_kept_to_a_ten_thousandth():
     values = np.array([0.0, 1.0, 0.12345, np.nan])
-    assert pack_similarity(values) == "0 10000 1234 -"
+    packed = pack_similarity(values)
+    assert np.frombuffer(zlib.decompress(base64.b64decode(packed)), dtype="<i2").tolist() == [0, 10000, 1234, -1]
+    np.testing.assert_allclose(unpack_similarity("0 10000 1234 -"), unpack_similarity(packed))  # as it was at first
+    assert len(unpack_similarity(pack_similarity(np.array([])))) == 0
     np.testing.assert_allclose(unpack_similarity(pack_similarity(values)), values, atol=5.1e-5)
 
 

@@ -79,7 +79,7 @@ def test_each_file_is_read_once_however_often_its_rows_are_asked_for(tmp_path, r
     results.add_run(small_row(Asked("tune", "few", "alone", 1e-3, 7)))
     results.compact(PLAN)
     assert set(reads.values()) == {1}
-    assert len(reads) == 5
+    assert len(reads) == 6
     reads.clear()
     again = Results.read(tmp_path)
     again.compact(again.plan)
@@ -89,7 +89,7 @@ def test_each_file_is_read_once_however_often_its_rows_are_asked_for(tmp_path, r
 def test_what_is_gathered_is_the_same_and_leaves_nothing_loose(tmp_path):
     results = filled(tmp_path)
     before = content(results)
-    assert len(results.loose) == 5
+    assert len(results.loose) == 6
     results.compact(PLAN)
     assert files_of(tmp_path) == {"runs.jsonl"}
     assert not (tmp_path / "runs").exists()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -134,13 +136,19 @@ def signed(gain: Difference) -> str:
 
 
 def pack_similarity(similarity: np.ndarray) -> str:
-    """OKS of N persons as one line of ten-thousandths; `-` where there is none."""
-    return " ".join("-" if np.isnan(each) else str(round(10000 * each)) for each in similarity.tolist())
+    """OKS (N,) as text: base64 of zlib-compressed 16-bit numbers, little-endian, of ten-thousandths; -1 where there is
+    none.
+    """
+    whole = np.where(np.isnan(similarity), -1, np.round(10000 * similarity)).astype("<i2")
+    return base64.b64encode(zlib.compress(whole.tobytes(), 9)).decode("ascii")
 
 
 def unpack_similarity(text: str) -> np.ndarray:
-    """(N,) OKS, to a ten-thousandth."""
-    return np.array([np.nan if each == "-" else int(each) / 10000 for each in text.split()])
+    """(N,) OKS, to a ten-thousandth; also of text with the numbers themselves, as rows had it at first."""
+    if text.replace(" ", "").replace("-", "").isdigit() or not text.strip("- "):
+        return np.array([np.nan if each == "-" else int(each) / 10000 for each in text.split()])
+    whole = np.frombuffer(zlib.decompress(base64.b64decode(text)), dtype="<i2")
+    return np.where(whole < 0, np.nan, whole / 10000)
 
 
 def _cell(
