@@ -37,7 +37,8 @@ def check(
     possible = candidates(network) if layout is None else ()
     layouts = [open_layout(network, name) for name in (possible if len(possible) > 1 else (layout,))]
     source = CocoSource(annotations, images=images, metainfo=metainfo)
-    found = check_teacher(network, layouts, source, people=people, bar=RunLog(None).bar)
+    log = RunLog(None)
+    found = check_teacher(network, layouts, source, people=people, bar=log.bar, say=log.say)
     declared = next(each for each in layouts if each.name == found.layout)
     typer.echo(f"{file.name}: {network.describe()}")
     if len(found.candidates) > 1:
