@@ -49,9 +49,8 @@ def batches(source: CocoSource, teacher: Teacher) -> Iterator[PoseBatch]:
         yield crops.__getitems__([(0, index) for index in range(start, min(start + LOT, len(crops)))])
 
 
-def measure(source: CocoSource, path: Path, layout: str) -> dict[str, Any]:
-    """Mean OKS over the persons, on the keypoints that the data and COCO have in common, and ms a person."""
-    teacher = FileConfig(path=path, layout=layout).build()
+def measure(source: CocoSource, teacher: Teacher) -> dict[str, Any]:
+    """Mean OKS over the persons, on the keypoints that the data and the teacher have in common, and ms a person."""
     own = source.skeleton
     names = [same_keypoint(name, teacher.skeleton.names) for name in own.names]
     known = [name is not None for name in names]
@@ -97,7 +96,8 @@ def main() -> None:
     ).build()  # fmt: skip
     rows = []
     for title, file, layout in FILES:
-        rows.append({"title": title, "layout": layout, **measure(source, options.models / file, layout)})
+        teacher = FileConfig(path=options.models / file, layout=layout).build()
+        rows.append({"title": title, "layout": layout, **measure(source, teacher)})
         row = rows[-1]
         print(f"{title:<32}{100 * row['mean_oks']:6.1f}{row['milliseconds']:8.1f} ms", flush=True)
     if options.json is not None:

@@ -490,6 +490,26 @@ def students() -> str:
     )
 
 
+def one_command() -> str:
+    """How long the one command took, and what came of it."""
+    figures = read("one-command")
+    around, held, on_tune = (figures[name] for name in ("surroundings", "held_out", "mean_oks_on_tune"))
+    student, teacher = (figures["beside"][name] for name in ("student", "teacher"))
+    faster = teacher["milliseconds"] / student["milliseconds"]
+    busy = " beside other work" if figures["load_before"] > 1 else ""
+    is_random = any(line.startswith("weights: RANDOM") for line in figures["said"])
+    weights = "No pretrained weights were at hand, without which a student learns much less: it" if is_random else "It"
+    training = figures["seconds_by_stage"]["training"] / 60
+    return (
+        f"Recorded with {figures['photographs'].split()[0]} photographs of athletes: {figures['minutes']:.0f} minutes "
+        f"from start to report on {around['cores']} cores{busy}, {training:.0f} of them for training. The student has "
+        f"{student['bytes'] / 1e6:.1f} MB, its teacher {teacher['bytes'] / 1e6:.1f}, and answers {faster:.1f} times as "
+        f"fast. {weights} agrees with its teacher to mean OKS {percent(held['mean_oks'])} on {held['people']} pictures "
+        f"held out, and reaches {percent(on_tune['student'])} on the labels of {on_tune['persons']} others; its "
+        f"teacher {percent(on_tune['teacher'])}."
+    )
+
+
 def file_teachers() -> str:
     """How well published files find the keypoints of photographs, and how long they take."""
     figures = read("file-teachers")
@@ -520,11 +540,14 @@ def written(text: str) -> str:
 
 
 PARTS = (
-    quickstart, sample, students, evaluator, protocol, longer, intervals, photographs, crops,
+    one_command, quickstart, sample, students, evaluator, protocol, longer, intervals, photographs, crops,
     distilpose, distilpose_finding, distilpose_cost, ocd, ocd_finding, ocd_cost, head_slimming,
     agentpose, agentpose_finding, agentpose_cost, file_teachers,
 )  # fmt: skip
-PAGES = ("README.md", "docs/measuring.md", "docs/distilpose.md", "docs/ocd.md", "docs/agentpose.md", "docs/teachers.md")
+PAGES = (
+    "README.md", "docs/measuring.md", "docs/evaluation.md", "docs/distilpose.md", "docs/ocd.md", "docs/agentpose.md",
+    "docs/teachers.md",
+)  # fmt: skip
 FINDING = ROOT / "src" / "posestill" / "assets" / "protocol.json"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +106,15 @@ def small_run(kind: str = "heatmap", **changes: object) -> RunConfig:
 @pytest.fixture
 def dots() -> DotSource:
     return DotSource()
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    """Torch has two threads, however many the machine has."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

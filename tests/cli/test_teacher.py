@@ -112,6 +112,27 @@ def test_without_labels_it_says_what_cannot_be_seen(posestill, movenet, persons,
     assert "left and right exchanged:" not in out
 
 
+def test_boxes_without_keypoints_and_whole_frames_are_asked_about_without_labels(posestill, movenet, persons, tmp_path):
+    content = json.loads(Path(persons[1]).read_text())
+    names = {each["id"]: each["file_name"] for each in content["images"]}
+    content["annotations"] = [each for each in content["annotations"] if not each["iscrowd"]][:20]
+    for each in content["annotations"]:
+        del each["keypoints"]
+    content["categories"] = [{"id": content["annotations"][0]["category_id"], "name": "person"}]
+    plain = {names[each["image_id"]]: [each["bbox"]] for each in content["annotations"]}
+    for name, boxes in (("coco", content), ("plain", plain)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(boxes))
+    assert len(plain) >= 5
+    for name, count in (("coco", 7), ("plain", min(len(plain), 7)), (None, 7)):
+        file = () if name is None else ("--annotations", tmp_path / f"{name}.json")
+        status, out, err = posestill("teacher", "check", movenet, *file, *persons[2:], "--people", 7)
+        assert status in (0, 1), err
+        assert f"agreement with itself, by confidence, x 100 on {count} persons" in out
+    metainfo = ("--metainfo", tmp_path / "metainfo.json")
+    status, _, err = posestill("teacher", "check", movenet, *file, *persons[2:], *metainfo)
+    assert (status, "--metainfo describes keypoints, and a whole frame has none: leave it out" in err) == (2, True)
+
+
 def bad_files(folder: Path) -> dict[str, str]:
     """What can be wrong, by the words that tell it."""
     whole = says(folder / "whole.onnx", [1, 3, 64, 48], {"heatmaps": np.zeros((17, 16, 12))}).read_bytes()
@@ -145,7 +166,7 @@ def test_a_bad_file_is_one_line_and_exit_status_2(posestill, tmp_path, persons):
 def test_a_bad_layout_and_missing_persons_are_one_line_and_exit_status_2(posestill, tmp_path, movenet, persons):
     (tmp_path / "mine.yaml").write_text("ordr: nhwc\noutput: {kind: numbers}\ncodec: coords\n")
     cases = [
-        ([movenet], "teacher check needs persons: --annotations GT.json --images FOLDER"),
+        ([movenet], "teacher check needs pictures: --images FOLDER, and --annotations GT.json with labels or boxes"),
         ([movenet, *persons, "--layout", "movenets"], "no layout 'movenets'; did you mean 'movenet'?"),
         ([movenet, *persons, "--layout", tmp_path / "mine.yaml"], "ordr: no such key; did you mean 'order'?"),
         ([movenet, *persons, "--layout", "hrnet"], "hrnet gives a picture of three colours (nchw)"),

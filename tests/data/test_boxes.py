@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from posestill.data.boxes import BoxFile
+from posestill.data.boxes import BoxFile, has_keypoints
 from posestill.schema import UserError
 
 COCO = {
@@ -29,6 +29,35 @@ def test_annotations_give_their_boxes_and_image_ids_without_crowds(tmp_path):
     assert (c.image_id, c.boxes.shape) == (8, (0, 4))
     assert other is None
     assert file.category_id == 3
+
+
+def test_annotations_without_keypoints_give_the_boxes_of_persons(tmp_path):
+    categories = [{"id": 1, "name": "dog"}, {"id": 3, "name": "person"}]
+    other = {"id": 3, "image_id": 8, "category_id": 1, "bbox": [0, 0, 4, 4]}
+    content = {**COCO, "categories": categories, "annotations": [*COCO["annotations"], other]}
+    file = BoxFile(written(tmp_path, content))
+    b, c = file.match([Path("b.png"), Path("c.png")])
+    assert (b.image_id, b.boxes.tolist(), len(c.boxes)) == (7, [[1, 2, 20, 30]], 0)
+    assert file.category_id == 3
+    only = BoxFile(written(tmp_path, {**content, "categories": categories[:1]}))
+    assert only.match([Path("c.png")])[0].boxes.tolist() == [[0, 0, 4, 4]]
+    categories[1]["name"] = "cat"
+    with pytest.raises(UserError, match=r"has boxes of dog, cat, and none of these is called person"):
+        BoxFile(written(tmp_path, content))
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (COCO, True),
+        ({**COCO, "categories": [{"id": 3, "name": "person"}]}, False),
+        ({**COCO, "categories": [{"id": 3, "name": "person", "keypoints": []}]}, False),
+        ({"b.png": [[0, 0, 1, 1]]}, False),
+        ([{"image_id": 7, "bbox": [0, 0, 1, 1]}], False),
+    ],
+)
+def test_annotations_with_keypoints_are_told_from_mere_boxes(content, expected):
+    assert has_keypoints(content) == expected
 
 
 def test_detections_are_met_by_file_name_or_by_the_number_in_it_and_those_below_the_threshold_go(tmp_path):

@@ -24,6 +24,12 @@ def test_set_reaches_any_depth_and_speaks_yaml():
     assert run.data.augment.rotation == 80  # replaced whole: the others are at their defaults
 
 
+@pytest.mark.parametrize("cache", ["true", "false"])
+def test_set_reaches_into_what_a_recipe_only_switches_on_or_off(cache):
+    run = load_run("quickstart", ["method=pseudo_label", f"teacher.cache={cache}", "teacher.cache.keep=maps"])
+    assert run.teacher.kept.keep == "maps"
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

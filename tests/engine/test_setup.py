@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from posestill import catalog
+from posestill.data.synthetic.people import SyntheticConfig
 from posestill.engine.log import RunLog
 from posestill.engine.setup import Sources, set_up, try_one_batch
 from posestill.methods.tcd import Tcd
@@ -9,6 +10,7 @@ from posestill.schema import UserError
 from posestill.teachers.base import ModelTeacher, TeacherConfig
 from posestill.teachers.cache import CachedTeacher
 from tests.conftest import DotSource, small_model, small_run
+from tests.networks import write_teacher
 
 QUIET = RunLog(None, quiet=True)
 
@@ -57,6 +59,16 @@ def test_a_dry_run_asks_a_cached_teacher_about_its_one_batch_and_keeps_no_answer
     assert seen[1] is None
     parts(run, sources)
     assert len(seen) == 2
+
+
+def test_the_threads_of_a_run_are_also_those_of_a_file_that_is_asked_at_every_step(two_threads, tmp_path):
+    path = write_teacher(tmp_path / "teacher.onnx")
+    sources = Sources(*[SyntheticConfig(people=8, size=(64, 48)).build()] * 2)
+    for length, threads in (({"threads": 1}, 1), ({"threads": 2}, 2)):
+        run = small_run(
+            "coords", method="pseudo_label", teacher=str(path), train={"steps": 2, "batch_size": 4, **length}
+        )
+        assert parts(run, sources).distiller.teacher.network.threads == threads
 
 
 def test_two_kinds_of_teacher_without_settings_are_not_taken_for_one_another(monkeypatch):

@@ -3,15 +3,7 @@ import time
 import pytest
 import torch
 
-from posestill.models.threads import ThreadTrial, try_threads
-
-
-@pytest.fixture
-def two_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
+from posestill.models.threads import ThreadTrial, time_threads, try_threads
 
 
 @pytest.mark.parametrize("faster", [1, 2])
@@ -33,6 +25,14 @@ def test_with_one_thread_there_is_nothing_to_try():
     torch.set_num_threads(1)
     assert try_threads(lambda: pytest.fail("it was tried")) is None
     torch.set_num_threads(before)
+
+
+def test_work_that_takes_its_own_threads_is_told_how_many_in_turn():
+    asked = []
+    trial = time_threads(lambda threads: (asked.append(threads), time.sleep(0.01 / threads)), 8)
+    assert asked == [1, 8] * 4
+    assert trial.fastest == 8
+    assert trial.seconds[1] >= 0.01
 
 
 def test_a_trial_says_what_it_took():

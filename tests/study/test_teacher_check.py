@@ -180,6 +180,20 @@ def test_the_keypoints_that_do_not_meet_are_named():
         checked(keypoints=["a", "b", "c", "d"])
 
 
+def test_the_fastest_number_of_threads_is_told():
+    class Threaded(FindsDots):
+        threads = 2
+
+        def with_threads(self, threads):
+            return self
+
+    said, network = [], Threaded()
+    layout = open_layout(network, validate(LayoutConfig, LAYOUT, where="test"))
+    check_teacher(network, [layout], DotSource(12), say=said.append)
+    assert len(said) == 1
+    assert "of 2 threads is the fastest here" in said[0]
+
+
 def test_too_few_persons_are_refused():
     with pytest.raises(UserError, match="3 persons with labels are too few to tell: 5 are needed"):
         checked(DotSource(3))

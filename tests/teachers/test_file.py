@@ -1,6 +1,7 @@
 """A network in a file as a teacher: in a recipe, of methods that learn from it, and in a student's lineage."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from posestill.skeletons import COCO_17
 from posestill.teachers.file import FileConfig, FileTeacher
 from posestill.teachers.made_for import identity
 from posestill.types import Coords
-from tests.conftest import DOTS, DotSource, small_model, small_run
+from tests.conftest import DOTS, DotSource, shared_folder, small_model, small_run
 from tests.teachers.networks import gaussian, helper, save, says
 
 DOT_LAYOUT = {"keypoints": list(DOTS.names), "output": {"kind": "numbers", "tensor": "places"}, "codec": "coords"}
@@ -127,6 +128,43 @@ def test_a_student_learns_from_movenets_maps_by_simulated_heatmaps(tmp_path):
     before, after = two_steps(distiller, batch)
     assert sum(after.values()) < sum(before.values())
     assert after["simulated_heatmap"] < before["simulated_heatmap"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["pkd", "agentpose", "simulated_heatmap"])
+def test_a_student_learns_from_the_features_and_the_maps_of_movenet_thunder_without_labels(method):
+    path = shared_folder() / "models" / "movenet-thunder.onnx"
+    if not path.is_file():
+        pytest.skip("movenet-thunder.onnx is not on this machine (set POSESTILL_SHARED to its folder's parent)")
+    inner = {"features": "StatefulPartitionedCall/kpt_heatmap_0/re_lu_4/Relu:0"}
+    teacher = FileConfig(path=path, **({"layout": "movenet-maps"} if method == "simulated_heatmap" else inner)).build()
+    people = TopDownDataset(
+        SyntheticConfig(people=4, size=(128, 128)).build(), size=(64, 64), teacher_size=teacher.input_size,
+        teacher_padding=teacher.padding,
+    ).__getitems__([(0, index) for index in range(4)])  # fmt: skip
+    batch = replace(people, weight=torch.zeros_like(people.weight))
+    student = small_model("coords", size=(64, 64), skeleton=COCO_17)
+    torch.manual_seed(0)
+    distiller = catalog.METHODS[method]().build(student, teacher)
+    optimiser = torch.optim.Adam(distiller.parameters(), lr=2e-3)
+    told = []
+    for _ in range(10):
+        torch.manual_seed(0)  # the same noise for AgentPose's diffusion
+        losses = distiller(batch, 0.5)
+        told.append({name: value.item() for name, value in losses.items() if name != "task"})
+        optimiser.zero_grad()
+        sum(losses.values()).backward()
+        optimiser.step()
+        distiller.after_step()
+    assert (
+        told[0].keys()
+        == {
+            "pkd": {"features"},
+            "agentpose": {"distil", "diffusion", "autoencoder"},
+            "simulated_heatmap": {"simulated_heatmap", "confidence"},
+        }[method]
+    )
+    assert sum(told[-1].values()) < 0.97 * sum(told[0].values()), told
 
 
 def test_a_method_that_needs_the_teachers_head_refuses_a_file_before_anything_starts(coco_places, tmp_path):

@@ -44,6 +44,18 @@ def test_an_inner_tensor_is_given_beside_the_files_own_outputs(doubling):
     assert (found["y"] == 0).all()
 
 
+def test_the_same_network_is_had_with_another_number_of_threads(doubling):
+    network = open_network(doubling, also=("twice",), threads=2)
+    assert network.threads == 2
+    assert network.with_threads(2) is network
+    other = network.with_threads(1)
+    assert other.threads == 1
+    given = {"x": np.random.default_rng(0).normal(size=(2, 3, 4, 5)).astype(np.float32)}
+    for name, each in network(given).items():
+        np.testing.assert_array_equal(other(given)[name], each)
+    assert other.inner == ("twice",)
+
+
 def test_an_output_may_be_named_as_an_inner_tensor(doubling):
     network = open_network(doubling, also=("y",))
     assert [port.name for port in network.outputs] == ["y"]
@@ -142,6 +154,7 @@ def test_openvino_runs_its_own_format_and_misses_the_weights(doubling, tmp_path)
     assert [port.name for port in network.inputs] == ["x"]
     found = network({"x": np.full((2, 3, 4, 5), 1.5, dtype=np.float32)})
     assert (found["y"] == 3).all()
+    assert network.with_threads(network.threads + 1).threads == network.threads + 1
     assert "inner tensors can be had of an .onnx file" in message(tmp_path / "own.xml", also=("twice",))
     (tmp_path / "own.bin").unlink()
     assert "its weights would lie in own.bin, which is not beside it" in message(tmp_path / "own.xml")

@@ -72,8 +72,11 @@ def evaluate(
             oks_nms=oks_nms,
             rescoring=rescoring,
         )
-        with RunLog(None).bar("evaluating", len(source.people)) as bar:
-            evaluation = evaluate_folder(model, source, settings, workers=workers, device=device, progress=bar.advance)
+        log = RunLog(None)
+        with log.bar("evaluating", len(source.people)) as bar:
+            evaluation = evaluate_folder(
+                model, source, settings, workers=workers, device=device, progress=bar.advance, say=log.say
+            )
         if save_results is not None:
             category_id = getattr(source, "category_id", 1)
             entries = as_coco_results(evaluation.poses, source.skeleton, category_id=category_id)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 from posestill.cli.app import app
 from posestill.schema import UserError
+
+if TYPE_CHECKING:
+    from posestill.data.source import PoseSource
+    from posestill.engine.log import RunLog
+    from posestill.skeletons import Skeleton
 
 teacher = typer.Typer(help="Look at a teacher before it teaches.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(teacher, name="teacher")
@@ -18,26 +23,28 @@ app.add_typer(teacher, name="teacher")
 def check(
     file: Annotated[Path, typer.Argument(help="A network that a runtime executes: .onnx, .tflite or .xml.")],
     layout: Annotated[Optional[str], typer.Option(help="Its layout, a name or a YAML file.")] = None,
-    annotations: Annotated[Optional[Path], typer.Option(help="COCO annotations, with or without keypoints.")] = None,
-    images: Annotated[Optional[Path], typer.Option(help="Their folder of images.")] = None,
+    annotations: Annotated[
+        Optional[Path], typer.Option(help="COCO labels, or a file of boxes as for label; else a frame is one person.")
+    ] = None,
+    images: Annotated[Optional[Path], typer.Option(help="The folder of images.")] = None,
     metainfo: Annotated[Optional[Path], typer.Option(help="Sigmas and flip pairs of the skeleton.")] = None,
     people: Annotated[int, typer.Option(min=5, help="How many persons are asked about.")] = 100,
 ) -> None:
     """Say whether a file is read as it wants to be; exit status 1 where another way is better."""
-    from posestill.data.coco import CocoSource
     from posestill.engine.log import RunLog
     from posestill.study.teacher_check import check_teacher
     from posestill.teachers.file import open_layout
     from posestill.teachers.recognise import candidates
     from posestill.teachers.runtime import open_network
 
-    if annotations is None or images is None:
-        raise UserError("teacher check needs persons: --annotations GT.json --images FOLDER")
+    if images is None:
+        raise UserError("teacher check needs pictures: --images FOLDER, and --annotations GT.json with labels or boxes")
     network = open_network(file)
     possible = candidates(network) if layout is None else ()
     layouts = [open_layout(network, name) for name in (possible if len(possible) > 1 else (layout,))]
-    source = CocoSource(annotations, images=images, metainfo=metainfo)
-    found = check_teacher(network, layouts, source, people=people, bar=RunLog(None).bar)
+    log = RunLog(None)
+    source = _people(annotations, images, metainfo, layouts[0].skeleton, log)
+    found = check_teacher(network, layouts, source, people=people, bar=log.bar, say=log.say)
     declared = next(each for each in layouts if each.name == found.layout)
     typer.echo(f"{file.name}: {network.describe()}")
     if len(found.candidates) > 1:
@@ -63,3 +70,19 @@ def check(
         raise typer.Exit(1)
     named = "" if len(found.candidates) == 1 else f"; say layout: {found.layout}"
     typer.echo(f"the layout {found.layout} holds: nothing plausible is better beyond chance{named}")
+
+
+def _people(
+    annotations: Path | None, images: Path, metainfo: Path | None, skeleton: Skeleton, log: RunLog
+) -> PoseSource:
+    """The labelled people of a COCO file or, without keypoints, the people of a file of boxes, else whole frames."""
+    from posestill.data.boxes import has_keypoints
+    from posestill.data.coco import CocoSource, read_json
+    from posestill.data.images import ImagesConfig
+    from posestill.engine.pictures import find_people
+
+    if annotations is not None and has_keypoints(read_json(annotations, what="annotation file")):
+        return CocoSource(annotations, images=images, metainfo=metainfo)
+    if metainfo is not None:
+        raise UserError(f"--metainfo describes keypoints, and {annotations or 'a whole frame'} has none: leave it out")
+    return find_people(ImagesConfig(folder=(images,), boxes=annotations), skeleton, log=log)

@@ -35,7 +35,7 @@ class BoxFile:
         content = read_json(path, what="file of boxes")
         with reading(f"the boxes in {path}"):
             if isinstance(content, Mapping) and {"images", "annotations"} <= set(content):
-                named = self._annotated()
+                named = self._annotated(content)
             elif isinstance(content, Mapping):
                 named = {name: _boxes(number, each) for number, (name, each) in enumerate(content.items(), start=1)}
             elif isinstance(content, list) and all(isinstance(each, Mapping) for each in content):
@@ -79,7 +79,9 @@ class BoxFile:
                 candidates = sorted(candidates, key=lambda each: len(each[0].parts))[-1:]
         return candidates[0][1] if candidates else None
 
-    def _annotated(self) -> dict[str, PictureBoxes]:
+    def _annotated(self, content: Mapping[str, Any]) -> dict[str, PictureBoxes]:
+        if not has_keypoints(content):
+            return self._annotated_without_keypoints(content)
         source = CocoSource(self.path, images=None)
         self.category_id = source.category_id
         of_image: dict[int, list[list[float]]] = {}
@@ -87,6 +89,31 @@ class BoxFile:
             if not person.crowd:
                 of_image.setdefault(person.image_id, []).append(person.bbox.tolist())
         return {name: _boxes(number, of_image.get(number, [])) for number, name in source.file_names.items()}
+
+    def _annotated_without_keypoints(self, content: Mapping[str, Any]) -> dict[str, PictureBoxes]:
+        """Of the category `person` or, where there is no such, of the only one."""
+        categories = {each["name"]: each["id"] for each in content.get("categories", [])}
+        if "person" not in categories and len(categories) > 1:
+            raise UserError(
+                f"{self.path} has boxes of {', '.join(map(str, categories))}, and none of these is called person: keep "
+                "the persons alone"
+            )
+        self.category_id = categories.get("person", next(iter(categories.values()), 1))
+        of_image: dict[int, list[list[float]]] = {}
+        for entry in content["annotations"]:
+            if entry.get("category_id", self.category_id) == self.category_id and not entry.get("iscrowd", 0):
+                of_image.setdefault(entry["image_id"], []).append(entry["bbox"])
+        return {str(each["file_name"]): _boxes(each["id"], of_image.get(each["id"], [])) for each in content["images"]}
+
+
+def has_keypoints(content: object) -> bool:
+    """True where what was read from a file is COCO annotations with a category that names keypoints."""
+    if not isinstance(content, Mapping) or not {"images", "annotations"} <= set(content):
+        return False
+    categories = content.get("categories")
+    return isinstance(categories, list) and any(
+        isinstance(each, Mapping) and bool(each.get("keypoints")) for each in categories
+    )
 
 
 def _detected(content: Sequence[Mapping[str, Any]], threshold: float) -> dict[str, PictureBoxes]:

@@ -53,8 +53,9 @@ class TrainConfig(Config):
     """True: on CUDA, too, the same run gives the same bits, more slowly; on a CPU it always does. False: runs on CUDA
     may differ in their last digits."""
     threads: PositiveInt | None = None
-    """The threads of each process on a CPU. None: one and all are tried on a few steps that are thrown away, and the
-    faster is kept, also by a resumed run. The last digits of figures depend on their number."""
+    """The threads of each process on a CPU, and of a teacher that is a file. None: one and all are tried on a few steps
+    that are thrown away, and the faster is kept, also by a resumed run. The last digits of figures depend on their
+    number."""
     workers: NonNegativeInt = 0
     """The number of processes that cut crops beside the training; more of them help where the training waits for crops.
     0: the training process cuts them itself."""
@@ -181,8 +182,8 @@ def _apply(content: dict[str, Any], change: str) -> None:
     place: Any = content
     for part in parents:
         below = place.get(part)
-        if below is None:
-            below = {}
+        if below is None or isinstance(below, bool):
+            below = {}  # `cache: true` and `--set teacher.cache.keep=maps`
         elif isinstance(below, str):
             below = {"name": below}  # `head: deconv` and `--set model.head.channels=[64]`
         elif not isinstance(below, dict):

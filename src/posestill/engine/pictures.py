@@ -27,6 +27,7 @@ from posestill.skeletons import Skeleton, from_category
 from posestill.teachers.answers import ask_about
 from posestill.teachers.base import Teacher
 from posestill.teachers.detect import Detector
+from posestill.teachers.threads import FEWEST_CROPS
 
 MOST_DOUBTFUL = 0.5
 """the share of doubtful persons beyond which a run is not worth its time"""
@@ -55,7 +56,7 @@ def open_pictures(config: RunConfig, *, log: RunLog, device: torch.device | None
         return OpenedPictures(train=source, val=config.data.val.build(), labelled=None)
     train, held, labelled = _divide(source, config.data.val, log)
     with log.bar("asking the teacher about held-out people", len(held.people)) as bar:
-        found = ask_about(teacher, held, device=device, progress=bar.advance)
+        found = ask_about(teacher, held, device=device, progress=bar.advance, say=log.say, threads=config.train.threads)
     answers = found.named(teacher, source.skeleton.names).keypoints
     val = TaughtSource(held, answers, threshold=config.data.val.threshold)
     unsure = sum(person.keypoints is None for person in val.people)
@@ -79,6 +80,8 @@ def find_people(given: ImagesConfig, skeleton: Skeleton, *, log: RunLog) -> Imag
         people = given.people(pictures)
     else:
         detector = Detector(given.detector, threshold=given.box_threshold)
+        if len(pictures) >= FEWEST_CROPS and (trial := detector.choose_threads(pictures.read(0))) is not None:
+            log.say(f"threads of the detector: {trial}")
         found: dict[int, FoundBoxes] = {}
         with log.bar(f"finding people by {given.detector.name}", len(pictures)) as bar:
             for position in range(len(pictures)):

@@ -112,11 +112,15 @@ def set_up(
     if live is not None and cached is not None and not cached.was_asked:  # only now: the method might refuse it
         crops = cached.crops_to_ask_about(live, sources.train, labels, config.data.augment)
         wanted = batches.batch(0) if first_batch_only else None
-        cached.ask(live, crops, wanted, device=device, say=log.say, bar=partial(log.bar, "asking the teacher once"))
+        bar = partial(log.bar, "asking the teacher once")
+        cached.ask(live, crops, wanted, device=device, say=log.say, bar=bar, threads=config.train.threads)
         if wanted is None:
             sources.asked[key] = cached
             if config.data.has_no_labels:
                 check_confidence(config, cached.score, log=log)
+    is_asked_at_every_step = live is not None and cached is None and not first_batch_only
+    if live is not None and is_asked_at_every_step and (trial := live.choose_threads(config.train.threads)) is not None:
+        log.say(f"threads of the teacher: {trial}")
     if teacher is not None:
         teacher.to(device)
     unit = 1.0 if config.train.steps is not None else batches.steps_per_epoch()

@@ -48,8 +48,12 @@ def evaluate_folder(
     workers: int = 0,
     device: str = "auto",
     progress: Callable[[int], None] | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Evaluation:
-    """The figures of a model folder on a source; `progress` is told how many persons are done."""
+    """The figures of a model folder on a source.
+
+    `progress` is told how many persons are done, `say` which number of threads was found to be the fastest.
+    """
     loaded = PoseModel.load(model)
     names, wanted = loaded.skeleton.names, source.skeleton.names
     if names != wanted:
@@ -61,5 +65,7 @@ def evaluate_folder(
     share = Share(device=place, workers=workers, progress=progress)
     if place.type == "cpu":
         blank = torch.zeros(settings.batch_size, 3, *loaded.config.size)
-        try_threads(lambda: loaded.predict(blank))
+        trial = try_threads(lambda: loaded.predict(blank))
+        if trial is not None and say is not None:
+            say(f"threads: {trial}")
     return evaluate_model(loaded.to(place), source, settings, share)

@@ -38,18 +38,27 @@ def try_threads(work: Callable[[], object]) -> ThreadTrial | None:
 
     Torch's number of threads is left at the faster one.
     """
+
+    def with_threads(threads: int) -> None:
+        torch.set_num_threads(threads)
+        work()
+
     most = torch.get_num_threads()
     if most == 1:
         return None
+    trial = time_threads(with_threads, most)
+    torch.set_num_threads(trial.fastest)
+    return trial
+
+
+def time_threads(work: Callable[[int], object], most: int) -> ThreadTrial:
+    """Do work that is told how many threads to take, with one and with `most`, in turn."""
     found: dict[int, float] = {}
     for number in range(ROUNDS + 1):
         for threads in (1, most):
-            torch.set_num_threads(threads)
             began = time.perf_counter()
-            work()
+            work(threads)
             taken = time.perf_counter() - began
             if number:  # the first round only warms up
                 found[threads] = min(taken, found.get(threads, taken))
-    trial = ThreadTrial(found)
-    torch.set_num_threads(trial.fastest)
-    return trial
+    return ThreadTrial(found)

@@ -77,7 +77,8 @@ def predict_files(
     log = RunLog(None)
     if predictor.device.type == "cpu":
         blank = np.zeros((*predictor.model.config.size, 3), dtype=np.uint8)
-        try_threads(lambda: predictor(blank))
+        if (trial := try_threads(lambda: predictor(blank))) is not None:
+            log.say(f"threads: {trial}")
     with log.bar("predicting", len(wanted)) as bar:
         for each in wanted:
             image = each.read()

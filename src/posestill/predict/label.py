@@ -88,7 +88,7 @@ def label_pictures(
     if len({each.frame is None for each in pictures.all}) == 2:
         raise UserError("label: videos and pictures lie in different folders, which one file cannot name: label each")
     with log.bar("asking the teacher", len(source.people)) as bar:
-        answers = ask_about(teacher, source, device=device, progress=bar.advance)
+        answers = ask_about(teacher, source, device=device, progress=bar.advance, say=log.say)
     poses = _poses(source, answers, threshold)
     wanted = LEAST_SURE_KEYPOINTS * len(teacher.skeleton)
     kept = [each for each in poses if each.sure >= wanted]

@@ -8,7 +8,7 @@ differs only in how the answers are read shares one question to the network.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -26,6 +26,7 @@ from posestill.study.intervals import Difference, difference, holm
 from posestill.teachers.layouts import IMAGENET_MEAN, IMAGENET_STD, LayoutConfig
 from posestill.teachers.plain import Layout, PlainLayout
 from posestill.teachers.runtime import RuntimeNetwork
+from posestill.teachers.threads import CROPS, fastest
 from posestill.types import Person
 
 SHIFT = (0.08, -0.04)
@@ -120,12 +121,25 @@ class TeacherCheck:
 
 
 def check_teacher(
-    network: RuntimeNetwork, layouts: Sequence[Layout], source: PoseSource, *, people: int = 100, bar: Bar | None = None
+    network: RuntimeNetwork,
+    layouts: Sequence[Layout],
+    source: PoseSource,
+    *,
+    people: int = 100,
+    bar: Bar | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> TeacherCheck:
     """Ask the network about the same persons in every plausible way; a `UserError` where no names meet.
 
     `layouts` is the declared one, or those that the file may have: then the best of them is taken for the declared one.
+    `say` is told which number of threads was found to be the fastest.
     """
+    crops = np.zeros((CROPS, *layouts[0].size, 3), dtype=np.uint8)
+    with suppress(UserError):  # a layout that cannot be used is told below
+        found = fastest(network, lambda each: layouts[0].look(each, crops))
+        network = found.network
+        if found.trial is not None and say is not None:
+            say(f"threads: {found.trial}")
     asked = _Asked(network, source, people, bar or (lambda what, count: nullcontext()))
     named = [Variant(layout.name, layout) for layout in layouts]
     if len(named) > 1:

@@ -15,6 +15,7 @@ from posestill.codecs.base import Codec
 from posestill.geometry import PADDING, Framing
 from posestill.models.fold import folded
 from posestill.models.pose_model import PoseModel
+from posestill.models.threads import ThreadTrial
 from posestill.schema import Config, UserError
 from posestill.skeletons import Skeleton
 from posestill.types import FeatureShape, Need, PoseBatch, PoseOutput, Prediction, Size
@@ -36,6 +37,8 @@ class Teacher:
     """(C, h, w) of each feature map, where it provides features; its head reads the last one"""
     token_shape: tuple[int, ...] | None = None
     """(P, D) of its visual tokens, where it provides tokens"""
+    has_own_threads: bool = False
+    """True: it runs with threads of its own, as what a runtime executes does; False: with torch's"""
 
     @property
     def framing(self) -> Framing:
@@ -57,6 +60,10 @@ class Teacher:
     def to(self, device: torch.device) -> Teacher:
         """The teacher itself, moved."""
         return self
+
+    def choose_threads(self, threads: int | None = None) -> ThreadTrial | None:
+        """Take so many threads of its own or, None, those that it answers fastest with; what was tried, if anything."""
+        return None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Teacher:
         return self  # an EMA of the distiller must not double the teacher

@@ -20,6 +20,7 @@ from posestill.teachers.base import CacheConfig, Teacher
 from posestill.teachers.kept import kept_by
 from posestill.teachers.made_for import describe, table_of
 from posestill.teachers.store import Say, Store, StoreInFolder, StoreOfSome
+from posestill.teachers.threads import asking
 from posestill.teachers.upright import UprightCrops, mirrored_crops
 from posestill.types import Need, PoseBatch, PoseOutput, Prediction, Size, mean_prediction
 
@@ -105,11 +106,13 @@ class CachedTeacher(Teacher):
         device: torch.device | None = None,
         say: Say | None = None,
         bar: Bar | None = None,
+        threads: int | None = None,
     ) -> CachedTeacher:
         """Ask about every person of `crops_to_ask_about`, or find the answers in their folder; returns itself.
 
         `wanted` (epoch, index) pairs: if the answers are not in the folder, ask about these crops alone and keep that
-        in memory. `say` is told in a sentence of whatever a user should know.
+        in memory. `say` is told in a sentence of whatever a user should know. `threads` run the teacher; None: the
+        number that is found to be the fastest.
         """
         assert dataset.fixed_views == self.fixed_views
         device, say = device or torch.device("cpu"), say or (lambda text: None)
@@ -122,8 +125,10 @@ class CachedTeacher(Teacher):
             store = self._ask_about_some(teacher, dataset, wanted, device)
         else:
             with store.turn(lambda: self._learn(teacher.to(device), dataset, device), say) as learnt:
-                if store.missing:
-                    self._fill(store, teacher.to(device), dataset, device, bar)
+                crops = sum(len(store.chunks[number]) for number in store.missing) * (self.config.views or 2)
+                if crops:
+                    with asking(teacher.to(device), crops, device=device, say=say, threads=threads):
+                        self._fill(store, teacher, dataset, device, bar)
         if learnt:
             self.kept.know(learnt)
         if self.fixed_views is None:

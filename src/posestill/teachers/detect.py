@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from posestill.data.images import FoundBoxes
+from posestill.models.threads import ThreadTrial
 from posestill.schema import UserError
 from posestill.teachers.file import open_layout
 from posestill.teachers.one_stage import ONE_STAGE, OneStage
 from posestill.teachers.runtime import open_network
+from posestill.teachers.threads import fastest
 
 
 class Detector:
@@ -29,6 +31,12 @@ class Detector:
                 f"layout is one of {', '.join(ONE_STAGE)}"
             )
         self.layout, self.threshold = layout, threshold
+
+    def choose_threads(self, image: np.ndarray) -> ThreadTrial | None:
+        """Take as many threads as it looks at such a picture fastest with; what was tried, if anything."""
+        found = fastest(self.network, lambda network: self.layout.people(network, image))
+        self.network = found.network
+        return found.trial
 
     def __call__(self, image: np.ndarray) -> FoundBoxes:
         """The boxes of the people in an (H, W, 3) uint8 RGB picture, surest first."""

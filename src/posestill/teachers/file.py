@@ -12,6 +12,7 @@ import torch
 from pydantic import field_validator
 from torch import Tensor
 
+from posestill.models.threads import ThreadTrial
 from posestill.schema import UserError, did_you_mean
 from posestill.teachers.base import Teacher, TeacherConfig, crops_of
 from posestill.teachers.blazepose import BlazePose
@@ -20,6 +21,7 @@ from posestill.teachers.one_stage import ONE_STAGE
 from posestill.teachers.plain import Layout, PlainLayout
 from posestill.teachers.recognise import recognised
 from posestill.teachers.runtime import RuntimeNetwork, file_hash, open_network
+from posestill.teachers.threads import CROPS, fastest
 from posestill.types import FeatureShape, Need, PoseBatch, PoseOutput, Prediction
 
 ABOUT_LAYOUTS = {
@@ -96,6 +98,8 @@ def open_layout(network: RuntimeNetwork, wanted: str | LayoutConfig | None = Non
 class FileTeacher(Teacher):
     """A file's network as a teacher. It lends no head: a runtime has no gradients."""
 
+    has_own_threads = True
+
     def __init__(
         self, network: RuntimeNetwork, layout: Layout, *, features: str | None = None, licence: str | None = None
     ) -> None:
@@ -127,6 +131,16 @@ class FileTeacher(Teacher):
         if self.feature_name is not None:
             features = (torch.from_numpy(found[self.feature_name]).float().to(crops.device),)
         return PoseOutput(prediction=_moved(self.layout.prediction(found), crops.device), features=features)
+
+    def choose_threads(self, threads: int | None = None) -> ThreadTrial | None:
+        """Take so many threads or, None, those with which it answers fastest about some black crops."""
+        if threads is not None:
+            self.network = self.network.with_threads(threads)
+            return None
+        crops = np.zeros((CROPS, *self.layout.size, 3), dtype=np.uint8)
+        found = fastest(self.network, lambda network: self.layout.look(network, crops))
+        self.network = found.network
+        return found.trial
 
     def _shape_of(self, name: str) -> FeatureShape:
         """(C, h, w) of an inner tensor, from one blank crop."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ from posestill.teachers.bridge import to_student, to_teacher
 from posestill.teachers.upright import UprightCrops, first_cell_of, grid_of_features, mirrored_crops
 from posestill.types import Coords, FeatureShape, Heatmaps, Need, PoseBatch, PoseOutput, SimCC, Tokens
 
+FormType = TypeVar("FormType", MapForm, BinForm)
 LEAST_HEIGHT = 0.01
 """what a cell of a heatmap must exceed to be kept, where a sure peak has 1"""
 SPARE = 1.5
@@ -117,16 +118,10 @@ class KeptMaps(Kept):
     """The highest cells of each heatmap; the others are 0."""
 
     def __init__(self, teacher: Teacher, student: Framing) -> None:
-        form = teacher.codec.form
-        if not isinstance(form, MapForm):
-            raise UserError(
-                f"teacher.cache.keep: this teacher gives {teacher.codec.prediction_type.__name__} and no maps: set "
-                f"keep={'bins' if isinstance(form, BinForm) else 'keypoints'}"
-            )
-        self.form, self.codec, self.framing = form, teacher.codec, teacher.framing
+        self.form, self.codec, self.framing = _form_of(teacher, MapForm), teacher.codec, teacher.framing
         self.swap = torch.tensor(teacher.skeleton.swap)
-        height, width = form.size
-        self.count = room_for_cells(form)
+        height, width = self.form.size
+        self.count = room_for_cells(self.form)
         self.known = len(teacher.skeleton)
         number = np.uint16 if height * width <= 2**16 else np.uint32
         shape = (self.known, self.count)
@@ -160,12 +155,7 @@ class KeptBins(Kept):
     """The logits of SimCC's bins, less their maximum: what is read off them does not change with it."""
 
     def __init__(self, teacher: Teacher, student: Framing) -> None:
-        form = teacher.codec.form
-        if not isinstance(form, BinForm):
-            raise UserError(
-                f"teacher.cache.keep: this teacher gives {teacher.codec.prediction_type.__name__} and no bins: set "
-                f"keep={'maps' if isinstance(form, MapForm) else 'keypoints'}"
-            )
+        form = _form_of(teacher, BinForm)
         self.codec, self.framing = teacher.codec, teacher.framing
         count, half = len(teacher.skeleton), np.dtype(np.float16)
         self.fields = {"x": Field((count, form.x), half), "y": Field((count, form.y), half)}
@@ -316,6 +306,18 @@ def exchanged(values: Tensor, mirrored: Tensor, swap: Tensor) -> Tensor:
     """Values (B, K, ...) with those of mirror partners exchanged where a crop is mirrored (B,)."""
     there = mirrored.view(-1, *[1] * (values.dim() - 1))
     return torch.where(there, values[:, swap.to(values.device)], values)
+
+
+def _form_of(teacher: Teacher, wanted: type[FormType]) -> FormType:
+    """What the teacher's predictions look like, which must be maps or bins, whichever is to be kept."""
+    form = teacher.codec.form
+    if isinstance(form, wanted):
+        return form
+    names: dict[type[object], str] = {MapForm: "maps", BinForm: "bins"}
+    raise UserError(
+        f"teacher.cache.keep: this teacher gives {teacher.codec.prediction_type.__name__} and no {names[wanted]}: set "
+        f"keep={names.get(type(form), 'keypoints')}"
+    )
 
 
 def room_for_cells(form: MapForm) -> int:

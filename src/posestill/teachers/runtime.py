@@ -45,6 +45,8 @@ class RuntimeNetwork:
     """of the file itself"""
     inner: tuple[str, ...] = ()
     """inner tensors that it gives, too"""
+    threads: int = 1
+    """that run it; 1 where a GPU does"""
 
     def __call__(self, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Every output and inner tensor by name, for one array an input.
@@ -60,6 +62,10 @@ class RuntimeNetwork:
     def describe(self) -> str:
         """Inputs and outputs with their shapes, for a message."""
         return f"{', '.join(map(str, self.inputs))} -> {', '.join(map(str, self.outputs))}"
+
+    def with_threads(self, threads: int) -> RuntimeNetwork:
+        """The same network run by so many threads: itself where it has them already, else its file opened anew."""
+        return self if threads == self.threads else open_network(self.path, also=self.inner, threads=threads)
 
     def _run(self, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         raise NotImplementedError
@@ -110,7 +116,7 @@ def package_for(path: Path, name: str) -> Any:
 class _OnnxNetwork(RuntimeNetwork):
     def __init__(self, path: Path, also: tuple[str, ...], threads: int) -> None:
         runtime = package_for(path, "onnxruntime")
-        self.path, self.inner = path, also
+        self.path, self.inner, self.threads = path, also, threads
         _check_onnx(path)
         options = runtime.SessionOptions()
         options.intra_op_num_threads = threads
@@ -125,6 +131,8 @@ class _OnnxNetwork(RuntimeNetwork):
             self.session = runtime.InferenceSession(given, options, providers=providers)
         except Exception as error:  # its own classes, one for each way in which a file can be broken
             raise UserError(f"teacher: {path} cannot be read by ONNX Runtime: {_first_line(error)}") from None
+        if self.session.get_providers()[:1] != ["CPUExecutionProvider"]:
+            self.threads = 1
         self.inputs = tuple(_onnx_port(each, path) for each in self.session.get_inputs())
         found = tuple(_onnx_port(each, path) for each in self.session.get_outputs())
         self.names = [each.name for each in found]
@@ -137,7 +145,7 @@ class _OnnxNetwork(RuntimeNetwork):
 class _OpenVinoNetwork(RuntimeNetwork):
     def __init__(self, path: Path, threads: int) -> None:
         openvino = package_for(path, "openvino")
-        self.path = path
+        self.path, self.threads = path, threads
         _check_openvino(path)
         core = openvino.Core()
         try:
