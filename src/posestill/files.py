@@ -2,25 +2,47 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Mapping
-from pathlib import Path
+import stat
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+from posestill.schema import UserError, printable
 
-def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let `write` make a file and put it at `path`: a reader finds the old one or the new one, whole."""
-    draft = path.with_name(f".{path.name}.draft")
-    write(draft)
-    with draft.open("rb") as handle:
-        os.fsync(handle.fileno())
-    draft.replace(path)
+
+def write_whole(path: Path, write: Callable[[Path], Any], *, draft_of: str = "") -> None:
+    """Let `write` make a file and put it at `path`: a reader finds the old one or the new one, whole.
+
+    Where it cannot be written, as on a full disk, a `UserError` says so: the draft is gone and the old file is as it
+    was. `draft_of` names the writer where several may write the same file at once, so that each has a draft of its own.
+    """
+    draft = path.with_name(f".{path.name}{draft_of and '.'}{draft_of}.draft")
+    try:
+        write(draft)
+        with draft.open("rb") as handle:
+            os.fsync(handle.fileno())
+        draft.replace(path)
+    except BaseException as error:
+        with suppress(OSError):
+            draft.unlink()
+        if isinstance(error, OSError):
+            raise UserError(not_written(path, error)) from None
+        raise
     if os.name == "posix":  # elsewhere a folder cannot be opened
         folder = os.open(path.parent, os.O_RDONLY)
         os.fsync(folder)
         os.close(folder)
+
+
+def not_written(path: Path, error: OSError) -> str:
+    """What to say of a file that could not be written."""
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    return f"{path} could not be written ({reason}): what was there before is as it was. Make room, then try again"
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -38,3 +60,180 @@ def finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [finite(each) for each in value]
     return value
+
+
+WRITTEN = ".posestill"
+"""lies beside outputs, and tells which of them posestill wrote: a line with name and digest each"""
+_FIRST_LINE = {"about": "what posestill wrote here: it writes over these files again as long as nobody changes them"}
+
+
+class Outputs:
+    """The files that one command writes: none in the place of what it reads, or of what posestill did not write.
+
+    A file of an earlier run is known by its line in `.posestill`, which lies beside it, and is replaced like that; one
+    that was changed since is not. With `overwrite` all of them are, but never what a symbolic link leads to.
+    """
+
+    def __init__(self, *, overwrite: bool = False, read: Iterable[Path | None] = ()) -> None:
+        """`read`: the files that the command reads."""
+        self.overwrite = overwrite
+        self._read = {each for path in read if path is not None and (each := _identity(path)) is not None}
+        self._claimed: dict[str, str] = {}
+        self._recorded: set[Path] = set()
+
+    def claim(self, path: Path, option: str) -> Path:
+        """`path`, where a file may be written; else a `UserError`, which opens with `option`, says what to do."""
+        what = f"{option} {printable(path)}".strip()
+        try:
+            there = os.lstat(path).st_mode
+        except FileNotFoundError:
+            there = None
+        except (OSError, ValueError) as error:
+            raise UserError(f"{what} cannot be written ({_reason(error)}): give another name") from None
+        for parent in path.parents:
+            if os.path.lexists(parent):
+                if not parent.is_dir():
+                    raise UserError(f"{what} cannot be written: {printable(parent)} is no folder")
+                break
+        place = os.path.join(os.path.realpath(path.parent), path.name).casefold()  # as some systems tell names apart
+        if (other := self._claimed.setdefault(place, option)) != option:
+            raise UserError(f"{what} is also what {other} writes: give another name")
+        if there is None:
+            return path
+        if stat.S_ISDIR(there):
+            raise UserError(f"{what} is a folder: name a file")
+        if not (stat.S_ISREG(there) or stat.S_ISLNK(there)):
+            raise UserError(f"{what} is no ordinary file: give another name")
+        if not self.overwrite:
+            self._refuse_what_others_wrote(path, there, what)
+        return path
+
+    def write(self, path: Path, write: Callable[[Path], Any], *, one_of_many: bool = False) -> None:
+        """Let `write` make a file that was claimed, whole, and remember that it is posestill's.
+
+        `one_of_many`: a power cut may take it, which costs less time.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        (write_quickly if one_of_many else write_whole)(path, write)
+        self.remember(path)
+
+    def write_json(self, path: Path, content: Any, *, indent: int | None = 2) -> None:
+        """A JSON file that was claimed; what is not finite becomes null."""
+        text = json.dumps(finite(content), indent=indent) + "\n"
+        self.write(path, lambda draft: draft.write_text(text))
+
+    def remember(self, path: Path) -> None:
+        """Write down, beside a file, that posestill wrote it."""
+        record = path.parent / WRITTEN
+        line = json.dumps({"file": path.name, "digest": _digest(path)}) + "\n"
+        if path.parent not in self._recorded:
+            if os.path.lexists(record) and not _recorded(path.parent):
+                return  # something else has this name
+            known = {name: each for name, each in _recorded(path.parent).items() if (path.parent / name).is_file()}
+            lines = [_FIRST_LINE, *({"file": name, "digest": each} for name, each in known.items() if name)]
+            text = "".join(json.dumps(each) + "\n" for each in lines)
+            write_whole(record, lambda draft: draft.write_text(text))
+            self._recorded.add(path.parent)
+        try:
+            with record.open("a") as handle:
+                handle.write(line)
+        except OSError as error:
+            raise UserError(not_written(record, error)) from None
+
+    def _refuse_what_others_wrote(self, path: Path, there: int, what: str) -> None:
+        remedy = "choose another name, or give --overwrite to replace"
+        if _identity(path) in self._read:
+            raise UserError(f"{what} is a file that this command reads: {remedy} it")
+        if stat.S_ISLNK(there):
+            raise UserError(f"{what} is a symbolic link: {remedy} the link itself")
+        if _recorded(path.parent).get(path.name) != _digest(path):
+            raise UserError(f"{what} is there already, and posestill did not write it as it is: {remedy} it")
+
+
+def distinct(names: Sequence[str]) -> list[str]:
+    """The same names, numbered where several would be one file: a.png, a-2.png; also where only the case differs."""
+    taken = {name.casefold() for name in names}
+    seen: set[str] = set()
+    found = []
+    for name in names:
+        each, number = name, 1
+        while each.casefold() in seen or (number > 1 and each.casefold() in taken):
+            number += 1
+            path = PurePosixPath(name)
+            each = str(path.with_name(f"{path.stem}-{number}{path.suffix}"))
+        seen.add(each.casefold())
+        found.append(each)
+    return found
+
+
+def write_quickly(path: Path, write: Callable[[Path], Any]) -> None:
+    """As `write_whole`, for one of many files: it is whole or not there, but a power cut may still take it."""
+    draft = path.with_name(f".{path.name}.draft")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft.unlink(missing_ok=True)  # never through a link
+        write(draft)
+        draft.replace(path)
+    except BaseException as error:
+        with suppress(OSError):
+            draft.unlink()
+        if isinstance(error, OSError):
+            raise UserError(not_written(path, error)) from None
+        raise
+
+
+def read_bytes(path: Path, *, what: str) -> bytes:
+    """The content of an ordinary file, or a `UserError` that names it; a pipe or a device is not waited for."""
+    check_readable(path, what=what)
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f"{what} {printable(path)} cannot be read ({_reason(error)})") from None
+
+
+def check_readable(path: Path, *, what: str) -> None:
+    """A `UserError` where there is no ordinary file at `path`."""
+    try:
+        there = os.stat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"{what} {printable(path)} does not exist") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{what} {printable(path, most=200)} cannot be read ({_reason(error)})") from None
+    if not stat.S_ISREG(there):
+        kind = "a folder" if stat.S_ISDIR(there) else "a pipe, a socket or a device"
+        raise UserError(f"{what} {printable(path)} is {kind}: a file is wanted")
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)
+    return "no file can have this name" if isinstance(error, ValueError) else str(error)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What is the same for all names of one file; None where there is none."""
+    try:
+        known = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return known.st_dev, known.st_ino
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    with path.open("rb") as handle:
+        while part := handle.read(1 << 20):
+            digest.update(part)
+    return digest.hexdigest()
+
+
+def _recorded(folder: Path) -> dict[str, str]:
+    """The digests of what posestill wrote into a folder, by name; a first one without a name where there is a list."""
+    record = folder / WRITTEN
+    found: dict[str, str] = {}
+    if not record.is_symlink() and record.is_file():
+        for line in record.read_text(errors="replace").splitlines():
+            with suppress(ValueError, KeyError, TypeError):  # a line that a kill cut off
+                entry = json.loads(line)
+                found[entry.get("file", "")] = entry["digest"] if "file" in entry else entry["about"]
+    return found if found.get("") == _FIRST_LINE["about"] else {}

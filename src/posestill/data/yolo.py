@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from posestill.data.coco import AREA_OF_BBOX, read_image
-from posestill.data.image_files import IMAGE_SUFFIXES, image_size
+from posestill.data.coco import AREA_OF_BBOX
+from posestill.data.image_files import IMAGE_SUFFIXES, image_size, read_image
 from posestill.data.source import SourceConfig
 from posestill.schema import UserError, reading
 from posestill.skeletons import COCO_17, from_category

@@ -23,6 +23,7 @@ from posestill.engine.log import RunLog
 from posestill.engine.optim import build_optimiser, learning_rate_factor, set_learning_rate
 from posestill.engine.setup import BuiltRun, Sources, open_sources, set_up
 from posestill.engine.surroundings import run_hash, surroundings
+from posestill.engine.unreadable import PassedOver
 from posestill.evaluation.evaluate import Evaluation, Share, batch_loader, evaluate_model
 from posestill.files import write_json
 from posestill.methods.base import Distiller
@@ -96,8 +97,10 @@ def fit(
     )
     loader = batch_loader(built.dataset, planned, workers=config.train.workers)
     evaluation: Evaluation | None = None
+    passed_over = PassedOver(built.dataset, log)
     with log.bar("training", built.total_steps, start) as bar:
-        for step, batch in enumerate(loader, start=start):
+        for step, (wanted, batch) in enumerate(zip(planned, loader, strict=True), start=start):
+            passed_over.look(step, wanted, batch)
             run.train_step(step, batch.to(accelerator.device))
             done = step + 1
             note = run.log_losses(done) if done % config.train.log_every == 0 or done == built.total_steps else None
