@@ -83,10 +83,10 @@ class Outputs:
 
     def claim(self, path: Path, option: str) -> Path:
         """`path`, where a file may be written; else a `UserError`, which opens with `option`, says what to do."""
-        what = f"{option} {printable(path)}".strip()
+        what = f"{option} {printable(path, most=200)}"
         try:
             there = os.lstat(path).st_mode
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             there = None
         except (OSError, ValueError) as error:
             raise UserError(f"{what} cannot be written ({_reason(error)}): give another name") from None
@@ -147,7 +147,22 @@ class Outputs:
         if stat.S_ISLNK(there):
             raise UserError(f"{what} is a symbolic link: {remedy} the link itself")
         if _recorded(path.parent).get(path.name) != _digest(path):
-            raise UserError(f"{what} is there already, and posestill did not write it as it is: {remedy} it")
+            raise UserError(f"{what} is there already, and not as posestill wrote it: {remedy} it")
+
+
+def refuse_taken(folder: Path, names: Iterable[str], *, what: str) -> None:
+    """A `UserError` where a file that is to be written into a folder is there already; `what` says whose place it is.
+
+    It is for folders that posestill keeps for itself: whatever else lies in them stays as it is.
+    """
+    if os.path.lexists(folder) and not folder.is_dir():
+        raise UserError(f"{what} {printable(folder)} is no folder: choose another name")
+    for name in names:
+        if os.path.lexists(folder / name):
+            raise UserError(
+                f"{what} {printable(folder)} holds a {name} that is not posestill's: choose another folder, or take "
+                "the file away"
+            )
 
 
 def distinct(names: Sequence[str]) -> list[str]:
@@ -189,6 +204,14 @@ def read_bytes(path: Path, *, what: str) -> bytes:
         return Path(path).read_bytes()
     except OSError as error:
         raise UserError(f"{what} {printable(path)} cannot be read ({_reason(error)})") from None
+
+
+def read_text(path: Path, *, what: str) -> str:
+    """The same as text in UTF-8."""
+    try:
+        return read_bytes(path, what=what).decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise UserError(f"{what} {printable(path)} is not a text file (UTF-8)") from None
 
 
 def check_readable(path: Path, *, what: str) -> None:

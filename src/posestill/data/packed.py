@@ -36,6 +36,7 @@ class PackedSource:
     """The people and images of a packed file, which is held in memory."""
 
     def __init__(self, file: Path) -> None:
+        file = Path(file)
         if not file.is_file():
             raise UserError(f"no packed dataset {file}: `posestill data pack` writes one")
         try:

@@ -20,7 +20,6 @@ from posestill.doctor.checks import AnnotationSet, decode_files, examine_overlap
 from posestill.doctor.findings import KINDS, Finding, in_words
 from posestill.doctor.repair import repair_set
 from posestill.doctor.sheet import draw_sheet
-from posestill.draw import image_writer
 from posestill.files import Outputs, distinct
 from posestill.schema import UserError, printable, reading
 from posestill.skeletons import read_metainfo
@@ -138,7 +137,7 @@ def check(
     pictures = (each.folder / name for each in dataset.annotation_sets for name in each.files)
     outputs = Outputs(overwrite=overwrite, read=(path, metainfo, *pictures))
     outputs.claim(sheet, "--sheet")
-    if draw_sheet(dataset.annotation_sets, lambda image: outputs.write(sheet, image_writer(sheet, image))):
+    if draw_sheet(dataset.annotation_sets, sheet, outputs=outputs):
         lines.append(f"contact sheet: {sheet}")
     if fix is not None:
         changes = repair(dataset, fix)

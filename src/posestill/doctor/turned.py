@@ -20,13 +20,13 @@ _TURNS: dict[int, tuple[int, int, int, int]] = {
 the origin then lies"""
 
 
-def turn_points(points: np.ndarray, orientation: int, stored: Size, *, last: float) -> np.ndarray:
+def turn_points(points: np.ndarray, orientation: int, stored: Size) -> np.ndarray:
     """Points (..., 2) x y of a picture stored with (height, width) where they are when it is shown.
 
-    `last`: 1 for pixels, whose last one is at width - 1; 0 for borders, whose last one is at width.
+    COCO measures labels from the picture's corner: x runs from 0 at one border to the width at the other.
     """
     matrix = np.array(_TURNS[orientation], dtype=float).reshape(2, 2)
-    extent = np.array([stored[1], stored[0]]) - last
+    extent = np.array([stored[1], stored[0]])
     return points @ matrix.T + np.maximum(-matrix @ extent, 0)
 
 
@@ -38,17 +38,17 @@ def turn_entry(entry: Mapping[str, Any], orientation: int, stored: Size) -> dict
     turned = dict(entry)
     if _are_numbers(entry.get("bbox"), 4):
         x, y, width, height = entry["bbox"]
-        ends = turn_points(np.array([[x, y], [x + width, y + height]], dtype=float), orientation, stored, last=0)
+        ends = turn_points(np.array([[x, y], [x + width, y + height]], dtype=float), orientation, stored)
         turned["bbox"] = [*_plain(ends.min(axis=0)), *_plain(np.abs(ends[1] - ends[0]))]
     if _are_numbers(entry.get("keypoints"), 3):
         points = np.array(entry["keypoints"], dtype=float).reshape(-1, 3)
         labelled = points[:, 2] > 0
-        points[labelled, :2] = turn_points(points[labelled, :2], orientation, stored, last=1)
+        points[labelled, :2] = turn_points(points[labelled, :2], orientation, stored)
         turned["keypoints"] = _plain(points.ravel())
     outlines = entry.get("segmentation")
     if isinstance(outlines, list) and all(_are_numbers(each, 2) for each in outlines):
         turned["segmentation"] = [
-            _plain(turn_points(np.array(each, dtype=float).reshape(-1, 2), orientation, stored, last=0).ravel())
+            _plain(turn_points(np.array(each, dtype=float).reshape(-1, 2), orientation, stored).ravel())
             for each in outlines
         ]
     else:

@@ -25,7 +25,7 @@ from posestill.engine.setup import BuiltRun, Sources, open_sources, set_up
 from posestill.engine.surroundings import run_hash, surroundings
 from posestill.engine.unreadable import PassedOver
 from posestill.evaluation.evaluate import Evaluation, Share, batch_loader, evaluate_model
-from posestill.files import write_json
+from posestill.files import refuse_taken, write_json
 from posestill.methods.base import Distiller
 from posestill.models.average import move_average, warm_decay
 from posestill.models.pose_model import PoseModel, read_description
@@ -33,6 +33,12 @@ from posestill.models.threads import try_threads
 from posestill.schema import UserError
 from posestill.teachers.bridge import worth_knowing
 from posestill.types import PoseBatch
+
+WRITTEN_BY_RUNS = (
+    "config.yaml", "metrics.jsonl", "eval.json", "control.json", "beside.json", "report.html", "best/config.json",
+    "best/model.safetensors", "last/training.pt",
+)  # fmt: skip
+"""a run folder is known by its config.yaml"""
 
 
 @dataclass(frozen=True)
@@ -332,6 +338,8 @@ def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _check_folder(config: RunConfig, folder: Path, resume: bool) -> None:
     described, path = dump_run(config), folder / "config.yaml"
+    if not path.is_file():
+        refuse_taken(folder, WRITTEN_BY_RUNS, what="the run folder")
     if path.is_file() and not resume:
         raise UserError(f"{folder} holds a run already: choose another --out, or go on with it by --resume")
     if path.is_file() and (before := path.read_text()) != described:

@@ -110,13 +110,11 @@ def read_checkpoint(path: Path | str) -> dict[str, Tensor]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"{path} cannot be read as weights ({reason}): if the file is whole, save its "
+            f"{path} cannot be read as weights ({str(error).splitlines()[0]}): if the file is whole, save its "
             "state_dict alone with the software that wrote it"
         ) from None
     content = content.get("state_dict", content) if isinstance(content, dict) else content
-    named = isinstance(content, dict) and all(isinstance(key, str) for key in content)
-    if not named or not all(isinstance(value, Tensor) for value in content.values()):
+    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
         raise UserError(f"{path} holds no state_dict: a checkpoint is a mapping from names to tensors")
     return {key.removeprefix("module."): value for key, value in content.items()}

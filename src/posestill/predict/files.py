@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -105,7 +107,7 @@ def find_pictures(paths: Sequence[Path], *, without: Path | None = None) -> Foun
     places: dict[Path, tuple[Path, PurePath]] = {}  # where a file really is -> as it was given, and its name
     others: list[Path] = []
     for path in paths:
-        if path.is_dir():
+        if os.path.isdir(path):  # False, too, for what no file can be called
             inside = _inside(path, without)
             pictures = [each for each in inside if each.suffix.lower() in IMAGE_SUFFIXES]
             others += [each for each in inside if each.suffix.lower() not in IMAGE_SUFFIXES]
@@ -116,7 +118,7 @@ def find_pictures(paths: Sequence[Path], *, without: Path | None = None) -> Foun
                 )
             for each in pictures:
                 places.setdefault(each.resolve(), (each, each.relative_to(path)))
-        elif path.is_file():
+        elif os.path.isfile(path):
             places.setdefault(path.resolve(), (path, PurePath(path.name)))
         else:
             raise UserError(f"no image or folder {printable(path, most=200)}")
@@ -127,10 +129,8 @@ def find_pictures(paths: Sequence[Path], *, without: Path | None = None) -> Foun
 def drawings(names: Sequence[str]) -> list[str]:
     """Under which name each picture is drawn: its own as a PNG, with its suffix where two would have the same one."""
     plain = [str(PurePath(name).with_suffix(".png")) for name in names]
-    folded = [each.casefold() for each in plain]
-    whole = [
-        each if folded.count(each.casefold()) == 1 else f"{name}.png" for name, each in zip(names, plain, strict=True)
-    ]
+    times = Counter(each.casefold() for each in plain)
+    whole = [each if times[each.casefold()] == 1 else f"{name}.png" for name, each in zip(names, plain, strict=True)]
     return distinct(whole)
 
 
@@ -201,11 +201,11 @@ def _names(names: Sequence[PurePath], files: Sequence[Path]) -> list[str]:
     """A name for each file; those that several would share get the folder before it, or as much as tells them apart."""
     found = [name.as_posix() for name in names]
     for more in range(1, max((len(path.parts) for path in files), default=0)):
-        folded = [name.casefold() for name in found]
-        if len(set(folded)) == len(folded):
+        times = Counter(found)
+        if len(times) == len(found):
             break
         for place, path in enumerate(files):
-            if folded.count(folded[place]) > 1:
+            if times[found[place]] > 1:
                 parts = [part for part in path.absolute().parts[1:] if part != ".."]
                 found[place] = "/".join(parts[-len(names[place].parts) - more :])
-    return distinct(found)
+    return found
