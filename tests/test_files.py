@@ -189,7 +189,7 @@ def test_a_folder_of_posestills_own_holds_nothing_else_of_that_name(tmp_path):
     refuse_taken(tmp_path / "new", ["table.md"], what="--results")
     refuse_taken(tmp_path, ["table.md"], what="--results")
     (tmp_path / "table.md").symlink_to("nothing")
-    with pytest.raises(UserError, match=r"--results .* holds a table.md that is not posestill's"):
+    with pytest.raises(UserError, match=r"--results .* holds table.md, which is not posestill's"):
         refuse_taken(tmp_path, ["table.md"], what="--results")
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="is no folder"):

@@ -160,7 +160,7 @@ def refuse_taken(folder: Path, names: Iterable[str], *, what: str) -> None:
     for name in names:
         if os.path.lexists(folder / name):
             raise UserError(
-                f"{what} {printable(folder)} holds a {name} that is not posestill's: choose another folder, or take "
+                f"{what} {printable(folder)} holds {name}, which is not posestill's: choose another folder, or take "
                 "the file away"
             )
 

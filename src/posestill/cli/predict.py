@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -46,7 +47,7 @@ def predict(
     load_plugins(plugin)
     predictor = Predictor(model, flip_test=flip_test, device=device)
     wanted, found = find_images(paths, boxes, annotations=annotations, threshold=box_threshold, out=out)
-    if not overwrite and out.resolve() in {path.resolve() for path in paths if path.is_dir()}:
+    if not overwrite and os.path.realpath(out) in {os.path.realpath(path) for path in paths if path.is_dir()}:
         raise UserError(
             f"--out {out} is a folder of the pictures, among which drawings would lie: choose another, or give "
             "--overwrite"

@@ -67,7 +67,7 @@ def decode_image(data: bytes, *, where: str) -> np.ndarray:
     if not data:
         raise UserError(f"{where} is empty: fetch it again")
     header = _header(BytesIO(data))
-    _refuse_too_large(header, where)
+    _refuse_size(header, where)
     if is_cut_off(data):
         raise UserError(f"{where} is cut off: fetch it again")
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
@@ -107,7 +107,7 @@ def image_size(path: Path | str) -> Size:
     if header is None:
         height, width = read_image(path).shape[:2]
         return height, width
-    _refuse_too_large(header, f"image {printable(path)}")
+    _refuse_size(header, f"image {printable(path)}")
     return header.shown
 
 
@@ -151,7 +151,9 @@ def with_orientation(jpeg: bytes, orientation: int) -> bytes:
     return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block + jpeg[2:]
 
 
-def _refuse_too_large(header: Header | None, where: str) -> None:
+def _refuse_size(header: Header | None, where: str) -> None:
+    if header is not None and 0 in header.stored:
+        raise UserError(f"{where} cannot be decoded, as it declares no pixels: fetch it again")
     if header is not None and header.stored[0] * header.stored[1] > MOST_PIXELS:
         height, width = header.shown
         most = MOST_PIXELS // 10**6

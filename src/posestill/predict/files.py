@@ -117,9 +117,9 @@ def find_pictures(paths: Sequence[Path], *, without: Path | None = None) -> Foun
                     f"({', '.join(sorted(IMAGE_SUFFIXES))})"
                 )
             for each in pictures:
-                places.setdefault(each.resolve(), (each, each.relative_to(path)))
+                places.setdefault(_real(each), (each, each.relative_to(path)))
         elif os.path.isfile(path):
-            places.setdefault(path.resolve(), (path, PurePath(path.name)))
+            places.setdefault(_real(path), (path, PurePath(path.name)))
         else:
             raise UserError(f"no image or folder {printable(path, most=200)}")
     files = [path for path, _ in places.values()]
@@ -188,13 +188,18 @@ def predict_files(
 
 def _inside(folder: Path, without: Path | None) -> list[Path]:
     """All files in a folder and in the folders in it, in the order of their names."""
-    left_out = None if without is None or without.resolve() == folder.resolve() else without.resolve()
+    left_out = None if without is None or _real(without) == _real(folder) else _real(without)
     found = []
     for path in sorted(folder.rglob("*")):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if not hidden and not path.is_dir() and (left_out is None or left_out not in path.resolve().parents):
+        if not hidden and not path.is_dir() and (left_out is None or left_out not in _real(path).parents):
             found.append(path)
     return found
+
+
+def _real(path: Path) -> Path:
+    """Where a path leads to in the end; also for links in a ring, which lead nowhere."""
+    return Path(os.path.realpath(path))
 
 
 def _names(names: Sequence[PurePath], files: Sequence[Path]) -> list[str]:
