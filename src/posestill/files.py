@@ -1,4 +1,4 @@
-"""Files that outlive a crash, and JSON that any reader can read."""
+"""Files that outlive a crash, outputs that replace nothing of the user's, and JSON that any reader can read."""
 
 from __future__ import annotations
 

@@ -3,7 +3,10 @@
 import hashlib
 import json
 import os
+import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -259,3 +262,42 @@ def test_a_repaired_copy_keeps_annotation_files_of_one_name_apart(posestill, pla
     counts = [len(json.loads(Path(f"fixed/annotations/{name}.json").read_text())["images"]) for name in names]
     assert counts == [12, 4]
     assert [len(list(Path(f"fixed/images/{name}").iterdir())) for name in names] == counts
+
+
+FULL = {
+    "predict": (*PREDICT, "--out", "o"),
+    "evaluate": (*EVALUATE, "--json", "o/f.json", "--save-results", "o/r.json"),
+    "data check": (*CHECK, "--sheet", "sheet/s.png", "--fix", "o"),
+    "data pack": (*PACK, "--out", "o/p.npz"),
+    "data sample": ("data", "sample", "o"),
+    "label": (*LABEL, "--out", "o/l.json"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="the largest size of a file is POSIX's")
+@pytest.mark.parametrize("case", FULL)
+def test_a_write_that_fails_is_one_line_and_leaves_no_half_file(place, case):
+    """In a process that may write no file of more than 60 bytes, as on a full disk."""
+    import resource
+
+    verb = FULL[case]
+    before = hashes(place)
+    limit = 60
+    done = subprocess.run(
+        [sys.executable, "-m", "posestill", *verb],
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+    )
+    last = done.stderr.splitlines()[-1]
+    assert (done.returncode, "could not be written" in last, "Traceback" in done.stderr) == (2, True, False), (
+        done.stderr
+    )
+    named = re.search(r"posestill: (.*) could not be written", last).group(1)
+    assert not Path(named).exists()
+    assert not [path for path in place.rglob("*") if "draft" in path.name]
+    after = hashes(place)
+    assert {name: after[name] for name in before} == before
+    assert all((place / name).stat().st_size < limit for name in after if name not in before)
