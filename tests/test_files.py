@@ -23,35 +23,43 @@ def put(outputs, path, text, option="--json"):
 
 
 def test_a_new_file_is_written_with_its_folders_and_remembered_beside_it(tmp_path):
-    put(Outputs(), tmp_path / "new" / "a.json", "one")
+    put(Outputs("evaluate"), tmp_path / "new" / "a.json", "one")
     assert (tmp_path / "new" / "a.json").read_text() == "one"
     assert {path.name for path in (tmp_path / "new").iterdir()} == {"a.json", WRITTEN}
 
 
 def test_what_posestill_wrote_is_written_again_without_a_word_as_often_as_one_likes(tmp_path):
     for text in ("one", "two", "three", "one"):
-        put(Outputs(), tmp_path / "a.json", text)
+        put(Outputs("evaluate"), tmp_path / "a.json", text)
         assert (tmp_path / "a.json").read_text() == text
     assert len((tmp_path / WRITTEN).read_text().splitlines()) == 3  # what it is, a.json before, a.json now
 
 
 def test_what_somebody_changed_since_stays_and_the_message_says_what_to_do(tmp_path):
-    put(Outputs(), tmp_path / "a.json", "one")
+    put(Outputs("evaluate"), tmp_path / "a.json", "one")
     (tmp_path / "a.json").write_text("by hand")
     with pytest.raises(
         UserError, match=r"--json .*a.json is there already, .*choose another name, or give --overwrite"
     ):
-        put(Outputs(), tmp_path / "a.json", "two")
+        put(Outputs("evaluate"), tmp_path / "a.json", "two")
     assert (tmp_path / "a.json").read_text() == "by hand"
-    put(Outputs(overwrite=True), tmp_path / "a.json", "two")
+    put(Outputs("evaluate", overwrite=True), tmp_path / "a.json", "two")
     assert (tmp_path / "a.json").read_text() == "two"
-    put(Outputs(), tmp_path / "a.json", "three")  # by now it is posestill's
+    put(Outputs("evaluate"), tmp_path / "a.json", "three")  # by now it is posestill's
+
+
+def test_what_another_command_or_another_option_wrote_is_not_replaced(tmp_path):
+    put(Outputs("label"), tmp_path / "a.json", "hours of work", "--out")
+    for command, option in (("evaluate", "--json"), ("predict", "--out"), ("label", "the contact sheet of --out,")):
+        with pytest.raises(UserError, match=f"a.json is there already, and not what {command} wrote there"):
+            Outputs(command).claim(tmp_path / "a.json", option)
+    put(Outputs("label"), tmp_path / "a.json", "again", "--out")
 
 
 @pytest.mark.parametrize("moved", ["renamed", "copied with its folder's record", "record gone", "record torn"])
 def test_a_file_is_posestills_where_its_record_says_so(tmp_path, moved):
     path = tmp_path / "a.json"
-    put(Outputs(), path, "one")
+    put(Outputs("evaluate"), path, "one")
     record = tmp_path / WRITTEN
     if moved == "renamed":
         path = path.rename(tmp_path / "b.json")
@@ -59,30 +67,30 @@ def test_a_file_is_posestills_where_its_record_says_so(tmp_path, moved):
         (tmp_path / "copy").mkdir()
         for each in (path, record):
             (tmp_path / "copy" / each.name).write_bytes(each.read_bytes())
-        put(Outputs(), tmp_path / "copy" / "a.json", "two")
+        put(Outputs("evaluate"), tmp_path / "copy" / "a.json", "two")
         return
     elif moved == "record gone":
         record.unlink()
     else:
         record.write_text(record.read_text()[:-20])
     with pytest.raises(UserError, match="--overwrite"):
-        put(Outputs(), path, "two")
+        put(Outputs("evaluate"), path, "two")
     assert path.read_text() == "one"
 
 
 def test_a_record_that_something_else_wrote_is_no_record_and_stays(tmp_path):
     (tmp_path / WRITTEN).write_text("my own notes\n")
-    put(Outputs(), tmp_path / "a.json", "one")
+    put(Outputs("evaluate"), tmp_path / "a.json", "one")
     assert (tmp_path / WRITTEN).read_text() == "my own notes\n"
     with pytest.raises(UserError, match="--overwrite"):
-        put(Outputs(), tmp_path / "a.json", "two")
+        put(Outputs("evaluate"), tmp_path / "a.json", "two")
 
 
 @pytest.mark.parametrize("way", ["itself", "symbolic link", "hard link", "through a linked folder", "other case"])
 def test_a_file_that_the_command_reads_is_not_written_over_by_whatever_name(tmp_path, way):
     (tmp_path / "data").mkdir()
     read, path = tmp_path / "data" / "gt.json", tmp_path / "data" / "gt.json"
-    put(Outputs(), read, "truth")  # posestill's own output may be an input, too
+    put(Outputs("evaluate"), read, "truth")  # posestill's own output may be an input, too
     if way == "symbolic link":
         path = tmp_path / "link.json"
         path.symlink_to(read)
@@ -95,7 +103,7 @@ def test_a_file_that_the_command_reads_is_not_written_over_by_whatever_name(tmp_
     elif way == "other case" and not (tmp_path / "data" / "GT.json").exists():
         return  # two files here
     with pytest.raises(UserError, match="is a file that this command reads: choose another name, or give --overwrite"):
-        Outputs(read=(read, None, tmp_path / "gone")).claim(path, "--json")
+        Outputs("evaluate", read=(read, None, tmp_path / "gone")).claim(path, "--json")
     assert read.read_text() == "truth"
 
 
@@ -105,8 +113,8 @@ def test_nothing_is_written_through_a_symbolic_link(tmp_path):
     (tmp_path / "dangling.jpg").symlink_to(tmp_path / "nobody.jpg")
     for name in ("link.jpg", "dangling.jpg"):
         with pytest.raises(UserError, match=f"--sheet .*{name} is a symbolic link: .* --overwrite"):
-            Outputs().claim(tmp_path / name, "--sheet")
-        put(Outputs(overwrite=True), tmp_path / name, "sheet")
+            Outputs("evaluate").claim(tmp_path / name, "--sheet")
+        put(Outputs("evaluate", overwrite=True), tmp_path / name, "sheet")
         assert not (tmp_path / name).is_symlink()
     assert (tmp_path / "precious.jpg").read_text() == "photograph"
     assert not (tmp_path / "nobody.jpg").exists()
@@ -116,7 +124,7 @@ def test_a_record_that_is_a_link_is_not_followed(tmp_path):
     (tmp_path / "precious").write_text("photograph")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / WRITTEN).symlink_to(tmp_path / "precious")
-    put(Outputs(), tmp_path / "out" / "a.json", "one")
+    put(Outputs("evaluate"), tmp_path / "out" / "a.json", "one")
     assert (tmp_path / "precious").read_text() == "photograph"
 
 
@@ -156,11 +164,11 @@ def test_what_cannot_be_a_file_is_refused_with_and_without_overwrite(tmp_path, m
     else:
         path = tmp_path / {"long": "x" * 5000, "nul": "a\0b", "half a surrogate pair": "\ud800"}[kind]
     with pytest.raises(UserError, match=message):
-        Outputs(overwrite=overwrite).claim(path, "--json")
+        Outputs("evaluate", overwrite=overwrite).claim(path, "--json")
 
 
 def test_two_outputs_of_a_command_are_two_files(tmp_path):
-    outputs = Outputs(overwrite=True)
+    outputs = Outputs("evaluate", overwrite=True)
     outputs.claim(tmp_path / "a.json", "--json")
     with pytest.raises(UserError, match="--save-results .*A.json is also what --json writes"):
         outputs.claim(tmp_path / "." / "A.json", "--save-results")

@@ -63,20 +63,21 @@ def finite(value: Any) -> Any:
 
 
 WRITTEN = ".posestill"
-"""lies beside outputs, and tells which of them posestill wrote: a line with name and digest each"""
-_FIRST_LINE = {"about": "what posestill wrote here: it writes over these files again as long as nobody changes them"}
+"""lies beside outputs, and tells which of them posestill wrote: a line with name, command and digest each"""
+_ABOUT = "what posestill wrote here: the same command writes over these files again as long as nobody changes them"
 
 
 class Outputs:
-    """The files that one command writes: none in the place of what it reads, or of what posestill did not write.
+    """The files that one command writes: none in the place of what it reads, or of what it did not write itself.
 
-    A file of an earlier run is known by its line in `.posestill`, which lies beside it, and is replaced like that; one
-    that was changed since is not. With `overwrite` all of them are, but never what a symbolic link leads to.
+    A file of an earlier run of the command is known by its line in `.posestill`, which lies beside it, and is replaced
+    like that; one that was changed since is not. With `overwrite` all of them are, but never what a symbolic link leads
+    to.
     """
 
-    def __init__(self, *, overwrite: bool = False, read: Iterable[Path | None] = ()) -> None:
-        """`read`: the files that the command reads."""
-        self.overwrite = overwrite
+    def __init__(self, command: str, *, overwrite: bool = False, read: Iterable[Path | None] = ()) -> None:
+        """`command`: the verb. `read`: the files that it reads."""
+        self.command, self.overwrite = command, overwrite
         self._read = {each for path in read if path is not None and (each := _identity(path)) is not None}
         self._claimed: dict[str, str] = {}
         self._recorded: set[Path] = set()
@@ -95,8 +96,7 @@ class Outputs:
                 if not parent.is_dir():
                     raise UserError(f"{what} cannot be written: {printable(parent)} is no folder")
                 break
-        place = os.path.join(os.path.realpath(path.parent), path.name).casefold()  # as some systems tell names apart
-        if (other := self._claimed.setdefault(place, option)) != option:
+        if (other := self._claimed.setdefault(_place(path), option)) != option:
             raise UserError(f"{what} is also what {other} writes: give another name")
         if there is None:
             return path
@@ -105,7 +105,7 @@ class Outputs:
         if not (stat.S_ISREG(there) or stat.S_ISLNK(there)):
             raise UserError(f"{what} is no ordinary file: give another name")
         if not self.overwrite:
-            self._refuse_what_others_wrote(path, there, what)
+            self._refuse_what_others_wrote(path, there, what, option)
         return path
 
     def write(self, path: Path, write: Callable[[Path], Any], *, one_of_many: bool = False) -> None:
@@ -124,30 +124,29 @@ class Outputs:
 
     def remember(self, path: Path) -> None:
         """Write down, beside a file, that posestill wrote it."""
-        record = path.parent / WRITTEN
-        line = json.dumps({"file": path.name, "digest": _digest(path)}) + "\n"
+        record, known = path.parent / WRITTEN, _recorded(path.parent)
         if path.parent not in self._recorded:
-            if os.path.lexists(record) and not _recorded(path.parent):
+            if known is None:
                 return  # something else has this name
-            known = {name: each for name, each in _recorded(path.parent).items() if (path.parent / name).is_file()}
-            lines = [_FIRST_LINE, *({"file": name, "digest": each} for name, each in known.items() if name)]
-            text = "".join(json.dumps(each) + "\n" for each in lines)
-            write_whole(record, lambda draft: draft.write_text(text))
+            lines = [json.dumps({"about": _ABOUT}) + "\n"]
+            lines += [_line(name, *told) for name, told in known.items() if (path.parent / name).is_file()]
+            write_whole(record, lambda draft: draft.write_text("".join(lines)))
             self._recorded.add(path.parent)
+        line = _line(path.name, f"{self.command} {self._claimed.get(_place(path), '')}", _digest(path))
         try:
             with record.open("a") as handle:
                 handle.write(line)
         except OSError as error:
             raise UserError(not_written(record, error)) from None
 
-    def _refuse_what_others_wrote(self, path: Path, there: int, what: str) -> None:
+    def _refuse_what_others_wrote(self, path: Path, there: int, what: str, option: str) -> None:
         remedy = "choose another name, or give --overwrite to replace"
         if _identity(path) in self._read:
             raise UserError(f"{what} is a file that this command reads: {remedy} it")
         if stat.S_ISLNK(there):
             raise UserError(f"{what} is a symbolic link: {remedy} the link itself")
-        if _recorded(path.parent).get(path.name) != _digest(path):
-            raise UserError(f"{what} is there already, and not as posestill wrote it: {remedy} it")
+        if (_recorded(path.parent) or {}).get(path.name) != (f"{self.command} {option}", _digest(path)):
+            raise UserError(f"{what} is there already, and not what {self.command} wrote there: {remedy} it")
 
 
 def refuse_taken(folder: Path, names: Iterable[str], *, what: str) -> None:
@@ -250,13 +249,28 @@ def _digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _recorded(folder: Path) -> dict[str, str]:
-    """The digests of what posestill wrote into a folder, by name; a first one without a name where there is a list."""
+def _place(path: Path) -> str:
+    """What is the same for two names of one file that need not be there, also where a system minds no case."""
+    return os.path.join(os.path.realpath(path.parent), path.name).casefold()
+
+
+def _line(name: str, command: str, digest: str) -> str:
+    return json.dumps({"file": name, "by": command, "digest": digest}) + "\n"
+
+
+def _recorded(folder: Path) -> dict[str, tuple[str, str]] | None:
+    """Command and digest of what posestill wrote into a folder, by name; None where that list is something else."""
     record = folder / WRITTEN
-    found: dict[str, str] = {}
-    if not record.is_symlink() and record.is_file():
-        for line in record.read_text(errors="replace").splitlines():
-            with suppress(ValueError, KeyError, TypeError):  # a line that a kill cut off
-                entry = json.loads(line)
-                found[entry.get("file", "")] = entry["digest"] if "file" in entry else entry["about"]
-    return found if found.get("") == _FIRST_LINE["about"] else {}
+    if not os.path.lexists(record):
+        return {}
+    if record.is_symlink() or not record.is_file():
+        return None
+    first, *lines = record.read_text(errors="replace").splitlines() or [""]
+    if first != json.dumps({"about": _ABOUT}):
+        return None
+    found = {}
+    for line in lines:
+        with suppress(ValueError, KeyError, TypeError):  # a line that a kill cut off
+            entry = json.loads(line)
+            found[str(entry["file"])] = (str(entry["by"]), str(entry["digest"]))
+    return found

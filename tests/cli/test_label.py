@@ -42,7 +42,7 @@ def test_label_writes_what_a_recipe_reads_and_says_how(posestill, folder):
     [
         (
             ["--out", "there.json"],
-            "there.json is there already, and not as posestill wrote it: choose another name, or give --overwrite",
+            "there.json is there already, and not what label wrote there: choose another name, or give",
         ),
         (["--out", "new.json", "--boxes", "b.json", "--detector", "d.onnx"], "boxes and detector both say where"),
         (["--out", "new.json", "--boxes", "gone.json"], "no file of boxes"),

@@ -97,6 +97,6 @@ def test_the_command_packs_the_data_of_a_recipe_and_says_how_to_use_it(tmp_path)
     assert len(run.data.val.build().people) == 5
     assert CliRunner().invoke(app, asked).exit_code == 0  # posestill wrote it, and writes it again
     file.write_bytes(b"mine")
-    with pytest.raises(UserError, match="is there already, and not as posestill wrote it"):
+    with pytest.raises(UserError, match="is there already, and not what data pack wrote there"):
         CliRunner().invoke(app, asked, catch_exceptions=False)
     assert file.read_bytes() == b"mine"

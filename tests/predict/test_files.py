@@ -102,7 +102,7 @@ def test_everything_is_checked_before_anything_is_written(tmp_path):
     folder = photos(tmp_path / "p", "a.png", "b.png")
     photos(tmp_path / "out", "b.png")
     before = (tmp_path / "out" / "b.png").read_bytes()
-    with pytest.raises(UserError, match=r"b.png is there already, and not as posestill wrote it"):
+    with pytest.raises(UserError, match=r"b.png is there already, and not what predict wrote there"):
         predict_files(Predictor(small_model()), find_images([folder])[0], out=tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["b.png"]
     assert (tmp_path / "out" / "b.png").read_bytes() == before

@@ -23,7 +23,7 @@ def convert(
     from posestill.models.convert import convert_checkpoint
     from posestill.models.pose_model import SETTINGS, WEIGHTS
 
-    outputs = Outputs(overwrite=overwrite, read=(checkpoint,))
+    outputs = Outputs("convert", overwrite=overwrite, read=(checkpoint,))
     files = [outputs.claim(out / name, "--out") for name in (SETTINGS, WEIGHTS)]
     converted = convert_checkpoint(checkpoint, layout)
     converted.model.save(out)

@@ -73,7 +73,7 @@ def pack(
     if part not in ("train", "val"):
         raise UserError(f"--part {part}: train or val")
     settings = getattr(load_recipe(recipe, changes, plugin).data, part)
-    outputs = Outputs(overwrite=overwrite, read=[each for _, each in settings if isinstance(each, Path)])
+    outputs = Outputs("data pack", overwrite=overwrite, read=[each for _, each in settings if isinstance(each, Path)])
     outputs.claim(out, "--out")
     source = settings.build()
     count = pack(source, out, people=people, long_side=long_side, outputs=outputs)

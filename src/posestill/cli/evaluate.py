@@ -48,7 +48,9 @@ def evaluate(
 ) -> None:
     """Print OKS AP, mean OKS and PCK of a model or a results file."""
     load_plugins(plugin)
-    outputs = Outputs(overwrite=overwrite, read=(annotations, results, metainfo, boxes, Path(recipe or "")))
+    own = () if model is None else (model / "config.json", model / "model.safetensors")
+    read = (annotations, results, metainfo, boxes, Path(recipe or ""), *own)
+    outputs = Outputs("evaluate", overwrite=overwrite, read=read)
     for path, option in ((json_out, "--json"), (save_results, "--save-results")):
         if path is not None:  # before the work begins
             outputs.claim(path, option)

@@ -53,7 +53,7 @@ def predict(
             "--overwrite"
         )
     read = (boxes, annotations, model / SETTINGS, model / WEIGHTS, *(each.path for each in wanted))
-    outputs = Outputs(overwrite=overwrite, read=read)
+    outputs = Outputs("predict", overwrite=overwrite, read=read)
     done = predict_files(predictor, wanted, out=out, threshold=threshold, draw=draw, outputs=outputs)
     if not predictor.model.codec.has_score:
         typer.echo("This model has no trained confidence: every keypoint score is 1.")

@@ -114,7 +114,7 @@ def pack(
         with draft.open("wb") as handle:  # given a name, numpy would add a suffix to it
             np.savez(handle, **arrays)  # type: ignore[arg-type]
 
-    (outputs or Outputs(overwrite=True)).write(file, write)
+    (outputs or Outputs("data pack", overwrite=True)).write(file, write)
     return len(kept)
 
 

@@ -125,7 +125,7 @@ def check(
     """
     if sheet.suffix.lower() not in IMAGE_SUFFIXES or sheet.is_dir():
         raise UserError(f"--sheet {sheet}: give an image file, such as data-check.png")
-    Outputs(overwrite=overwrite, read=(path, metainfo)).claim(sheet, "--sheet")  # before the work begins
+    Outputs("data check", overwrite=overwrite, read=(path, metainfo)).claim(sheet, "--sheet")  # before the work begins
     if fix is not None:
         _refuse_taken(fix)
         if fix.resolve() in sheet.resolve().parents:
@@ -135,7 +135,7 @@ def check(
         findings = examine(dataset)
     lines = [describe(dataset, findings)]
     pictures = (each.folder / name for each in dataset.annotation_sets for name in each.files)
-    outputs = Outputs(overwrite=overwrite, read=(path, metainfo, *pictures))
+    outputs = Outputs("data check", overwrite=overwrite, read=(path, metainfo, *pictures))
     outputs.claim(sheet, "--sheet")
     if draw_sheet(dataset.annotation_sets, sheet, outputs=outputs):
         lines.append(f"contact sheet: {sheet}")

@@ -41,7 +41,7 @@ def draw_sheet(annotation_sets: Sequence[AnnotationSet], path: Path, *, outputs:
     cells = [_cell(annotation_set, entry) for annotation_set, entry in chosen]
     cells += [np.full_like(cells[0], 255)] * (-len(cells) % _COLUMNS)
     rows = [np.concatenate(cells[start : start + _COLUMNS], axis=1) for start in range(0, len(cells), _COLUMNS)]
-    (outputs or Outputs()).write(path, image_writer(path, np.concatenate(rows, axis=0)))
+    (outputs or Outputs("data check")).write(path, image_writer(path, np.concatenate(rows, axis=0)))
     return True
 
 

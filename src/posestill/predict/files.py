@@ -148,7 +148,7 @@ def predict_files(
     An image that cannot be read is passed over; where that is all of them, a `UserError` names the first. Nothing is
     written before all names in `out` are known to be free, which `outputs` decides.
     """
-    outputs = outputs or Outputs(read=[each.path for each in wanted])
+    outputs = outputs or Outputs("predict", read=[each.path for each in wanted])
     names = [each.name or each.path.name for each in wanted]
     listing = outputs.claim(out / PREDICTIONS, "--out")
     places = [outputs.claim(out / name, "--out") for name in drawings(names)] if draw else [None] * len(names)

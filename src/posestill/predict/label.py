@@ -83,7 +83,7 @@ def label_pictures(
     Keypoints of a confidence above `threshold` have visibility 2, others 0. A `UserError` where something is there that
     posestill did not write (unless `overwrite`), or where the teacher is sure of nobody.
     """
-    outputs = Outputs(overwrite=overwrite, read=(*given.folder, given.boxes, given.detector))
+    outputs = Outputs("label", overwrite=overwrite, read=(*given.folder, given.boxes, given.detector))
     outputs.claim(out, "--out")
     outputs.claim(sheet_path(out), "the contact sheet of --out,")
     frames = frames_folder(out)
