@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from posestill.files import write_quickly
+from posestill.schema import UserError, printable
 from posestill.skeletons import Skeleton
 
 LEFT, RIGHT, MIDDLE = (255, 140, 40), (60, 160, 255), (235, 235, 235)
@@ -46,8 +49,19 @@ def draw_poses(
 
 
 def write_image(path: Path, image: np.ndarray) -> None:
-    """Write an (H, W, 3) uint8 RGB image; the suffix tells the format."""
-    cv2.imwrite(str(path), image[:, :, ::-1])
+    """Write an (H, W, 3) uint8 RGB image; the suffix tells the format. A `UserError` where that fails."""
+    write_quickly(path, image_writer(path, image))
+
+
+def image_writer(path: Path, image: np.ndarray) -> Callable[[Path], int]:
+    """What writes an (H, W, 3) uint8 RGB image, in the format of `path`, to the draft that it is given."""
+    try:
+        encoded, content = cv2.imencode(path.suffix.lower(), image[:, :, ::-1])
+    except cv2.error:
+        encoded = False
+    if not encoded:
+        raise UserError(f"{printable(path)} cannot be written: OpenCV makes no such picture; name it .png or .jpg")
+    return lambda draft: draft.write_bytes(content.tobytes())
 
 
 def encode_image(image: np.ndarray, *, quality: int = 88) -> bytes:

@@ -17,6 +17,18 @@ class UserError(Exception):
     """A mistake that its maker can mend: the message names the file or key and says what to do."""
 
 
+def printable(text: object, *, keep: str = "", most: int | None = None) -> str:
+    """A text for a terminal: control characters, line ends and half surrogates are written as escapes.
+
+    `keep`: characters that stay as they are. `most`: a longer text is cut to so many characters.
+    """
+    whole = str(text)
+    cut = whole if most is None or len(whole) <= most else f"{whole[:most]}..."
+    return "".join(
+        each if each.isprintable() or each in keep else each.encode("unicode_escape").decode() for each in cut
+    )
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A suggestion to append to a message, `; did you mean 'x'?`, or an empty text when nothing is close."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)

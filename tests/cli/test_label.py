@@ -40,7 +40,10 @@ def test_label_writes_what_a_recipe_reads_and_says_how(posestill, folder):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--out", "there.json"], "there.json is there already: choose another --out"),
+        (
+            ["--out", "there.json"],
+            "there.json is there already, and not what label wrote there: choose another name, or give",
+        ),
         (["--out", "new.json", "--boxes", "b.json", "--detector", "d.onnx"], "boxes and detector both say where"),
         (["--out", "new.json", "--boxes", "gone.json"], "no file of boxes"),
         (["--out", "new.json", "--detector", "teacher.onnx"], "sees one person a crop and gives no boxes"),

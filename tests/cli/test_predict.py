@@ -38,10 +38,55 @@ def test_boxes_come_from_a_coco_file_or_a_plain_mapping(posestill, tmp_path, cap
     assert (status, "names none of the 2 images" in err) == (2, True)
 
 
-def test_images_of_one_name_are_refused(posestill, tmp_path):
+def folder_of(tmp_path, *names):
     small_model().save(tmp_path / "model")
-    for folder in ("one", "two"):
-        (tmp_path / folder).mkdir()
-        write_image(tmp_path / folder / "a.png", np.zeros((9, 9, 3), dtype=np.uint8))
-    status, _, err = posestill("predict", tmp_path / "model", tmp_path / "one", tmp_path / "two")
-    assert (status, "several images are called a" in err) == (2, True)
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        write_image(tmp_path / name, np.zeros((9, 9, 3), dtype=np.uint8))
+
+
+def test_images_of_one_name_are_drawn_apart(posestill, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder_of(tmp_path, "one/a.png", "two/a.png", "two/b.png", "two/b.jpg")
+    status, out, err = posestill("predict", "model", "one", "two", "--out", "out")
+    assert (status, "4 persons in 4 images -> out" in out) == (0, True), err
+    drawn = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.png")}
+    assert drawn == {"one/a.png", "two/a.png", "b.png.png", "b.jpg.png"}
+    names = [entry["file_name"] for entry in json.loads((tmp_path / "out" / "predictions.json").read_text())]
+    assert names == ["one/a.png", "two/a.png", "b.jpg", "b.png"]
+
+
+def test_the_folder_of_the_pictures_is_no_place_for_drawings(posestill, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder_of(tmp_path, "photos/a.jpg")
+    (tmp_path / "link").symlink_to(tmp_path / "photos")
+    before = (tmp_path / "photos" / "a.jpg").read_bytes()
+    for out in ("photos", "link", "photos/."):
+        status, _, err = posestill("predict", "model", "photos", "--out", out)
+        assert (status, "is a folder of the pictures" in err, "--overwrite" in err) == (2, True, True), err
+    assert [path.name for path in (tmp_path / "photos").iterdir()] == ["a.jpg"]
+    status, _, err = posestill("predict", "model", "photos", "--out", "photos", "--overwrite")
+    assert status == 0, err
+    assert (tmp_path / "photos" / "a.jpg").read_bytes() == before  # the drawing is a.png
+
+
+def test_a_second_run_with_the_same_output_needs_no_word_and_sees_no_drawings(posestill, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder_of(tmp_path, "photos/a.jpg", "photos/b/a.jpg")
+    for _ in range(2):
+        status, out, err = posestill("predict", "model", "photos", "--out", "photos/drawn")
+        assert (status, "2 persons in 2 images" in out) == (0, True), err
+
+
+def test_a_picture_that_cannot_be_read_is_named_and_the_exit_status_says_so(posestill, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder_of(tmp_path, "photos/a.jpg", "photos/b.png")
+    (tmp_path / "photos" / "b.png").write_bytes(b"no picture")
+    (tmp_path / "photos" / "c.heic").write_bytes(b"")
+    status, out, err = posestill("predict", "model", "photos")
+    assert status == 1
+    assert "1 persons in 1 images -> predictions" in out
+    assert "1 other files in these folders are no pictures by their names (.heic)" in out
+    assert "passed over: image photos/b.png cannot be decoded" in err
+    assert "1 of 2 images could not be read" in err
+    assert (tmp_path / "predictions" / "a.png").is_file()

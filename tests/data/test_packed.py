@@ -95,5 +95,8 @@ def test_the_command_packs_the_data_of_a_recipe_and_says_how_to_use_it(tmp_path)
     line = next(line for line in told.output.splitlines() if "name: packed" in line)
     run = load_run("quickstart", [f"data.val={line.split('data.val: ')[1]}"])
     assert len(run.data.val.build().people) == 5
-    with pytest.raises(UserError, match="is there already"):
+    assert CliRunner().invoke(app, asked).exit_code == 0  # posestill wrote it, and writes it again
+    file.write_bytes(b"mine")
+    with pytest.raises(UserError, match="is there already, and not what data pack wrote there"):
         CliRunner().invoke(app, asked, catch_exceptions=False)
+    assert file.read_bytes() == b"mine"

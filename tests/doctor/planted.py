@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
+from posestill.data.image_files import read_header
 from posestill.doctor.findings import Finding
 from posestill.schema import UserError
 from posestill.skeletons import from_category
@@ -76,10 +77,12 @@ def drop_image(content: Content, image_id: int) -> None:
     content["annotations"] = [entry for entry in content["annotations"] if entry["image_id"] != image_id]
 
 
-def _spoil_file(planted: Planted, kind: str, change: Callable[[Path], Any], suffix: str = ".jpg") -> None:
+def _spoil_file(
+    planted: Planted, kind: str, change: Callable[[Path], Any], suffix: str = ".jpg", why: str = ""
+) -> None:
     image = picture(planted.sound, suffix)
     change(planted.root / "train" / image["file_name"])
-    planted.kind, planted.places = kind, [f"image {image['id']} ({image['file_name']})"]
+    planted.kind, planted.places = kind, [f"image {image['id']} ({image['file_name']}){why}"]
     drop_image(planted.mended, image["id"])
     planted.images_left_out = [image["file_name"]]
 
@@ -89,12 +92,13 @@ def missing_file(planted: Planted) -> None:
 
 
 def undecodable_file(planted: Planted) -> None:
-    _spoil_file(planted, "image-undecodable", lambda path: path.write_bytes(b"no picture"), ".png")
+    why = ": it cannot be decoded: fetch it again, or save it anew as PNG or JPEG"
+    _spoil_file(planted, "image-undecodable", lambda path: path.write_bytes(b"no picture"), ".png", why)
 
 
 def file_cut_off(planted: Planted) -> None:
     half = lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])  # noqa: E731
-    _spoil_file(planted, "image-undecodable", half)
+    _spoil_file(planted, "image-undecodable", half, why=": it is cut off: fetch it again")
 
 
 def wrong_size(planted: Planted) -> None:
@@ -105,6 +109,25 @@ def wrong_size(planted: Planted) -> None:
     planted.places = [
         f"image {image['id']} ({image['file_name']}): {width + 7} x {height}, the file {width} x {height}"
     ]
+
+
+def labels_on_stored_pixels(planted: Planted) -> None:
+    """The photograph that lies turned by a quarter in its file, labelled as it lies there."""
+    image = next(each for each in planted.content["images"] if each["width"] < each["height"])
+    width, height = image["width"], image["height"]  # as it is shown
+    image.update(width=height, height=width)
+    planted.kind = "labels-unturned"
+    planted.places = [f"image {image['id']} ({image['file_name']}): {height} x {width}, the file {width} x {height}"]
+    orientation = read_header(planted.root / "train" / image["file_name"]).orientation
+    assert orientation == 8  # shown (x, y) = stored (y, W - x), so stored (x, y) = shown (W - y, x)
+    for entry in planted.content["annotations"]:
+        if entry["image_id"] == image["id"]:
+            x, y, across, down = entry["bbox"]
+            entry["bbox"] = [height - y - down, x, down, across]
+            points = np.array(entry["keypoints"], dtype=float).reshape(-1, 3)
+            there = points[:, 2] > 0
+            points[there, :2] = np.stack([height - points[there, 1], points[there, 0]], axis=1)
+            entry["keypoints"] = points.ravel().tolist()
 
 
 def image_id_twice(planted: Planted) -> None:
@@ -330,7 +353,8 @@ def hardly_any_people(planted: Planted) -> None:
 FAULTS: dict[str, Callable[[Planted], None]] = {
     function.__name__.replace("_", " "): function
     for function in (
-        missing_file, undecodable_file, file_cut_off, wrong_size, image_id_twice, image_twice, image_without_name,
+        missing_file, undecodable_file, file_cut_off, wrong_size, labels_on_stored_pixels, image_id_twice,
+        image_twice, image_without_name,
         annotation_id_twice, annotation_without_image, unknown_image, unknown_category, category_that_nobody_has,
         category_without_keypoints, no_keypoint_names, two_skeletons, side_without_partner, keypoint_name_twice,
         edges_that_count_from_zero, edge_beyond_the_last_keypoint, no_bbox, flat_bbox, bbox_beyond_the_image,

@@ -154,7 +154,11 @@ def test_an_image_of_a_yolo_folder_that_cannot_be_decoded_is_left_out(tiny_yolo,
     dataset = open_dataset(root)
     (finding,) = serious(examine(dataset))
     place = f"image 2 (images/train/{SECOND}.jpg)"
-    assert (finding.kind, finding.where, finding.annotation_set) == ("image-undecodable", (place,), "train")
+    assert (finding.kind, finding.where, finding.annotation_set) == (
+        "image-undecodable",
+        (f"{place}: it cannot be decoded: fetch it again, or save it anew as PNG or JPEG",),
+        "train",
+    )
     repair(dataset, tmp_path / "mended")
     assert serious(examine(open_dataset(tmp_path / "mended"))) == []
     assert len(json.loads((tmp_path / "mended/annotations/train.json").read_text())["images"]) == 11

@@ -87,7 +87,7 @@ def test_what_is_there_is_not_overwritten(tmp_path):
     folder = write_photos(tmp_path / "p", 1)
     for path in (tmp_path / "labels.json", tmp_path / "labels.png"):
         path.write_text("mine")
-        with pytest.raises(UserError, match=f"{path.name} is there already: choose another --out"):
+        with pytest.raises(UserError, match=f"{path.name} is there already, and not what label wrote there"):
             label(tmp_path, folder)
         assert path.read_text() == "mine"
         path.unlink()

@@ -8,8 +8,8 @@ from typing import Annotated, Optional
 import typer
 
 from posestill.cli.app import data
-from posestill.cli.options import Changes, Plugin, Recipe, load_recipe
-from posestill.schema import UserError
+from posestill.cli.options import Changes, Overwrite, Plugin, Recipe, load_recipe
+from posestill.schema import UserError, printable
 
 
 @data.command("sample")
@@ -38,6 +38,7 @@ def check(
     metainfo: Annotated[Optional[Path], typer.Option(help="Sigmas and flip pairs of the skeleton.")] = None,
     fix: Annotated[Optional[Path], typer.Option(help="Write a repaired COCO copy to this new folder.")] = None,
     sheet: Annotated[Path, typer.Option(help="Where the contact sheet goes.")] = Path("data-check.png"),
+    overwrite: Overwrite = False,
 ) -> None:
     """Say in plain words what is wrong with a dataset.
 
@@ -45,8 +46,8 @@ def check(
     """
     from posestill.doctor.examine import check
 
-    text, is_sound = check(dataset, images=images, metainfo=metainfo, fix=fix, sheet=sheet)
-    typer.echo(text)
+    text, is_sound = check(dataset, images=images, metainfo=metainfo, fix=fix, sheet=sheet, overwrite=overwrite)
+    typer.echo(printable(text, keep="\n"))
     if not is_sound:
         raise typer.Exit(1)
 
@@ -60,18 +61,21 @@ def pack(
     long_side: Annotated[Optional[int], typer.Option(min=16, help="Shrink larger images to it, px.")] = None,
     changes: Changes = None,
     plugin: Plugin = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Write people and images of a recipe into one small file.
 
     It moves to another machine at once, and a recipe reads it there as {name: packed, file: ...}.
     """
     from posestill.data.packed import PackedSource, pack
+    from posestill.files import Outputs
 
     if part not in ("train", "val"):
         raise UserError(f"--part {part}: train or val")
-    if out.exists():
-        raise UserError(f"{out} is there already: choose another --out")
-    source = getattr(load_recipe(recipe, changes, plugin).data, part).build()
-    count = pack(source, out, people=people, long_side=long_side)
+    settings = getattr(load_recipe(recipe, changes, plugin).data, part)
+    outputs = Outputs("data pack", overwrite=overwrite, read=[each for _, each in settings if isinstance(each, Path)])
+    outputs.claim(out, "--out")
+    source = settings.build()
+    count = pack(source, out, people=people, long_side=long_side, outputs=outputs)
     images, megabytes = len(PackedSource(out).image_ids), out.stat().st_size / 1e6
     typer.echo(f"{count} people, {images} images, {megabytes:.1f} MB\ndata.{part}: {{name: packed, file: {out}}}")

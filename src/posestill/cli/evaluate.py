@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
@@ -10,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from posestill.cli.app import app
-from posestill.cli.options import Changes, Device, Plugin, load_plugins, load_recipe
+from posestill.cli.options import Changes, Device, Overwrite, Plugin, load_plugins, load_recipe
+from posestill.files import Outputs
 from posestill.schema import UserError
 
 if TYPE_CHECKING:
@@ -44,9 +44,16 @@ def evaluate(
     device: Device = "auto",
     json_out: Annotated[Optional[Path], typer.Option("--json", help="Write the figures to this file.")] = None,
     save_results: Annotated[Optional[Path], typer.Option(help="Write the predictions as a COCO results file.")] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Print OKS AP, mean OKS and PCK of a model or a results file."""
     load_plugins(plugin)
+    own = () if model is None else (model / "config.json", model / "model.safetensors")
+    read = (annotations, results, metainfo, boxes, Path(recipe or ""), *own)
+    outputs = Outputs("evaluate", overwrite=overwrite, read=read)
+    for path, option in ((json_out, "--json"), (save_results, "--save-results")):
+        if path is not None:  # before the work begins
+            outputs.claim(path, option)
     if results is not None:
         if annotations is None:
             raise UserError("evaluate --results needs --annotations, the truth to score against")
@@ -80,15 +87,13 @@ def evaluate(
         if save_results is not None:
             category_id = getattr(source, "category_id", 1)
             entries = as_coco_results(evaluation.poses, source.skeleton, category_id=category_id)
-            save_results.write_text(json.dumps(entries))
+            outputs.write_json(save_results, entries, indent=None)
         figures = evaluation.as_json()
     else:
         raise UserError("evaluate needs a model folder, or --results with --annotations")
     _print_figures(figures)
     if json_out is not None:
-        from posestill.files import write_json
-
-        write_json(json_out, figures)
+        outputs.write_json(json_out, figures)
 
 
 def _open_truth(annotations: Path | None, images: Path | None, *, metainfo: Path | None, wholebody: bool) -> PoseSource:

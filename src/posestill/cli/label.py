@@ -8,7 +8,7 @@ from typing import Annotated, Optional
 import typer
 
 from posestill.cli.app import app
-from posestill.cli.options import Boxes, Detector, Device, Plugin, load_plugins
+from posestill.cli.options import Boxes, Detector, Device, Overwrite, Plugin, load_plugins
 
 
 @app.command()
@@ -24,8 +24,11 @@ def label(
     frame_step: Annotated[int, typer.Option(min=1, help="Of a video every so many-th frame.")] = 10,
     device: Device = "auto",
     plugin: Plugin = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Write a teacher's keypoints of pictures as a COCO file.
+
+    The exit status is 1 when a picture could not be read; the others are labelled.
 
     A contact sheet beside it shows the people that the teacher is surest of, least sure of, and those that were left
     out, as it is sure of too few of their keypoints.
@@ -35,7 +38,7 @@ def label(
     from posestill.engine.log import RunLog
     from posestill.models.device import choose_device
     from posestill.predict.label import frames_folder, label_pictures
-    from posestill.schema import validate
+    from posestill.schema import printable, validate
 
     load_plugins(plugin)
     settings = {
@@ -45,8 +48,9 @@ def label(
     given = validate(ImagesConfig, settings, where="label")
     place = choose_device(device)
     found = label_pictures(
-        given, open_teacher(teacher, layout=layout), out, threshold=threshold, log=RunLog(None), device=place
-    )
+        given, open_teacher(teacher, layout=layout), out, threshold=threshold, log=RunLog(None), device=place,
+        overwrite=overwrite,
+    )  # fmt: skip
     typer.echo(
         f"{found.people} people in {found.pictures} pictures, mean confidence {found.confidence:.2f}; {found.dropped} "
         "dropped, as the teacher is sure of too few of their keypoints"
@@ -55,3 +59,7 @@ def label(
         typer.echo(f"frames: {found.images}")
     typer.echo(f"labels: {out}\nsheet: {found.sheet}")
     typer.echo(f"data.train: {{name: coco, annotations: {out}, images: {found.images}}}")
+    for line in found.unreadable:
+        typer.echo(printable(f"passed over: {line}"), err=True)
+    if found.unreadable:
+        raise typer.Exit(1)

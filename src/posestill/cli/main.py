@@ -7,7 +7,7 @@ import sys
 from importlib import import_module
 
 from posestill.cli.app import Interrupted, app
-from posestill.schema import UserError
+from posestill.schema import UserError, printable
 
 VERBS = (
     "quickstart", "train", "evaluate", "predict", "label", "compare", "list", "config", "convert", "data", "teacher",
@@ -20,6 +20,7 @@ for file in VERBS:
 
 def main() -> None:
     """Run the command line; a user's mistake becomes a short message and exit status 2."""
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # what it would say of a broken picture is said in one line
     try:
         app()
     except UserError as error:
@@ -28,12 +29,14 @@ def main() -> None:
     except Interrupted as error:
         _fail(str(error), 130)
     except OSError as error:
-        if error.filename is None:
+        if error.errno is None:
             raise
-        _fail(f"{error.filename}: {error.strerror}", 2)
+        named = "" if error.filename is None else f"{printable(error.filename, most=200)}: "
+        _fail(f"{named}{error.strerror}", 2)
 
 
 def _fail(message: str, status: int) -> None:
     rank = os.environ.get("RANK", "0")
+    message = printable(message, keep="\n")  # a file's name may hold what a terminal obeys
     print(f"posestill{'' if rank == '0' else f' [rank {rank}]'}: {message}", file=sys.stderr)
     sys.exit(status)

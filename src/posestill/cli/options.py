@@ -18,6 +18,10 @@ Changes = Annotated[
 Plugin = Annotated[Optional[list[Path]], typer.Option(help="A Python file of yours that adds to posestill.catalog.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Write over files that are there and that posestill did not write.")
+]
+
 Boxes = Annotated[
     Optional[Path], typer.Option(help="COCO annotations or detections, or {file name: [[x, y, w, h], ...]}.")
 ]

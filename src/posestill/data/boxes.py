@@ -28,8 +28,11 @@ class PictureBoxes:
 class BoxFile:
     """The boxes in a file, by picture."""
 
-    def __init__(self, path: Path, *, threshold: float = 0.0) -> None:
-        """Boxes scored below `threshold` are left out. A `UserError` says what is wrong with the file."""
+    def __init__(self, path: Path, *, threshold: float = 0.0, annotations: Path | None = None) -> None:
+        """Boxes scored below `threshold` are left out. A `UserError` says what is wrong with the file.
+
+        `annotations`: a COCO file that says what the images are called that detections name by their ids.
+        """
         self.path = path
         self.category_id = 1
         content = read_json(path, what="file of boxes")
@@ -39,7 +42,7 @@ class BoxFile:
             elif isinstance(content, Mapping):
                 named = {name: _boxes(number, each) for number, (name, each) in enumerate(content.items(), start=1)}
             elif isinstance(content, list) and all(isinstance(each, Mapping) for each in content):
-                named = _detected(content, threshold)
+                named = _detected(content, threshold, *self._image_names(annotations))
             else:
                 raise UserError(
                     f"{path} is neither a COCO annotation file nor COCO detections nor {{file name: [[x, y, w, h], "
@@ -79,6 +82,14 @@ class BoxFile:
                 candidates = sorted(candidates, key=lambda each: len(each[0].parts))[-1:]
         return candidates[0][1] if candidates else None
 
+    def _image_names(self, annotations: Path | None) -> tuple[dict[int, str], int]:
+        """Image id -> file name and the category of the persons, of a COCO file where there is one."""
+        if annotations is None:
+            return {}, 1
+        source = CocoSource(annotations, images=None)
+        self.category_id = source.category_id
+        return source.file_names, source.category_id
+
     def _annotated(self, content: Mapping[str, Any]) -> dict[str, PictureBoxes]:
         if not has_keypoints(content):
             return self._annotated_without_keypoints(content)
@@ -116,13 +127,16 @@ def has_keypoints(content: object) -> bool:
     )
 
 
-def _detected(content: Sequence[Mapping[str, Any]], threshold: float) -> dict[str, PictureBoxes]:
-    """Of a COCO results list: pictures by `file_name`, else by the number that COCO's file names are."""
+def _detected(
+    content: Sequence[Mapping[str, Any]], threshold: float, names: Mapping[int, str], category_id: int
+) -> dict[str, PictureBoxes]:
+    """Of a COCO results list: pictures by `file_name`, else as `names` has it, else by the number in COCO's names."""
     of_picture: dict[str, list[tuple[list[float], float]]] = {}
     numbers: dict[str, int] = {}
     for entry in content:
-        if entry.get("category_id", 1) == 1 and float(entry.get("score", 1.0)) >= threshold:
-            name = str(entry["file_name"]) if entry.get("file_name") else f"#{int(entry['image_id'])}"
+        if entry.get("category_id", category_id) == category_id and float(entry.get("score", 1.0)) >= threshold:
+            name = str(entry["file_name"]) if entry.get("file_name") else names.get(entry.get("image_id", -1), "")
+            name = name or f"#{int(entry['image_id'])}"
             numbers[name] = int(entry["image_id"]) if "image_id" in entry else len(numbers) + 1
             of_picture.setdefault(name, []).append((entry["bbox"], float(entry.get("score", 1.0))))
     return {

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from pydantic import model_validator
 
+from posestill.data.image_files import read_image
 from posestill.data.source import SourceConfig
 from posestill.schema import UserError, reading
 from posestill.skeletons import COCO_WHOLEBODY, Skeleton, from_category, read_metainfo
@@ -152,17 +153,6 @@ def read_json(path: Path, *, what: str) -> Any:
         raise UserError(
             f"{what} {path} is not valid JSON ({error}): it may have been cut off; fetch it again"
         ) from None
-
-
-def read_image(path: Path) -> np.ndarray:
-    """(H, W, 3) uint8 RGB of an image file, or a `UserError` that names it."""
-    import cv2
-
-    data = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if data is None:
-        found = "cannot be decoded: fetch it again" if Path(path).exists() else "does not exist"
-        raise UserError(f"image {path} {found}")
-    return np.ascontiguousarray(data[:, :, ::-1])
 
 
 def coco_lists(keypoints: np.ndarray, skeleton: Skeleton) -> dict[str, list[float]]:

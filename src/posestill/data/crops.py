@@ -8,9 +8,11 @@ those of the path from files: only the pixels take another way.
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -23,9 +25,10 @@ from torch import Tensor
 
 from posestill.data.augment import GREY, AugmentConfig, Colours, change_colour
 from posestill.data.source import PoseSource
-from posestill.data.topdown import FixedViews, Labels, TopDownDataset, View, warp
+from posestill.data.topdown import FixedViews, Labels, TopDownDataset, Unreadable, View, warp
+from posestill.files import write_json
 from posestill.geometry import PADDING, crop_of_bbox, fit_aspect
-from posestill.schema import Config
+from posestill.schema import Config, UserError
 from posestill.types import Size
 
 
@@ -54,13 +57,14 @@ class CropsInMemory(TopDownDataset):
         teacher_size: Size | None = None,
         teacher_padding: float = PADDING,
         fixed_views: FixedViews | None = None,
+        passes_over: bool = False,
         config: CropsConfig | None = None,
         device: torch.device | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> None:
         super().__init__(
             source, size=size, labels=labels, augment=augment, seed=seed, teacher_size=teacher_size,
-            teacher_padding=teacher_padding, fixed_views=fixed_views,
+            teacher_padding=teacher_padding, fixed_views=fixed_views, passes_over=passes_over,
         )  # fmt: skip
         config = config or CropsConfig()
         side = _side(self, config.density)
@@ -166,23 +170,32 @@ def _kept(dataset: CropsInMemory, side: int, folder: Path | None, progress: Call
         _fill(kept, dataset, progress)
         return kept
     path = folder / f"crops-{_fingerprint(dataset, side)}.npy"
+    beside = path.with_suffix(".json")  # whose pictures could not be read, where there are such
     if not path.is_file():
         folder.mkdir(parents=True, exist_ok=True)
         draft = folder / f".{path.name}.{os.getpid()}"  # another process may be making the same
         drawn = np.lib.format.open_memmap(draft, mode="w+", dtype=np.uint8, shape=shape)
         _fill(drawn, dataset, progress)
         drawn.flush()
+        if dataset.unreadable:
+            write_json(beside, dataset.unreadable)
         draft.replace(path)
     else:
         progress(len(dataset))
+        if beside.is_file():
+            dataset.unreadable = {int(index): why for index, why in json.loads(beside.read_bytes()).items()}
     return np.load(path, mmap_mode="c")  # copy on write: nobody writes, and torch asks for a writable array
 
 
 def _fill(kept: np.ndarray, dataset: CropsInMemory, progress: Callable[[int], None]) -> None:
     side = kept.shape[1]
     for index in range(len(kept)):
-        image = dataset.source.image(dataset.person(index).image_id)
-        kept[index] = warp(image, dataset.to_kept[index], (side, side))
+        try:
+            kept[index] = warp(dataset.read(index), dataset.to_kept[index], (side, side))
+        except Unreadable as error:
+            if not dataset.passes_over:
+                raise UserError(str(error)) from None
+            dataset.unreadable[index] = str(error)
         progress(1)
 
 
@@ -193,7 +206,8 @@ def _fingerprint(dataset: CropsInMemory, side: int) -> str:
     for index in np.linspace(0, len(dataset) - 1, min(8, len(dataset))).astype(int):
         person = dataset.person(index)
         digest.update(f"{person.image_id} {person.id}".encode())
-        digest.update(np.ascontiguousarray(dataset.source.image(person.image_id)).tobytes())
+        with suppress(Unreadable):
+            digest.update(np.ascontiguousarray(dataset.read(index)).tobytes())
     return digest.hexdigest()[:16]
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from posestill.data.source import PoseSource, SourceConfig
 from posestill.draw import encode_image
-from posestill.files import write_whole
+from posestill.files import Outputs
 from posestill.schema import UserError
 from posestill.skeletons import Skeleton
 from posestill.types import Person
@@ -36,6 +36,7 @@ class PackedSource:
     """The people and images of a packed file, which is held in memory."""
 
     def __init__(self, file: Path) -> None:
+        file = Path(file)
         if not file.is_file():
             raise UserError(f"no packed dataset {file}: `posestill data pack` writes one")
         try:
@@ -74,11 +75,12 @@ def pack(
     long_side: int | None = None,
     quality: int = 90,
     progress: Callable[[int], None] | None = None,
+    outputs: Outputs | None = None,
 ) -> int:
     """Write a source as one file and return how many people it holds.
 
     `people`: only the first so many that are labelled and no crowds, with their images. `long_side` px: larger images
-    are shrunk to it, their people with them. `quality`: of the JPEGs, 1..100.
+    are shrunk to it, their people with them. `quality`: of the JPEGs, 1..100. `outputs` remember that it was written.
     """
     chosen = list(source.people)
     if people is not None:
@@ -107,13 +109,12 @@ def pack(
         "image_ids": np.array(list(by_image)),
         **_arrays(kept, len(source.skeleton)),
     }
-    file.parent.mkdir(parents=True, exist_ok=True)
 
     def write(draft: Path) -> None:
         with draft.open("wb") as handle:  # given a name, numpy would add a suffix to it
             np.savez(handle, **arrays)  # type: ignore[arg-type]
 
-    write_whole(file, write)
+    (outputs or Outputs("data pack", overwrite=True)).write(file, write)
     return len(kept)
 
 

@@ -11,8 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from posestill.data.coco import read_image
-from posestill.data.image_files import IMAGE_SUFFIXES, image_size
+from posestill.data.image_files import IMAGE_SUFFIXES, image_size, read_image
 from posestill.draw import encode_image
 from posestill.schema import UserError
 from posestill.types import Size

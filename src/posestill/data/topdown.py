@@ -23,6 +23,7 @@ from posestill.geometry import (
     invert_affine,
     transform_points,
 )
+from posestill.schema import UserError
 from posestill.types import Person, PoseBatch, Size
 
 
@@ -65,8 +66,21 @@ class FixedViews:
         return uniform_draws(self.seed, self.number(epoch), ids)
 
 
+class Unreadable(UserError):
+    """The picture of a person cannot be read; the message says why."""
+
+    def __init__(self, index: int, message: str) -> None:
+        super().__init__(message)
+        self.index = index
+        """the person's position in its dataset"""
+
+
 class TopDownDataset(Dataset[PoseBatch]):
-    """Crops of persons as batches. An item is asked for as (epoch, index): the same pair gives the same pixels."""
+    """Crops of persons as batches. An item is asked for as (epoch, index): the same pair gives the same pixels.
+
+    Where `passes_over` is true, a person whose picture cannot be read is replaced by the next one in the order of the
+    dataset that shows labels alike: a batch's `index` then tells another person than was asked for.
+    """
 
     def __init__(
         self,
@@ -79,8 +93,12 @@ class TopDownDataset(Dataset[PoseBatch]):
         teacher_size: Size | None = None,
         teacher_padding: float = PADDING,
         fixed_views: FixedViews | None = None,
+        passes_over: bool = False,
     ) -> None:
         """With `fixed_views` every person is shown by these crops alone, whatever the `seed`."""
+        self.passes_over = passes_over
+        self.unreadable: dict[int, str] = {}
+        """positions whose pictures could not be read in this process, and what is wrong with these"""
         self.source = source
         self.size = size
         self.augment = augment
@@ -104,7 +122,35 @@ class TopDownDataset(Dataset[PoseBatch]):
 
     def __getitems__(self, wanted: Sequence[tuple[int, int]]) -> PoseBatch:
         """The batch of some (epoch, index) pairs."""
-        epoch, index = np.array(wanted).T  # (B,), (B,)
+        while True:
+            try:
+                return self._batch(np.array([(epoch, self.replaced(index)) for epoch, index in wanted]))
+            except Unreadable as error:
+                if not self.passes_over:
+                    raise UserError(str(error)) from None
+                self.unreadable[error.index] = str(error)
+
+    def replaced(self, index: int) -> int:
+        """The position itself or, where its picture is known to be unreadable, that of the person in its place."""
+        if index not in self.unreadable:
+            return index
+        shown, count = self.labels.shown, len(self)
+        for step in range(1, count):
+            other = (index + step) % count
+            if shown[other] == shown[index] and other not in self.unreadable:
+                return other
+        raise UserError(f"no picture to train on can be read; {self.unreadable[index]}")
+
+    def read(self, index: int) -> np.ndarray:
+        """(H, W, 3) uint8 RGB: the picture of a person, or `Unreadable`."""
+        try:
+            return self.source.image(self.person(index).image_id)
+        except UserError as error:
+            raise Unreadable(index, str(error)) from None
+
+    def _batch(self, wanted: np.ndarray) -> PoseBatch:
+        """The batch of (B, 2) pairs of epoch and index."""
+        epoch, index = wanted.T  # (B,), (B,)
         people = [self.person(each) for each in index]
         labels = self.shown_labels(people, index)  # (B, K, 3) image px
         crop = crop_of_bbox(np.stack([person.bbox for person in people]), self.size)
@@ -150,7 +196,7 @@ class TopDownDataset(Dataset[PoseBatch]):
         """Of each view (B, 3, H, W) uint8: the crops of persons index (B,), in changed colours."""
         cuts = [np.empty((len(index), *view.size, 3), dtype=np.uint8) for view in views]
         for row, each in enumerate(index):
-            image = self.source.image(self.person(each).image_id)
+            image = self.read(int(each))
             for cut, view in zip(cuts, views, strict=True):
                 cut[row] = warp(image, view.affine[row], view.size)
                 if colours is not None:

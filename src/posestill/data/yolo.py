@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 import yaml
 
-from posestill.data.coco import AREA_OF_BBOX, read_image
-from posestill.data.image_files import IMAGE_SUFFIXES, image_size
+from posestill.data.coco import AREA_OF_BBOX
+from posestill.data.image_files import IMAGE_SUFFIXES, image_size, read_image
 from posestill.data.source import SourceConfig
+from posestill.files import read_text
 from posestill.schema import UserError, reading
 from posestill.skeletons import COCO_17, from_category
 from posestill.types import Person
@@ -174,7 +175,7 @@ def read_split(dataset: YoloDataset, split: str, report: Report) -> YoloLabels:
         entry: dict[str, Any] = {"id": image_id, "file_name": PurePath(os.path.relpath(path, dataset.root)).as_posix()}
         images.append(entry)
         label = label_path(path)
-        lines = label.read_text().splitlines() if label.exists() else []
+        lines = read_text(label, what="label file").splitlines() if label.exists() else []
         try:
             height, width = image_size(path)
         except UserError as error:
@@ -270,7 +271,7 @@ def _image_paths(dataset: YoloDataset, split: str) -> list[Path]:
         if place.is_dir():
             paths += sorted(each for each in place.rglob("*") if each.suffix.lower() in IMAGE_SUFFIXES)
         elif place.suffix == ".txt":
-            listed = [line.strip() for line in place.read_text().splitlines() if line.strip()]
+            listed = [line.strip() for line in read_text(place, what="list of images").splitlines() if line.strip()]
             paths += [_listed(Path(line), place, dataset) for line in listed]
         else:
             paths.append(place)

@@ -13,8 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from posestill.data.image_files import is_cut_off
+from posestill.data.image_files import bits_of, decode_image, read_header
 from posestill.doctor.findings import Finding, in_words
+from posestill.doctor.turned import unturned_images
+from posestill.files import read_bytes
 from posestill.schema import UserError
 from posestill.skeletons import COCO_17, from_category
 from posestill.types import Size
@@ -36,6 +38,12 @@ class ImageFile:
     """(height, width), or None when it cannot be decoded"""
     digest: str
     """of its bytes; empty when there is no file"""
+    problem: str = ""
+    """why it cannot be decoded, in words"""
+    orientation: int = 1
+    """EXIF's: how the picture is turned to be shown"""
+    bits: int = 8
+    """a channel, as the file has them"""
 
 
 @dataclass(frozen=True)
@@ -62,6 +70,20 @@ class AnnotationSet:
         return found
 
     @property
+    def unturned(self) -> set[Any]:
+        """These are the ids of images whose labels were made on pixels as they are stored, not as they are shown."""
+        sized = [
+            image
+            for image in self.sound_images.values()
+            if (file := self.files.get(image.get("file_name") or "")) is not None
+            and file.size is not None
+            and (image.get("width"), image.get("height")) == file.size
+            and file.size[0] != file.size[1]
+        ]
+        orientations = {name: file.orientation for name, file in self.files.items()}
+        return unturned_images(sized, self.content["annotations"], orientations)
+
+    @property
     def category(self) -> Mapping[str, Any] | None:
         """The category is the first one that names keypoints, or None."""
         return next((each for each in self.content["categories"] if each.get("keypoints")), None)
@@ -80,14 +102,18 @@ def decode_files(folder: Path, names: Iterable[str]) -> dict[str, ImageFile]:
 
 
 def _decode(path: Path) -> ImageFile:
-    import cv2
-
     try:
-        data = path.read_bytes()
-    except OSError:
+        data = read_bytes(path, what="image")
+    except UserError:
         return ImageFile(None, "")
-    image = None if not data or is_cut_off(data) else cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    return ImageFile(None if image is None else image.shape[:2], hashlib.blake2b(data, digest_size=16).hexdigest())
+    digest = hashlib.blake2b(data, digest_size=16).hexdigest()
+    try:
+        height, width = decode_image(data, where="").shape[:2]
+    except UserError as error:
+        return ImageFile(None, digest, problem=str(error).strip())
+    header = read_header(path)
+    orientation = 1 if header is None else header.orientation
+    return ImageFile((height, width), digest, orientation=orientation, bits=bits_of(data))
 
 
 class _Faults:
@@ -131,6 +157,7 @@ def examine_overlap(one: AnnotationSet, other: AnnotationSet) -> list[Finding]:
 def _check_images(annotation_set: AnnotationSet, faults: _Faults) -> None:
     seen: set[Any] = set()
     by_content: dict[str, Any] = {}
+    unturned = annotation_set.unturned
     for image in annotation_set.content["images"]:
         where = f"image {image.get('id')} ({image.get('file_name')})"
         if image.get("id") is None or not image.get("file_name"):
@@ -146,10 +173,14 @@ def _check_images(annotation_set: AnnotationSet, faults: _Faults) -> None:
         if by_content.setdefault(file.digest, image["id"]) != image["id"]:
             faults.add("image-twice", f"{where} = image {by_content[file.digest]}")
         if file.size is None:
-            faults.add("image-undecodable", where)
-        elif image.get("width") is not None and (image.get("height"), image["width"]) != file.size:
+            faults.add("image-undecodable", f"{where}: it {file.problem}")
+            continue
+        if file.bits > 8:
+            faults.add("sixteen-bits", where)
+        if image.get("width") is not None and (image.get("height"), image["width"]) != file.size:
             height, width = file.size
-            faults.add("image-size", f"{where}: {image['width']} x {image.get('height')}, the file {width} x {height}")
+            kind = "labels-unturned" if image["id"] in unturned else "image-size"
+            faults.add(kind, f"{where}: {image['width']} x {image.get('height')}, the file {width} x {height}")
 
 
 def _check_categories(annotation_set: AnnotationSet, faults: _Faults) -> None:

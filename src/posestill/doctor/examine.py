@@ -5,6 +5,7 @@ A dataset is a COCO annotation file, a folder with annotation files and images, 
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +20,8 @@ from posestill.doctor.checks import AnnotationSet, decode_files, examine_overlap
 from posestill.doctor.findings import KINDS, Finding, in_words
 from posestill.doctor.repair import repair_set
 from posestill.doctor.sheet import draw_sheet
-from posestill.schema import UserError, reading
+from posestill.files import Outputs, distinct
+from posestill.schema import UserError, printable, reading
 from posestill.skeletons import read_metainfo
 
 _ORDER = ("error", "warning", "note")
@@ -46,6 +48,7 @@ def open_dataset(path: Path, *, images: Path | None = None, metainfo: Path | Non
         if not files:
             raise UserError(f"{path} holds neither COCO annotation files nor a data.yaml with kpt_shape")
         annotation_sets = [_coco_set(each, _image_folder(each, path, images), metainfo) for each in files]
+        annotation_sets = _named_apart(annotation_sets, files)
     else:
         annotation_sets = [_coco_set(path, _image_folder(path, path.parent.parent, images), metainfo)]
     return Dataset(path, tuple(_with_files(annotation_sets)))
@@ -67,13 +70,17 @@ def repair(dataset: Dataset, out: Path) -> list[str]:
     What cannot be repaired without knowing the truth stays, and `examine` names it again.
     """
     out = Path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"--fix {out}: give a new or empty folder, so that nothing is written over")
+    _refuse_taken(out)
     return [
         line
         for annotation_set in dataset.annotation_sets
         for line in repair_set(annotation_set, out, several=len(dataset.annotation_sets) > 1)
     ]
+
+
+def _refuse_taken(out: Path) -> None:
+    if os.path.lexists(out) and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"--fix {printable(out)}: give a new or empty folder, so that nothing is written over")
 
 
 def describe(dataset: Dataset, findings: Sequence[Finding]) -> str:
@@ -103,15 +110,34 @@ def is_sound(findings: Sequence[Finding]) -> bool:
     return all(finding.severity == "note" for finding in findings)
 
 
-def check(path: Path, *, images: Path | None, metainfo: Path | None, fix: Path | None, sheet: Path) -> tuple[str, bool]:
-    """Give the text that `data check` prints and whether the dataset is sound; write the contact sheet and the copy."""
+def check(
+    path: Path,
+    *,
+    images: Path | None,
+    metainfo: Path | None,
+    fix: Path | None,
+    sheet: Path,
+    overwrite: bool = False,
+) -> tuple[str, bool]:
+    """Give the text that `data check` prints and whether the dataset is sound; write the contact sheet and the copy.
+
+    With `overwrite` the sheet may replace a file that posestill did not write.
+    """
     if sheet.suffix.lower() not in IMAGE_SUFFIXES or sheet.is_dir():
         raise UserError(f"--sheet {sheet}: give an image file, such as data-check.png")
+    Outputs("data check", overwrite=overwrite, read=(path, metainfo)).claim(sheet, "--sheet")  # before the work begins
+    if fix is not None:
+        _refuse_taken(fix)
+        if fix.resolve() in sheet.resolve().parents:
+            raise UserError(f"--sheet {sheet} lies in the folder of --fix, which holds the copy alone: name another")
     with reading(str(path)):
         dataset = open_dataset(path, images=images, metainfo=metainfo)
         findings = examine(dataset)
     lines = [describe(dataset, findings)]
-    if draw_sheet(dataset.annotation_sets, sheet):
+    pictures = (each.folder / name for each in dataset.annotation_sets for name in each.files)
+    outputs = Outputs("data check", overwrite=overwrite, read=(path, metainfo, *pictures))
+    outputs.claim(sheet, "--sheet")
+    if draw_sheet(dataset.annotation_sets, sheet, outputs=outputs):
         lines.append(f"contact sheet: {sheet}")
     if fix is not None:
         changes = repair(dataset, fix)
@@ -134,6 +160,19 @@ def _with_files(annotation_sets: Sequence[AnnotationSet]) -> Iterator[Annotation
         replace(annotation_set, files=_of_set(annotation_set, decoded[annotation_set.folder]))
         for annotation_set in annotation_sets
     )
+
+
+def _named_apart(annotation_sets: Sequence[AnnotationSet], files: Sequence[Path]) -> list[AnnotationSet]:
+    """The same sets, named with their folder where several files have one name: train-annotations, valid-annotations.
+
+    Their copies would else be written to the same places.
+    """
+    names = [each.name for each in annotation_sets]
+    apart = [
+        f"{path.parent.name}-{name.lstrip('_')}" if names.count(name) > 1 else name
+        for name, path in zip(names, files, strict=True)
+    ]
+    return [replace(each, name=name) for each, name in zip(annotation_sets, distinct(apart), strict=True)]
 
 
 def _of_set(annotation_set: AnnotationSet, files: dict[str, Any]) -> dict[str, Any]:

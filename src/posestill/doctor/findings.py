@@ -31,6 +31,8 @@ KINDS: dict[str, Words] = {
     "image-missing": ("error", "no such image file", "correct --images, or fetch them; --fix leaves them out"),
     "image-undecodable": ("error", "the image cannot be decoded or is cut off", "fetch it again; --fix leaves it out"),
     "image-size": ("error", "width and height are not those of the file", "were the labels made for another copy? --fix writes the file's size"),
+    "labels-unturned": ("error", "the picture is shown turned, as its EXIF block says, and its labels are not", "--fix turns the labels"),
+    "sixteen-bits": ("note", "16 bits a channel, of which the upper 8 are used", "save it with 8 bits where these do not suit"),
     "image-id-twice": ("error", "several images have the same id", "--fix gives new ids; their labels stay with the first: look at them"),
     "image-twice": ("warning", "the same picture is listed under different ids", "--fix makes one of them"),
     "annotation-id-twice": ("error", "several annotations have the same id", "--fix gives new ids"),

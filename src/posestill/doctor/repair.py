@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections import Counter
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -12,7 +14,8 @@ import numpy as np
 
 from posestill.data.coco import AREA_OF_BBOX
 from posestill.doctor.checks import AnnotationSet, counts_from_zero, entry_faults, is_finite, off_image, outside_image
-from posestill.files import write_json
+from posestill.doctor.turned import turn_entry
+from posestill.files import distinct, write_json, write_quickly
 from posestill.types import Size
 
 _BBOX_AROUND_KEYPOINTS = 1.2
@@ -31,7 +34,13 @@ def repair_set(annotation_set: AnnotationSet, out: Path, *, several: bool) -> li
     category = next((each for each in categories if each.get("keypoints")), None)
     annotations: list[dict[str, Any]] = []
     used: set[Any] = set()
+    unturned = annotation_set.unturned
     for entry in annotation_set.content["annotations"]:
+        if entry.get("image_id") in unturned:
+            turned = annotation_set.sound_images[entry["image_id"]]
+            orientation = annotation_set.files[turned["file_name"]].orientation
+            entry = turn_entry(entry, orientation, (turned["height"], turned["width"]))
+            changes["annotations turned as their photographs are shown"] += 1
         entry = {**entry, "image_id": new_ids.get(entry.get("image_id"), entry.get("image_id"))}
         image = kept.get(entry["image_id"])
         if image is None:
@@ -52,19 +61,27 @@ def repair_set(annotation_set: AnnotationSet, out: Path, *, several: bool) -> li
     changes["empty categories taken out"] += len(categories) - len(used_categories)
     categories = used_categories
     folder = out / "images" / annotation_set.name if several else out / "images"
-    for image in images:
-        source = annotation_set.folder / image["file_name"]
-        image["file_name"] = _inside(image["file_name"])
-        target = folder / image["file_name"]
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target)
+    names = distinct([_inside(image["file_name"]) for image in images])
+    for image, name in zip(images, names, strict=True):
+        source, target = annotation_set.folder / image["file_name"], folder / name
+        changes["images given a new name, as another has theirs"] += name != _inside(image["file_name"])
+        image["file_name"] = name
+        write_quickly(target, partial(shutil.copyfile, source))
     content = {**annotation_set.content, "images": images, "annotations": annotations, "categories": categories}
     write_json(out / "annotations" / f"{annotation_set.name}.json", content)
     if annotation_set.metainfo:
-        write_json(out / "metainfo.json", dict(annotation_set.metainfo))
+        _write_metainfo(out / "metainfo.json", annotation_set.name, dict(annotation_set.metainfo))
     dropped = [finding for finding in annotation_set.findings if finding.severity == "error"]
     lines = [f"{annotation_set.name}: {len(each.where)}x {each.what}: {each.remedy}" for each in dropped]
     return lines + [f"{annotation_set.name}: {count} {what}" for what, count in changes.items() if count]
+
+
+def _write_metainfo(path: Path, name: str, metainfo: dict[str, Any]) -> None:
+    """One skeleton as it is; where an earlier set has another one, all of them by their names."""
+    if path.is_file() and (earlier := json.loads(path.read_bytes())) != metainfo:
+        several = earlier if "names" not in earlier else {"first": earlier}
+        metainfo = {**several, name: metainfo} if metainfo not in several.values() else several
+    write_json(path, metainfo)
 
 
 def _ids(annotation_set: AnnotationSet) -> list[Any]:

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from posestill.data.coco import read_image
+from posestill.data.image_files import read_image
 from posestill.doctor.checks import AnnotationSet, is_finite
+from posestill.files import Outputs
 from posestill.skeletons import Skeleton
 
 MOST_PEOPLE = 24
@@ -20,8 +21,11 @@ _PADDING = 1.3
 """a cell shows the bbox times this"""
 
 
-def draw_sheet(annotation_sets: Sequence[AnnotationSet], path: Path) -> bool:
-    """Write a PNG of up to 24 people, evenly spread over the dataset; False when there is nobody to draw."""
+def draw_sheet(annotation_sets: Sequence[AnnotationSet], path: Path, *, outputs: Outputs | None = None) -> bool:
+    """Write a picture of up to 24 people, evenly spread over the dataset; False when there is nobody to draw.
+
+    `outputs` remember that posestill wrote it.
+    """
     people = [
         (annotation_set, entry)
         for annotation_set in annotation_sets
@@ -30,15 +34,14 @@ def draw_sheet(annotation_sets: Sequence[AnnotationSet], path: Path) -> bool:
     ]
     if not people:
         return False
-    from posestill.draw import write_image
+    from posestill.draw import image_writer
 
     count = min(MOST_PEOPLE, len(people))
     chosen = [people[index] for index in np.linspace(0, len(people) - 1, count).round().astype(int)]
     cells = [_cell(annotation_set, entry) for annotation_set, entry in chosen]
     cells += [np.full_like(cells[0], 255)] * (-len(cells) % _COLUMNS)
     rows = [np.concatenate(cells[start : start + _COLUMNS], axis=1) for start in range(0, len(cells), _COLUMNS)]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_image(path, np.concatenate(rows, axis=0))
+    (outputs or Outputs("data check")).write(path, image_writer(path, np.concatenate(rows, axis=0)))
     return True
 
 

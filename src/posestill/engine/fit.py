@@ -23,8 +23,9 @@ from posestill.engine.log import RunLog
 from posestill.engine.optim import build_optimiser, learning_rate_factor, set_learning_rate
 from posestill.engine.setup import BuiltRun, Sources, open_sources, set_up
 from posestill.engine.surroundings import run_hash, surroundings
+from posestill.engine.unreadable import PassedOver
 from posestill.evaluation.evaluate import Evaluation, Share, batch_loader, evaluate_model
-from posestill.files import write_json
+from posestill.files import refuse_taken, write_json
 from posestill.methods.base import Distiller
 from posestill.models.average import move_average, warm_decay
 from posestill.models.pose_model import PoseModel, read_description
@@ -32,6 +33,12 @@ from posestill.models.threads import try_threads
 from posestill.schema import UserError
 from posestill.teachers.bridge import worth_knowing
 from posestill.types import PoseBatch
+
+WRITTEN_BY_RUNS = (
+    "config.yaml", "metrics.jsonl", "eval.json", "control.json", "beside.json", "report.html", "best/config.json",
+    "best/model.safetensors", "last/training.pt",
+)  # fmt: skip
+"""a run folder is known by its config.yaml"""
 
 
 @dataclass(frozen=True)
@@ -96,8 +103,10 @@ def fit(
     )
     loader = batch_loader(built.dataset, planned, workers=config.train.workers)
     evaluation: Evaluation | None = None
+    passed_over = PassedOver(built.dataset, log)
     with log.bar("training", built.total_steps, start) as bar:
-        for step, batch in enumerate(loader, start=start):
+        for step, (wanted, batch) in enumerate(zip(planned, loader, strict=True), start=start):
+            passed_over.look(step, wanted, batch)
             run.train_step(step, batch.to(accelerator.device))
             done = step + 1
             note = run.log_losses(done) if done % config.train.log_every == 0 or done == built.total_steps else None
@@ -329,6 +338,8 @@ def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _check_folder(config: RunConfig, folder: Path, resume: bool) -> None:
     described, path = dump_run(config), folder / "config.yaml"
+    if not path.is_file():
+        refuse_taken(folder, WRITTEN_BY_RUNS, what="the run folder")
     if path.is_file() and not resume:
         raise UserError(f"{folder} holds a run already: choose another --out, or go on with it by --resume")
     if path.is_file() and (before := path.read_text()) != described:

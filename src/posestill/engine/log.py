@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from posestill.files import finite
+from posestill.schema import printable
 
 
 class RunLog:
@@ -26,7 +27,7 @@ class RunLog:
 
     def say(self, text: str) -> None:
         """One line for the person who started the run."""
-        self.console.print(text, markup=False)
+        self.console.print(printable(text, keep="\n\t"), markup=False)
 
     def row(self, values: Mapping[str, Any]) -> None:
         """Append a row to metrics.jsonl."""

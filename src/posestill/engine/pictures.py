@@ -21,6 +21,7 @@ from posestill.data.pictures import Pictures, hold_out
 from posestill.data.source import PoseSource
 from posestill.engine.config import RunConfig
 from posestill.engine.log import RunLog
+from posestill.engine.unreadable import refuse_many
 from posestill.keypoints.names import same_keypoint
 from posestill.schema import UserError, did_you_mean
 from posestill.skeletons import Skeleton, from_category
@@ -55,9 +56,18 @@ def open_pictures(config: RunConfig, *, log: RunLog, device: torch.device | None
     if not isinstance(config.data.val, HeldOutConfig):
         return OpenedPictures(train=source, val=config.data.val.build(), labelled=None)
     train, held, labelled = _divide(source, config.data.val, log)
+    passed: dict[int, str] = {}
     with log.bar("asking the teacher about held-out people", len(held.people)) as bar:
-        found = ask_about(teacher, held, device=device, progress=bar.advance, say=log.say, threads=config.train.threads)
+        found = ask_about(
+            teacher, held, device=device, progress=bar.advance, say=log.say, threads=config.train.threads,
+            passed_over=passed,
+        )  # fmt: skip
     answers = found.named(teacher, source.skeleton.names).keypoints
+    if passed:
+        log.say(f"{len(passed)} held-out pictures are passed over: {'; '.join(list(passed.values())[:_NAMED])}")
+        refuse_many(passed, len(held.image_ids))
+        answers = answers[[person.image_id not in passed for person in held.people]]
+        held = held.only([image_id - 1 for image_id in sorted(held.image_ids) if image_id not in passed])
     val = TaughtSource(held, answers, threshold=config.data.val.threshold)
     unsure = sum(person.keypoints is None for person in val.people)
     if unsure == len(val.people):
@@ -85,8 +95,14 @@ def find_people(given: ImagesConfig, skeleton: Skeleton, *, log: RunLog) -> Imag
         found: dict[int, FoundBoxes] = {}
         with log.bar(f"finding people by {given.detector.name}", len(pictures)) as bar:
             for position in range(len(pictures)):
-                found[position] = detector(pictures.read(position))
                 bar.advance()
+                try:
+                    picture = pictures.read(position)
+                except UserError as error:
+                    log.say(f"passed over: {error}")
+                    pictures.unreadable.append(pictures.all[position].path)
+                    continue
+                found[position] = detector(picture)
         people = as_people(found)
     there = {person.image_id - 1 for person in people}
     empty = [each.name for position, each in enumerate(pictures.all) if position not in there]

@@ -157,14 +157,14 @@ def _open_dataset(
     if config.data.crops is None:
         return TopDownDataset(
             sources.train, size=size, labels=labels, augment=augment, seed=seed, teacher_size=teacher_size,
-            teacher_padding=padding, fixed_views=fixed_views,
+            teacher_padding=padding, fixed_views=fixed_views, passes_over=True,
         )  # fmt: skip
     if config.train.workers:
         raise UserError("data.crops: crops in memory are cut by the training process itself: set train.workers=0")
     with log.bar("keeping crops", len(labels.persons)) as bar:
         return CropsInMemory(
             sources.train, size=size, labels=labels, augment=augment, seed=seed, teacher_size=teacher_size,
-            teacher_padding=padding, fixed_views=fixed_views,
+            teacher_padding=padding, fixed_views=fixed_views, passes_over=True,
             config=config.data.crops, device=device, progress=bar.advance,
         )  # fmt: skip
 

@@ -126,7 +126,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 def loss_curves(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[float, float]]]:
     """Each named loss over the steps, from the rows of a metrics.jsonl."""
-    other = {"step", "learning_rate", "persons_per_second", "evaluation", "watched"}
+    other = {"step", "learning_rate", "persons_per_second", "evaluation", "watched", "unreadable"}
     names = [name for row in rows for name in row if name not in other]
     return {
         name: [(row["step"], row[name]) for row in rows if row.get(name) is not None] for name in dict.fromkeys(names)

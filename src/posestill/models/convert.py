@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from posestill.files import check_readable
 from posestill.models.pose_model import ModelConfig, PoseModel
 from posestill.schema import UserError, did_you_mean, validate
 from posestill.skeletons import COCO_17
@@ -56,10 +57,11 @@ class Converted:
     """keys of the file that are no part of the published layout"""
 
 
-def convert_checkpoint(path: Path, layout: str) -> Converted:
+def convert_checkpoint(path: Path | str, layout: str) -> Converted:
     """The model in a published checkpoint: one of `LAYOUTS`. Fails when keys are missing or have other shapes."""
     if layout not in LAYOUTS:
         raise UserError(f"--from {layout}: no such layout{did_you_mean(layout, LAYOUTS)} (known: {', '.join(LAYOUTS)})")
+    path = Path(path)
     published = read_checkpoint(path)
     model = PoseModel(validate(ModelConfig, LAYOUTS[layout], where=layout), COCO_17)
     own = model.state_dict()
@@ -102,10 +104,9 @@ def our_name(key: str, own: Mapping[str, object]) -> str | None:
     return None
 
 
-def read_checkpoint(path: Path) -> dict[str, Tensor]:
+def read_checkpoint(path: Path | str) -> dict[str, Tensor]:
     """The tensors of a torch checkpoint, its `state_dict` where there is one; only weights are read, no code is run."""
-    if not path.is_file():
-        raise UserError(f"no checkpoint {path}")
+    check_readable(Path(path), what="checkpoint")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:

@@ -151,8 +151,9 @@ class PoseModel(nn.Module):
         write_whole(folder / SETTINGS, lambda path: path.write_text(text))
 
     @staticmethod
-    def load(folder: Path) -> PoseModel:
+    def load(folder: Path | str) -> PoseModel:
         """The model of a folder, in eval mode. Fails with a message that names the file and the key."""
+        folder = Path(folder)
         described = read_description(folder)
         model = PoseModel(
             validate(ModelConfig, described["model"], where=f"{folder / SETTINGS}: model"),

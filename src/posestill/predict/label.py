@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,10 @@ import torch
 
 from posestill.data.images import TEACHERS_ANSWERS, ImagesConfig, ImageSource, with_answer
 from posestill.data.pictures import Pictures
-from posestill.draw import draw_poses, write_image
+from posestill.draw import draw_poses, image_writer
 from posestill.engine.log import RunLog
 from posestill.engine.pictures import find_people
-from posestill.files import finite, write_whole
+from posestill.files import WRITTEN, Outputs, finite
 from posestill.schema import UserError
 from posestill.teachers.answers import Answers, ask_about
 from posestill.teachers.base import Teacher
@@ -45,6 +45,8 @@ class Labelled:
     """people of whom the teacher is sure of too few keypoints"""
     confidence: float
     """mean of the people that were kept"""
+    unreadable: tuple[str, ...]
+    """what is wrong with pictures that were passed over, a line each"""
     images: Path
     """the folder that the file's names are relative to"""
     sheet: Path
@@ -74,22 +76,28 @@ def label_pictures(
     threshold: float = 0.3,
     log: RunLog,
     device: torch.device | None = None,
+    overwrite: bool = False,
 ) -> Labelled:
     """Write the teacher's keypoints of all people in some pictures to `out`, which `CocoSource` reads, and a sheet.
 
-    Keypoints of a confidence above `threshold` have visibility 2, others 0. A `UserError` where something is there
-    already, or where the teacher is sure of nobody.
+    Keypoints of a confidence above `threshold` have visibility 2, others 0. A `UserError` where something is there that
+    posestill did not write (unless `overwrite`), or where the teacher is sure of nobody.
     """
-    for path in (out, sheet_path(out), frames_folder(out)):
-        if path.exists():
-            raise UserError(f"{path} is there already: choose another --out")
+    outputs = Outputs("label", overwrite=overwrite, read=(*given.folder, given.boxes, given.detector))
+    outputs.claim(out, "--out")
+    outputs.claim(sheet_path(out), "the contact sheet of --out,")
+    frames = frames_folder(out)
+    for path in sorted(frames.iterdir()) if frames.is_dir() else [frames]:
+        if path.name != WRITTEN:
+            outputs.claim(path, "the frames of --out,")
     source = find_people(given, teacher.skeleton, log=log)
     pictures = source.pictures
     if len({each.frame is None for each in pictures.all}) == 2:
         raise UserError("label: videos and pictures lie in different folders, which one file cannot name: label each")
+    passed: dict[int, str] = {}
     with log.bar("asking the teacher", len(source.people)) as bar:
-        answers = ask_about(teacher, source, device=device, progress=bar.advance, say=log.say)
-    poses = _poses(source, answers, threshold)
+        answers = ask_about(teacher, source, device=device, progress=bar.advance, say=log.say, passed_over=passed)
+    poses = [each for each in _poses(source, answers, threshold) if source.people[each.row].image_id not in passed]
     wanted = LEAST_SURE_KEYPOINTS * len(teacher.skeleton)
     kept = [each for each in poses if each.sure >= wanted]
     dropped = [each for each in poses if each.sure < wanted]
@@ -99,16 +107,17 @@ def label_pictures(
             "look whether the boxes and the teacher's layout are right, or lower --threshold"
         )
     out.parent.mkdir(parents=True, exist_ok=True)
-    folder, names = _named(pictures, out)
-    content = _content(source, answers, kept, names, threshold, teacher.lineage)
-    write_whole(out, lambda draft: draft.write_text(json.dumps(content)))
+    folder, names = _named(pictures, out, outputs)
+    content = _content(source, answers, kept, names, threshold, teacher.lineage, without=passed)
+    outputs.write_json(out, content, indent=None)
     sheet = sheet_path(out)
-    write_image(sheet, _sheet(source, answers, kept, dropped, threshold))
+    outputs.write(sheet, image_writer(sheet, _sheet(source, answers, kept, dropped, threshold)))
     return Labelled(
         people=len(kept),
-        pictures=len(pictures),
+        pictures=len(pictures) - len(passed),
         dropped=len(dropped),
         confidence=float(np.mean([each.confidence for each in kept])),
+        unreadable=(*(f"{path} cannot be read" for path in pictures.unreadable), *passed.values()),
         images=folder,
         sheet=sheet,
     )
@@ -117,6 +126,10 @@ def label_pictures(
 def frames_folder(out: Path) -> Path:
     """Where the frames of videos are written, as a COCO file names pictures."""
     return out.with_name(f"{out.stem}-frames")
+
+
+def _put(content: bytes, draft: Path) -> None:
+    draft.write_bytes(content)
 
 
 def _poses(source: ImageSource, answers: Answers, threshold: float) -> list[_Pose]:
@@ -129,21 +142,21 @@ def _poses(source: ImageSource, answers: Answers, threshold: float) -> list[_Pos
     return found
 
 
-def _named(pictures: Pictures, out: Path) -> tuple[Path, list[str]]:
+def _named(pictures: Pictures, out: Path, outputs: Outputs) -> tuple[Path, list[str]]:
     """The folder of the pictures and their names in it; frames of videos are written to one first."""
     if pictures.all[0].frame is None:
         folder = Path(os.path.commonpath([each.path.parent.resolve() for each in pictures.all]))
         return folder, [(each.path.parent.resolve() / each.path.name).relative_to(folder).as_posix()
                         for each in pictures.all]  # fmt: skip
     folder, names = frames_folder(out), []
-    folder.mkdir(parents=True)
     videos = list(dict.fromkeys(each.path for each in pictures.all))
     for position, each in enumerate(pictures.all):
         prefix = f"{videos.index(each.path)}-" if len(videos) > 1 else ""
         names.append(f"{prefix}{each.path.stem}-{each.frame:06d}.jpg")
         encoded = pictures.encoded(position)
         assert encoded is not None  # all are frames
-        (folder / names[-1]).write_bytes(encoded)
+        path = outputs.claim(folder / names[-1], "the frames of --out,")
+        outputs.write(path, partial(_put, encoded), one_of_many=True)
     return folder, names
 
 
@@ -154,6 +167,8 @@ def _content(
     names: Sequence[str],
     threshold: float,
     lineage: Mapping[str, Any],
+    *,
+    without: Collection[int],
 ) -> dict[str, Any]:
     """The COCO file: whose answers these are, images, annotations with two more fields, and the one category."""
     skeleton = source.skeleton
@@ -184,6 +199,7 @@ def _content(
         "images": [
             {"id": position + 1, "file_name": name, "height": each.size[0], "width": each.size[1]}
             for position, (name, each) in enumerate(zip(names, source.pictures.all, strict=True))
+            if position + 1 not in without
         ],
         "annotations": annotations,
         "categories": [

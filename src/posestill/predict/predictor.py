@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from posestill.data.image_files import read_image
 from posestill.data.topdown import warp
 from posestill.geometry import affine_to_input, crop_of_bbox, invert_affine, transform_points
 from posestill.models.device import choose_device
@@ -42,11 +43,15 @@ class Predictor:
         """The keypoints of the answer, in order."""
         return self.model.skeleton
 
-    def __call__(self, image: np.ndarray, boxes: Sequence[Sequence[float]] | np.ndarray | None = None) -> np.ndarray:
-        """(N, K, 3) x y score in image px for an (H, W, 3) uint8 RGB image.
+    def __call__(
+        self, image: np.ndarray | str | Path, boxes: Sequence[Sequence[float]] | np.ndarray | None = None
+    ) -> np.ndarray:
+        """(N, K, 3) x y score in image px for an (H, W, 3) uint8 RGB image, or for an image file.
 
         `boxes` are (N, 4) x y w h in image px, one a person; None takes the whole image as one.
         """
+        if isinstance(image, str | Path):
+            image = read_image(image)
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise UserError(f"an (H, W, 3) uint8 RGB image is wanted, given {image.shape} {image.dtype}")
         if boxes is None:

@@ -144,7 +144,7 @@ def confirming(plan: Plan, rates: Mapping[tuple[str, str], float]) -> list[Asked
     return [
         Asked("test", regime, arm, rates[regime, arm], seed)
         for regime, confirmed in plan.confirm.items()
-        for seed in (plan.seeds.confirm if plan.regimes[regime].seeds is None else plan.regimes[regime].seeds)
+        for seed in plan.seeds_of(regime)
         for arm in plan.arms_of(regime)
         if arm in confirmed
     ]

@@ -168,6 +168,11 @@ class Plan(Config):
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
+    def seeds_of(self, regime: str) -> tuple[int, ...]:
+        """The seeds of a regime's runs on test."""
+        own = self.regimes[regime].seeds
+        return self.seeds.confirm if own is None else own
+
     def arms_of(self, regime: str) -> list[str]:
         """The arms that make sense in a regime, in the plan's order."""
         chosen = self.regimes[regime].arms

@@ -22,7 +22,7 @@ from posestill.engine.log import RunLog
 from posestill.engine.setup import open_sources
 from posestill.engine.surroundings import run_hash, surroundings
 from posestill.evaluation.evaluate import Evaluation, Share, evaluate_model
-from posestill.files import write_json
+from posestill.files import refuse_taken, write_json
 from posestill.html.charts import curves
 from posestill.html.page import heading, page, paragraph, pictures, table
 from posestill.html.report import loss_curves, percent, read_metrics, side_by_side
@@ -120,6 +120,8 @@ def run_quickstart(out: Path, *, steps: int | None = None, seed: int = 0) -> Pat
 def _make_room(out: Path) -> None:
     """Remove an earlier quickstart's variants, and nothing else."""
     marker = out / ".quickstart"
+    if not marker.exists():
+        refuse_taken(out, ("report.html", "quickstart.json", "metrics.jsonl"), what="--out")
     for variant in ORDER:
         folder = out / variant.name
         if folder.exists() and not marker.exists():

@@ -19,6 +19,7 @@ from posestill.engine.fit import fit
 from posestill.engine.log import RunLog
 from posestill.engine.surroundings import surroundings
 from posestill.evaluation.evaluate import Share, evaluate_model
+from posestill.files import refuse_taken
 from posestill.schema import UserError, validate
 from posestill.study.agreement import agreement, first_difference
 from posestill.study.gains import pack_similarity
@@ -27,7 +28,7 @@ from posestill.study.lines import Row
 from posestill.study.page import write_comparison
 from posestill.study.plan import Plan, load_plan
 from posestill.study.pool import Workshop, is_finished, run_jobs
-from posestill.study.results import GATHERED, Results
+from posestill.study.results import GATHERED, LOOSE, Results
 from posestill.study.step_time import measure_steps
 from posestill.teachers.base import ModelTeacher
 
@@ -48,6 +49,10 @@ def run_and_write(path: Path, shop: Workshop, *, stages: Sequence[str] = STAGES)
             "`--stage none` draws its tables; a copy of the plan under another name, without `finished`, starts a new "
             "study"
         )
+    if not any((shop.results / name).exists() for name in (GATHERED, LOOSE)):
+        refuse_taken(shop.results, ("table.md", "summary.json"), what="--results")
+        if not (shop.work / "runs").is_dir():
+            refuse_taken(shop.work, ("report.html",), what="--work")
     results = Results.read(shop.results)
     if plan.finished is not None:
         _need_all_gathered(path, plan.finished, results)

@@ -12,6 +12,7 @@ from posestill.data.source import PoseSource
 from posestill.data.topdown import warp
 from posestill.geometry import affine_to_input, crop_of_bbox, invert_affine, transform_points
 from posestill.keypoints.names import same_keypoint
+from posestill.schema import UserError
 from posestill.skeletons import Skeleton
 from posestill.teachers.base import Teacher
 from posestill.teachers.threads import asking
@@ -68,11 +69,13 @@ def ask_about(
     progress: Callable[[int], None] | None = None,
     say: Callable[[str], None] | None = None,
     threads: int | None = None,
+    passed_over: dict[int, str] | None = None,
 ) -> Answers:
     """What a teacher says of all people of a source, each cut out as the teacher wants it, twice: upright and mirrored.
 
     `progress` is told how many persons are done, `say` which number of threads was the fastest; `threads` fixes it.
-    Every picture is read once.
+    Every picture is read once. Where `passed_over` is given, one that cannot be read is noted in it, by its id and with
+    what is wrong, and its people keep a confidence of 0.
     """
     device = device or torch.device("cpu")
     teacher.to(device)
@@ -81,7 +84,7 @@ def ask_about(
     keypoints = np.zeros((count, len(swap), 3))
     apart = np.zeros((count, len(swap)))
     with asking(teacher, 2 * count, device=device, say=say, threads=threads):
-        for rows, crops, affines in _crops(source, teacher, batch_size):
+        for rows, crops, affines in _crops(source, teacher, batch_size, passed_over):
             image = torch.from_numpy(crops).permute(0, 3, 1, 2).contiguous().to(device)
             upright = teacher(_batch(image, affines)).prediction
             mirrored = teacher.codec.flip(teacher(_batch(image.flip(-1), affines)).prediction, swap)
@@ -96,7 +99,9 @@ def ask_about(
     return Answers(keypoints, apart)
 
 
-def _crops(source: PoseSource, teacher: Teacher, batch_size: int) -> Iterator[tuple[list[int], np.ndarray, np.ndarray]]:
+def _crops(
+    source: PoseSource, teacher: Teacher, batch_size: int, passed_over: dict[int, str] | None
+) -> Iterator[tuple[list[int], np.ndarray, np.ndarray]]:
     """Rows in the source's people, their crops (B, H, W, 3) uint8 RGB, and crop px -> image px (B, 2, 3)."""
     by_image: dict[int, list[int]] = {}
     for row, person in enumerate(source.people):
@@ -105,7 +110,13 @@ def _crops(source: PoseSource, teacher: Teacher, batch_size: int) -> Iterator[tu
     crops: list[np.ndarray] = []
     affines: list[np.ndarray] = []
     for image_id, own in by_image.items():
-        image = source.image(image_id)
+        try:
+            image = source.image(image_id)
+        except UserError as error:
+            if passed_over is None:
+                raise
+            passed_over[image_id] = str(error)
+            continue
         for row in own:
             affine = _affine(source.people[row], teacher)
             rows.append(row)

@@ -95,6 +95,7 @@ class CachedTeacher(Teacher):
             teacher_size=teacher.input_size,
             teacher_padding=teacher.padding,
             fixed_views=self.fixed_views,
+            passes_over=True,
         )
 
     def ask(
@@ -205,8 +206,9 @@ class CachedTeacher(Teacher):
         self, teacher: Teacher, dataset: TopDownDataset, wanted: Sequence[tuple[int, int]], device: torch.device
     ) -> Store:
         """The answers about some (epoch, index) pairs."""
-        pairs = [(index, epoch % (self.config.views or 1)) for epoch, index in wanted]
-        return StoreOfSome(pairs, self._ask(teacher, dataset, wanted, device))
+        answers = self._ask(teacher, dataset, wanted, device)
+        pairs = [(dataset.replaced(index), epoch % (self.config.views or 1)) for epoch, index in wanted]
+        return StoreOfSome(pairs, answers)
 
     @torch.no_grad()
     def _ask(

@@ -136,7 +136,10 @@ def _pictures(dataset: TopDownDataset) -> dict[str, str]:
     chosen = np.linspace(0, len(dataset) - 1, min(PICTURES, len(dataset))).astype(int).tolist()
     found = {}
     for image_id in dict.fromkeys(dataset.person(index).image_id for index in chosen):
-        pixels = np.ascontiguousarray(dataset.source.image(image_id))
+        try:
+            pixels = np.ascontiguousarray(dataset.source.image(image_id))
+        except UserError:  # passed over by whoever trains on it
+            continue
         digest = hashlib.sha256(f"{pixels.shape}".encode())
         digest.update(pixels.tobytes())
         found[str(image_id)] = digest.hexdigest()[:16]

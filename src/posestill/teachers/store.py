@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from posestill.files import write_json, write_whole
+from posestill.files import refuse_taken, write_json, write_whole
 from posestill.schema import UserError
 from posestill.teachers.kept import Field
 from posestill.teachers.lock import held
@@ -158,6 +158,7 @@ class StoreInFolder(Store):
 
     def _begin(self, learn: Learn, say: Say) -> dict[str, Any]:
         """Write down what the folder will hold."""
+        refuse_taken(self.folder, [f"{name}.npy" for name in self.fields], what="teacher.cache.folder")
         needed = self.persons * self.crops * sum(field.nbytes for field in self.fields.values())
         free = shutil.disk_usage(self.folder).free
         if needed > free:

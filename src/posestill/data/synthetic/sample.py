@@ -20,6 +20,7 @@ from posestill.data.image_files import with_orientation
 from posestill.data.synthetic.people import PROFILES
 from posestill.data.synthetic.scene import Scene, compose_scene
 from posestill.draw import encode_image, write_image
+from posestill.files import write_quickly
 from posestill.schema import UserError
 from posestill.skeletons import COCO_17
 from posestill.types import Person, Size
@@ -76,7 +77,7 @@ def write_sample(out: Path, *, pictures: int = 80, seed: int = 0, yolo: bool = F
             _write_annotations(out / "annotations" / f"person_keypoints_{split}.json", entries, seed=seed)
         counts[split] = _count(entries)
     if yolo:
-        (out / "data.yaml").write_text(yaml.safe_dump(_yolo_description(), sort_keys=False))
+        _write(out / "data.yaml", yaml.safe_dump(_yolo_description(), sort_keys=False).encode())
     return counts
 
 
@@ -101,10 +102,10 @@ def _write_picture(folder: Path, number: int, *, seed: int, first_id: int, with_
     if name.endswith(".png"):
         write_image(folder / name, scene.image)
     elif orientation is None:
-        (folder / name).write_bytes(encode_image(scene.image))
+        _write(folder / name, encode_image(scene.image))
     else:
         stored = encode_image(np.ascontiguousarray(np.rot90(scene.image, _TURNS[orientation])))
-        (folder / name).write_bytes(with_orientation(stored, orientation))
+        _write(folder / name, with_orientation(stored, orientation))
     height, width = scene.image.shape[:2]
     entry = {"id": number, "file_name": name, "width": width, "height": height}
     annotated = [person for person in scene.people if with_crowds or not person.crowd]
@@ -155,8 +156,7 @@ def _write_annotations(path: Path, pictures: Sequence[_Picture], *, seed: int) -
             }
         ],
     }
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(content) + "\n")
+    _write(path, (json.dumps(content) + "\n").encode())
 
 
 def _write_labels(folder: Path, pictures: Sequence[_Picture]) -> None:
@@ -164,7 +164,12 @@ def _write_labels(folder: Path, pictures: Sequence[_Picture]) -> None:
     folder.mkdir(parents=True)
     for picture in pictures:
         lines = [_line(entry, picture.entry) for entry in picture.annotations]
-        (folder / picture.entry["file_name"]).with_suffix(".txt").write_text("".join(f"{line}\n" for line in lines))
+        path = (folder / picture.entry["file_name"]).with_suffix(".txt")
+        _write(path, "".join(f"{line}\n" for line in lines).encode())
+
+
+def _write(path: Path, content: bytes) -> None:
+    write_quickly(path, lambda draft: draft.write_bytes(content))
 
 
 def _line(annotation: dict[str, Any], entry: dict[str, Any]) -> str:
