@@ -146,8 +146,8 @@ def test_findings_are_told_errors_first_with_a_few_places_and_the_remedy(tiny_co
         Finding("no-sigmas", "note", places, "no spreads are given", "give your own", VAL),
     ]
     assert describe(dataset, findings).splitlines() == [
-        f"{TRAIN}: 12 images, 32 annotations, images in {tiny_coco / 'train'}",
-        f"{VAL}: 4 images, 10 annotations, images in {tiny_coco / 'val'}",
+        f"{TRAIN}: 12 images, 32 annotations (25 with labels, 6 without, 1 crowds), images in {tiny_coco / 'train'}",
+        f"{VAL}: 4 images, 10 annotations (9 with labels, 1 without, 0 crowds), images in {tiny_coco / 'val'}",
         "",
         "errors",
         f"  [visibility] {TRAIN}: a visibility is not 0, 1 or 2 (7x)",

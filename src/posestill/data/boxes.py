@@ -9,7 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from posestill.data.coco import CocoSource, read_json
+from posestill.data.coco import CocoSource
+from posestill.data.detection_file import Detection, read_detections
+from posestill.documents.fields import are_shares, shown, sound_box
+from posestill.documents.parse import read_json
 from posestill.schema import UserError, reading
 
 
@@ -37,16 +40,17 @@ class BoxFile:
             if isinstance(content, Mapping) and {"images", "annotations"} <= set(content):
                 named = self._annotated()
             elif isinstance(content, Mapping):
-                named = {name: _boxes(number, each) for number, (name, each) in enumerate(content.items(), start=1)}
+                named = _listed(content, path)
             elif isinstance(content, list) and all(isinstance(each, Mapping) for each in content):
-                named = _detected(content, threshold)
+                named = _detected(content, path, threshold)
             else:
                 raise UserError(
                     f"{path} is neither a COCO annotation file nor COCO detections nor {{file name: [[x, y, w, h], "
                     "...]}"
                 )
-        if not all(np.isfinite(each.boxes).all() for each in named.values()):
-            raise UserError(f"{path} has boxes that are not finite numbers")
+        everything = [each.boxes for each in named.values() if len(each.boxes)]
+        if everything and are_shares(np.concatenate(everything).reshape(-1, 2)):
+            raise UserError(f"{path}: all boxes lie within 0..1, so they are shares of the image; px are wanted")
         self._named: dict[str, list[tuple[PurePosixPath, PictureBoxes]]] = {}
         """by the name that stands at the end of the path, as files are moved to other folders"""
         for name, each in named.items():
@@ -84,22 +88,34 @@ class BoxFile:
         self.category_id = source.category_id
         of_image: dict[int, list[list[float]]] = {}
         for person in source.people:
-            if not person.crowd:
+            if not person.crowd and person.bbox[2] > 0:
                 of_image.setdefault(person.image_id, []).append(person.bbox.tolist())
         return {name: _boxes(number, of_image.get(number, [])) for number, name in source.file_names.items()}
 
 
-def _detected(content: Sequence[Mapping[str, Any]], threshold: float) -> dict[str, PictureBoxes]:
+def _listed(content: Mapping[str, Any], path: Path) -> dict[str, PictureBoxes]:
+    """Of a mapping from file names to rows of four numbers."""
+    found = {}
+    for number, (name, rows) in enumerate(content.items(), start=1):
+        where = f"the boxes in {path}: those of '{name[:80]}'"
+        if not isinstance(rows, list):
+            raise UserError(f"{where} are {shown(rows)}; a list of [x, y, w, h] is wanted")
+        boxes = [sound_box(row, where=f"{where}, row {at}", key="box") for at, row in enumerate(rows)]
+        found[name] = _boxes(number, boxes)
+    return found
+
+
+def _detected(content: Sequence[Any], path: Path, threshold: float) -> dict[str, PictureBoxes]:
     """Of a COCO results list: pictures by `file_name`, else by the number that COCO's file names are."""
-    of_picture: dict[str, list[tuple[list[float], float]]] = {}
+    of_picture: dict[str, list[Detection]] = {}
     numbers: dict[str, int] = {}
-    for entry in content:
-        if entry.get("category_id", 1) == 1 and float(entry.get("score", 1.0)) >= threshold:
-            name = str(entry["file_name"]) if entry.get("file_name") else f"#{int(entry['image_id'])}"
-            numbers[name] = int(entry["image_id"]) if "image_id" in entry else len(numbers) + 1
-            of_picture.setdefault(name, []).append((entry["bbox"], float(entry.get("score", 1.0))))
+    for each in read_detections(path, category_ids=[1], content=content, scored=False, named=True).found:
+        if each.score >= threshold and min(each.bbox[2:]) > 0:
+            name = each.file_name or f"#{each.image_id}"
+            numbers[name] = len(numbers) + 1 if each.image_id is None else each.image_id
+            of_picture.setdefault(name, []).append(each)
     return {
-        name: _boxes(numbers[name], [box for box, _ in found], [score for _, score in found])
+        name: _boxes(numbers[name], [each.bbox for each in found], [each.score for each in found])
         for name, found in of_picture.items()
     }
 

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from posestill.codecs.base import CodecConfig
+from posestill.documents.parse import read_json
 from posestill.files import write_whole
 from posestill.models.backbone import BackboneConfig
 from posestill.models.heads import HeadConfig
@@ -222,10 +223,7 @@ def read_description(folder: Path) -> dict[str, Any]:
             f": did you mean {folder / inner}?" if inner else ": a model folder holds model.safetensors and config.json"
         )
         raise UserError(f"no model in {folder}{hint}")
-    try:
-        described = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid JSON ({error})") from None
+    described = read_json(path, what="description of a model")
     if not isinstance(described, dict) or described.get("format") != "posestill":
         raise UserError(f'{path} was not written by posestill (no "format": "posestill")')
     if missing := {"model", "skeleton"} - set(described):
@@ -239,9 +237,16 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise UserError(f"no weights {path}: a model folder holds {WEIGHTS} and {SETTINGS}")
     try:
-        return load_file(path)
+        weights = load_file(path)
     except SafetensorError as error:
         raise UserError(f"{path} is broken ({error}): copy it again") from None
+    wrong = [name for name, value in weights.items() if not value.isfinite().all()]
+    if wrong:
+        raise UserError(
+            f"{path} holds NaN or infinite weights in {len(wrong)} tensors, {wrong[0]} first: its training diverged, "
+            "or the file was damaged; train it again, or copy it again"
+        )
+    return weights
 
 
 class evaluating:
