@@ -188,7 +188,7 @@ def test_the_exit_status_tells_sound_faulty_and_unreadable_apart(tiny_coco, tmp_
     status, printed = run(tiny_coco, "--sheet", sheet)
     assert status == 0
     assert f"{tiny_coco}: nothing is wrong\ncontact sheet: {sheet}" in printed
-    assert cv2.imread(str(sheet)).shape == (4 * 224, 6 * 176, 3)
+    assert cv2.imread(str(sheet)).shape == (5 * 224, 6 * 176, 3)
     faulty = plant("no area", tiny_coco, tmp_path / "faulty").root
     status, printed = run(faulty, "--sheet", sheet, "--fix", tmp_path / "mended")
     assert status == 1

@@ -57,6 +57,7 @@ def evaluate(
         from posestill.engine.log import RunLog
         from posestill.evaluation.evaluate import as_coco_results
         from posestill.evaluation.folder import evaluate_folder, evaluation_settings
+        from posestill.files import finite
 
         run = None if recipe is None else load_recipe(recipe, changes)
         if run is not None:
@@ -77,7 +78,7 @@ def evaluate(
         if save_results is not None:
             category_id = getattr(source, "category_id", 1)
             entries = as_coco_results(evaluation.poses, source.skeleton, category_id=category_id)
-            save_results.write_text(json.dumps(entries))
+            save_results.write_text(json.dumps(finite(entries)))
         figures = evaluation.as_json()
     else:
         raise UserError("evaluate needs a model folder, or --results with --annotations")

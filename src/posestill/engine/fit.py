@@ -21,6 +21,7 @@ from posestill.engine.checkpoint import TrainingState, cut_back, load_state, sav
 from posestill.engine.config import RunConfig, dump_run
 from posestill.engine.log import RunLog
 from posestill.engine.optim import build_optimiser, learning_rate_factor, set_learning_rate
+from posestill.engine.sense import settled, told_of
 from posestill.engine.setup import BuiltRun, Sources, open_sources, set_up
 from posestill.engine.surroundings import run_hash, surroundings
 from posestill.evaluation.evaluate import Evaluation, Share, batch_loader, evaluate_model
@@ -64,6 +65,7 @@ def fit(
     main = accelerator.is_main_process
     log = RunLog(folder if main else None, quiet=quiet or not main)
     opened = sources or open_sources(config, log=log, device=accelerator.device)
+    config = settled(config, opened.train.skeleton, log)
     built = set_up(config, opened, device=accelerator.device, world=accelerator.num_processes, log=log)
     _check_folder(config, folder, resume)  # by every process, before the first one writes
     accelerator.wait_for_everyone()
@@ -236,6 +238,7 @@ class _Run:
         self.accelerator.log({f"val/{name}": value for name, value in metrics.items()}, step=step)
         if self.accelerator.is_main_process:
             measured = {
+                "trained_on": told_of(self.built.sources.train),
                 "seed": self.config.seed,
                 "settings_hash": run_hash(self.config),
                 "surroundings": surroundings(),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import torch
+from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -20,10 +21,11 @@ from posestill.models.backbone import BackboneConfig
 from posestill.models.heads import HeadConfig
 from posestill.schema import Choice, Config, UserError, did_you_mean, validate
 from posestill.skeletons import Skeleton
-from posestill.types import FeatureShape, Keypoints, PoseBatch, PoseOutput, Size, mean_prediction
+from posestill.types import FeatureShape, Keypoints, PoseBatch, PoseOutput, mean_prediction
 
 WEIGHTS = "model.safetensors"
 SETTINGS = "config.json"
+Side = Annotated[int, Field(ge=1, le=8192)]
 ForHead = Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]]
 
 
@@ -41,7 +43,7 @@ class NeckConfig(Config):
 class ModelConfig(Config):
     """These settings say what a pose model is made of and which input it reads."""
 
-    size: Size = (256, 192)
+    size: tuple[Side, Side] = (256, 192)
     """The (height, width) in px of the crops that the model reads; backbone and codec say which sizes fit. A larger
     input shows more detail and costs more."""
     backbone: Annotated[BackboneConfig, Choice("backbones", otherwise=("timm", "model"))]

@@ -15,6 +15,7 @@ from posestill.data.image_files import IMAGE_SUFFIXES
 from posestill.draw import draw_poses, write_image
 from posestill.engine.log import RunLog
 from posestill.evaluation.evaluate import person_score
+from posestill.files import finite
 from posestill.models.threads import try_threads
 from posestill.predict.predictor import Predictor
 from posestill.schema import UserError
@@ -96,5 +97,5 @@ def predict_files(
                 for pose in poses
             ]
             bar.advance()
-    (out / "predictions.json").write_text(json.dumps(entries))
+    (out / "predictions.json").write_text(json.dumps(finite(entries), allow_nan=False))
     return len(entries)
