@@ -17,6 +17,14 @@ class UserError(Exception):
     """A mistake that its maker can mend: the message names the file or key and says what to do."""
 
 
+class SettingsError(UserError):
+    """Settings that do not fit: the message says where they stand and what is wrong with them."""
+
+    def __init__(self, where: str, what: str) -> None:
+        super().__init__(f"{where}: {what}")
+        self.what = what
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A suggestion to append to a message, `; did you mean 'x'?`, or an empty text when nothing is close."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
@@ -124,7 +132,7 @@ def validate(config_type: type[ConfigType], given: Any, *, where: str) -> Config
     try:
         return config_type.model_validate(given)
     except ValidationError as error:
-        raise UserError(f"{where}: {'; '.join(_explain(error))}") from None
+        raise SettingsError(where, "; ".join(_explain(error))) from None
     except RecursionError:
         raise UserError(f"{where}: it is nested too deeply") from None
 

@@ -11,16 +11,23 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
 
 from posestill.data.batches import DataConfig
 from posestill.documents.parse import parse_yaml, read_yaml
 from posestill.engine.optim import OptimiserConfig
 from posestill.evaluation.evaluate import EvaluateConfig
 from posestill.methods.base import MethodConfig
+from posestill.models.device import is_device_name
 from posestill.models.pose_model import ModelConfig
 from posestill.schema import Choice, Config, UserError, did_you_mean, validate
 from posestill.teachers.base import TeacherConfig
+
+
+def _device(name: str) -> str:
+    if not is_device_name(name):
+        raise ValueError(f"no device '{name[:40]}'; auto, cpu, cuda, cuda:1 and mps are known")
+    return name
 
 
 class TrainConfig(Config):
@@ -45,8 +52,9 @@ class TrainConfig(Config):
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     """The decay of a running average of the weights, such as 0.9998, which is then evaluated and kept in `best/`. A
     value nearer to 1 averages over more steps; None: the weights themselves are kept."""
-    device: Literal["auto", "cpu"] = "auto"
-    """Where the run is computed. `auto`: on the GPUs where there are some, else on the CPU. `cpu`: on the CPU."""
+    device: Annotated[str, AfterValidator(_device)] = "auto"
+    """Where the run is computed: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`. `auto`: on the GPUs where there are some,
+    else on the CPU. Of several processes each takes a GPU of its own."""
     compile: bool = False
     """True: torch.compile compiles the student; where that cannot be done, as without a C++ compiler, the run says so
     and goes on. False: the student runs as it is."""

@@ -28,6 +28,7 @@ from posestill.evaluation.evaluate import Evaluation, Share, batch_loader, evalu
 from posestill.files import write_json
 from posestill.methods.base import Distiller
 from posestill.models.average import move_average, warm_decay
+from posestill.models.device import trains_on_cpu
 from posestill.models.pose_model import PoseModel, read_description
 from posestill.models.threads import try_threads
 from posestill.schema import UserError
@@ -313,7 +314,7 @@ def _accelerator(config: RunConfig, folder: Path) -> Accelerator:
     AcceleratorState._reset_state()  # a second run in this process may want another precision
     return Accelerator(
         # Without `cpu`, processes on CPUs alone would not find each other.
-        cpu=config.train.device == "cpu" or not torch.accelerator.is_available(),
+        cpu=trains_on_cpu(config.train.device),
         mixed_precision=precision,
         log_with=list(config.train.trackers) or None,
         project_dir=str(folder),

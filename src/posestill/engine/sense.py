@@ -77,8 +77,8 @@ def refuse_beyond_memory(config: RunConfig, skeleton: Skeleton, device: torch.de
 
 
 def refuse_large_features(config: RunConfig, shapes: tuple[FeatureShape, ...], device: torch.device) -> None:
-    """A `UserError` where the feature maps of one batch cannot fit into the memory."""
-    maps = 4.0 * config.train.batch_size * sum(channels * height * width for channels, height, width in shapes)
+    """A `UserError` where the feature maps of one batch and their gradients cannot fit into the memory."""
+    maps = 2 * 4.0 * config.train.batch_size * sum(channels * height * width for channels, height, width in shapes)
     if maps > memory_of(device):
         raise UserError(
             f"train.batch_size: the feature maps of {config.train.batch_size} persons take {_in_words(maps)}, and "

@@ -89,7 +89,11 @@ class PoseModel(nn.Module):
         self.head = config.head.build(self.feature_shapes[-1], len(skeleton), self.codec)
         with torch.no_grad(), evaluating(self):
             output = self(torch.zeros(1, 3, *config.size))
-        self.codec.check(output)
+        try:
+            self.codec.check(output)
+        except UserError:
+            self._refuse_broken_strides()
+            raise
         self.token_shape = None if output.tokens is None else tuple(output.tokens.visual.shape[1:])
         """(P, D) of the visual tokens; None where the head has none"""
 
@@ -195,6 +199,16 @@ class PoseModel(nn.Module):
             raise UserError(f"{where} does not fit this model ({len(problems)} keys): {shown}")
         target.load_state_dict({key: weights[key] for key in own})
         return unused
+
+    def _refuse_broken_strides(self) -> None:
+        """A `UserError` where the input is no multiple of the stride of the map that the head reads."""
+        size, (_, *cells) = self.config.size, self.feature_shapes[-1]
+        stride = max(1 << max(0, (-(-side // count) - 1).bit_length()) for side, count in zip(size, cells, strict=True))
+        if any(side % stride for side in size):
+            near = tuple(max(stride, round(side / stride) * stride) for side in size)
+            raise UserError(
+                f"model.size: input {size} is not a multiple of the stride {stride} of the backbone: take {near}"
+            )
 
     def _shapes_of_features(self) -> tuple[FeatureShape, ...]:
         with torch.no_grad(), evaluating(self):
