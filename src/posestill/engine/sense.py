@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from posestill.data.source import PoseSource, count_people, notes_of
 from posestill.engine.config import RunConfig
@@ -19,6 +21,7 @@ from posestill.types import FeatureShape
 
 _LARGE = 1024
 """a number in the settings of a model from which on its size is worked out before it is built"""
+_LARGEST = 10**8
 _COPIES = 4
 """of the weights, that training holds: themselves, their gradients and what Adam keeps"""
 
@@ -64,16 +67,18 @@ def refuse_beyond_memory(config: RunConfig, skeleton: Skeleton, device: torch.de
         )
     if max(_numbers_in(config.model.model_dump(mode="json"))) < _LARGE:
         return
+    largest = max(_numbers_in(config.model.model_dump(mode="json")))
+    if largest > _LARGEST:
+        raise UserError(f"model: {largest:.3g} among its settings is more than any network has: correct it")
     shape = _outline(config.model, skeleton)
-    if shape is None:
-        return
     weights = 4.0 * _COPIES * sum(each.numel() for each in shape.parameters())
     if weights > most:
         raise UserError(
             f"model: its weights take {_in_words(weights)} while they are trained, and there are {_in_words(most)} of "
             "memory: take fewer channels or a smaller model.size"
         )
-    refuse_large_features(config, shape.feature_shapes, device)
+    if isinstance(shape, PoseModel):
+        refuse_large_features(config, shape.feature_shapes, device)
 
 
 def refuse_large_features(config: RunConfig, shapes: tuple[FeatureShape, ...], device: torch.device) -> None:
@@ -99,13 +104,16 @@ def memory_of(device: torch.device) -> float:
     return min(machine, float(allowed)) if allowed.isdigit() else machine
 
 
-def _outline(config: ModelConfig, skeleton: Skeleton) -> PoseModel | None:
-    """The model without memory for its weights; None where one of its parts cannot be built like that."""
-    try:
-        with torch.device("meta"), torch.random.fork_rng(devices=[]):
-            return PoseModel(config, skeleton, pretrained=False)
-    except Exception:  # what is wrong with the settings is said where the model itself is built
-        return None
+def _outline(config: ModelConfig, skeleton: Skeleton) -> nn.Module:
+    """The model without memory for its weights; its backbone or nothing where the rest cannot be built like that."""
+    builds = (
+        lambda: PoseModel(config, skeleton, pretrained=False),
+        lambda: config.backbone.build(config.size, pretrained=False),
+    )
+    for build in builds:
+        with suppress(Exception), torch.device("meta"), torch.random.fork_rng(devices=[]):
+            return build()
+    return nn.Identity()  # what is wrong with the settings is said where the model itself is built
 
 
 def _numbers_in(value: Any) -> Iterator[float]:
