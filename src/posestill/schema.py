@@ -29,6 +29,14 @@ def printable(text: object, *, keep: str = "", most: int | None = None) -> str:
     )
 
 
+class SettingsError(UserError):
+    """Settings that do not fit: the message says where they stand and what is wrong with them."""
+
+    def __init__(self, where: str, what: str) -> None:
+        super().__init__(f"{where}: {what}")
+        self.what = what
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A suggestion to append to a message, `; did you mean 'x'?`, or an empty text when nothing is close."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
@@ -61,6 +69,8 @@ class Config(BaseModel):
         return given
 
 
+_MOST_FAULTS = 10
+"""of one file that a message names"""
 _TABLES: dict[str, Mapping[str, type[Config]]] = {}
 
 
@@ -134,7 +144,9 @@ def validate(config_type: type[ConfigType], given: Any, *, where: str) -> Config
     try:
         return config_type.model_validate(given)
     except ValidationError as error:
-        raise UserError("\n".join([f"{where}:", *(f"  {line}" for line in _explain(error))])) from None
+        raise SettingsError(where, "; ".join(_explain(error))) from None
+    except RecursionError:
+        raise UserError(f"{where}: it is nested too deeply") from None
 
 
 def _explain(error: ValidationError) -> list[str]:
@@ -147,7 +159,15 @@ def _explain(error: ValidationError) -> list[str]:
         given = (
             ""
             if item["type"] in {"unknown_key", "unknown_name", "no_name", "missing", "value_error"}
-            else (f" (given: {item['input']!r})")
+            else f" (given: {_shortly(item['input'])})"
         )
         lines.append(f"{path}: {message}{given}" if path else f"{message}{given}")
-    return lines
+    more = len(lines) - _MOST_FAULTS
+    return lines if more <= 0 else [*lines[:_MOST_FAULTS], f"and {more} more"]
+
+
+def _shortly(value: Any) -> str:
+    if isinstance(value, int) and abs(value) > 10**40:
+        return "a number of very many digits"
+    text = repr(value[:100] if isinstance(value, str | list | tuple) else value)
+    return text if len(text) <= 100 else f"{text[:100]}..."

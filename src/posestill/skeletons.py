@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import ast
-import json
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import Field, model_validator
 
 from posestill.keypoints.names import needs_partner, partner_of, spelled_for_the_other_side
@@ -36,6 +32,8 @@ class Skeleton(Config):
     parts: dict[str, tuple[int, int]] = Field(default_factory=dict)
     """The (start, stop) of the keypoints of each part by its name, `stop` not included: parts are also evaluated by
     themselves."""
+    partners_known: bool = True
+    """False: nothing tells which keypoints are mirror partners, so that nothing is mirrored in training or tests."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Skeleton:
@@ -50,6 +48,8 @@ class Skeleton(Config):
             raise ValueError("swap must be its own inverse: the partner of a keypoint's partner is the keypoint")
         if len(set(self.names)) != count:
             raise ValueError("two keypoints share a name")
+        if not all(sigma > 0 for sigma in self.oks_sigmas):
+            raise ValueError("oks_sigmas must be above 0: OKS divides by them")
         for part, (start, stop) in self.parts.items():
             if not 0 <= start < stop <= count:
                 raise ValueError(f"part '{part}' is {start}..{stop}, which is no range of {count} keypoints")
@@ -64,11 +64,14 @@ class Skeleton(Config):
         return tuple(index for index in range(len(self)) if index not in self.upper)
 
 
-def from_category(category: Mapping[str, Any], metainfo: Mapping[str, Any] | None = None) -> Skeleton:
+def from_category(
+    category: Mapping[str, Any], metainfo: Mapping[str, Any] | None = None, *, where: str = ""
+) -> Skeleton:
     """The skeleton of a COCO category, completed by `metainfo` (see `read_metainfo`) where the category is silent.
 
-    A COCO category's `skeleton` is 1-based. Mirror partners come from left_/right_ in the names. Spreads that nothing
-    gives are taken from the COCO keypoint of the same name, else 0.079 (CrowdPose's value for the head and neck).
+    A COCO category's `skeleton` is 1-based. Mirror partners come from the sides in the names; `partners_known` is False
+    where neither these nor `flip_pairs` tell any. Spreads that nothing gives are taken from the COCO keypoint of the
+    same name, else 0.079 (CrowdPose's value for the head and neck). `where` is the metainfo's file, for messages.
     """
     metainfo = metainfo or {}
     names = tuple(metainfo.get("names") or category.get("keypoints") or ())
@@ -80,10 +83,10 @@ def from_category(category: Mapping[str, Any], metainfo: Mapping[str, Any] | Non
             f"{len(category['keypoints'])} ({category['keypoints'][0]}, ...): they must be the same, in the same order"
         )
     pairs = metainfo.get("flip_pairs")
-    swap = _swap_of_names(names) if pairs is None else _swap_of_pairs(pairs, len(names))
+    swap = _swap_of_names(names) if pairs is None else _swap_of_pairs(pairs, names, where=where)
     edges = metainfo.get("skeleton")
     if edges is None:
-        edges = [[start - 1, end - 1] for start, end in category.get("skeleton") or []]
+        edges = [[int(start) - 1, int(end) - 1] for start, end in category.get("skeleton") or []]
     upper = metainfo.get("upper_body")
     if upper is None:
         upper = [index for index, name in enumerate(names) if _is_upper(name)]
@@ -92,134 +95,32 @@ def from_category(category: Mapping[str, Any], metainfo: Mapping[str, Any] | Non
         "names": names,
         "swap": swap,
         "edges": tuple((int(start), int(end)) for start, end in edges),
-        "oks_sigmas": tuple(metainfo.get("sigmas") or [_known_sigma(name) for name in names]),
+        "oks_sigmas": tuple(metainfo.get("sigmas") or known_sigmas(names)),
         "upper": tuple(upper),
         "pck_pair": (names.index(pair[0]), names.index(pair[1])) if pair else None,
+        "partners_known": pairs is not None or len(names) == 1 or swap != tuple(range(len(names))),
     }
     return validate(Skeleton, settings, where=f"category '{category.get('name')}' (a category's skeleton is 1-based)")
 
 
-def read_metainfo(path: Path, names: Sequence[str] = ()) -> dict[str, Any]:
-    """What a metainfo file says: names, skeleton (0-based), flip_pairs, sigmas, upper_body, pck_norm.
-
-    The file is JSON or YAML, with one skeleton or several by name (the one whose names equal `names` is returned), or
-    mmpose's `dataset_info` (keypoint_info, skeleton_info, sigmas), also as the `.py` that mmpose ships: that is read
-    as literals, nothing in it is executed.
-    """
-    content = _read_content(Path(path))
-    if not isinstance(content, Mapping):
-        raise UserError(f"{path} holds no mapping: a metainfo file has keys such as names, flip_pairs, sigmas")
-    content = content.get("dataset_info", content)
-    if not isinstance(content, Mapping):
-        raise UserError(f"{path}: dataset_info holds no mapping")
-    if "keypoint_info" in content:
-        return _from_dataset_info(content, path)
-    if "names" in content:
-        return dict(content)
-    for entry in content.values():
-        if isinstance(entry, dict) and tuple(entry.get("names", ())) == tuple(names):
-            return dict(entry)
-    raise UserError(f"{path} holds no skeleton with the dataset's {len(names)} keypoint names")
+def known_sigmas(names: Sequence[str]) -> list[float]:
+    """The OKS spread of each keypoint: COCO's for the same part of the body, else 0.079."""
+    return [_known_sigma(name) for name in names]
 
 
-def _read_content(path: Path) -> Any:
-    try:
-        text = path.read_text()
-    except FileNotFoundError:
-        raise UserError(f"no metainfo file {path}: correct data.metainfo or leave it out") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path} is not a text file: metainfo is JSON, YAML or mmpose's .py") from None
-    if path.suffix == ".py":
-        return _read_literal(text, path)
-    if path.suffix in (".yaml", ".yml"):
-        try:
-            return yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise UserError(f"{path} is not valid YAML ({error})") from None
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path} is not valid JSON ({error})") from None
-
-
-def _read_literal(text: str, path: Path) -> Any:
-    """The value of `dataset_info = ...`: literals and calls of dict, list, tuple and range with literal arguments."""
-    try:
-        body = ast.parse(text).body
-    except SyntaxError as error:
-        raise UserError(f"{path} is not valid Python (line {error.lineno}: {error.msg})") from None
-    for statement in body:
-        targets = statement.targets if isinstance(statement, ast.Assign) else []
-        if any(isinstance(target, ast.Name) and target.id == "dataset_info" for target in targets):
-            assert isinstance(statement, ast.Assign)
-            return _literal(statement.value, path)
-    raise UserError(f"{path} has no line `dataset_info = dict(...)`")
-
-
-_LITERAL_CALLS: dict[str, Any] = {"dict": dict, "list": list, "tuple": tuple, "range": range}
-_LONGEST_RANGE = 10_000
-
-
-def _literal(node: ast.expr, path: Path) -> Any:
-    if isinstance(node, ast.Constant):
-        return node.value
-    if isinstance(node, ast.List | ast.Tuple):
-        return [_literal(each, path) for each in node.elts]
-    if isinstance(node, ast.Dict):
-        if all(key is not None for key in node.keys):
-            pairs = zip(node.keys, node.values, strict=True)
-            return {_literal(key, path): _literal(value, path) for key, value in pairs if key is not None}
-    elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) and isinstance(node.operand, ast.Constant):
-        if isinstance(node.operand.value, int | float):
-            return -node.operand.value
-    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _LITERAL_CALLS:
-        name, keywords = node.func.id, {word.arg: _literal(word.value, path) for word in node.keywords if word.arg}
-        arguments = [_literal(each, path) for each in node.args]
-        if len(keywords) == len(node.keywords) and (name == "dict" or not keywords):
-            try:
-                value = _LITERAL_CALLS[name](*arguments, **keywords)
-                if len(value) <= _LONGEST_RANGE:
-                    return value if name == "dict" else list(value)
-            except (TypeError, ValueError, OverflowError):
-                pass
-    raise UserError(
-        f"{path}, line {node.lineno}: `{ast.unparse(node)[:60]}` is not a literal; dataset_info is read, never "
-        "executed: write the value out"
-    )
-
-
-def _from_dataset_info(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """From mmpose's keypoint_info {id: {name, swap, type}}, skeleton_info {id: {link}} and sigmas: our metainfo."""
-    try:
-        numbered = {int(key): value for key, value in content["keypoint_info"].items()}
-        points = [numbered[index] for index in sorted(numbered)]
-        names = [str(point["name"]) for point in points]
-        place = {name: index for index, name in enumerate(names)}
-        swaps = [place[point.get("swap") or name] for name, point in zip(names, points, strict=True)]
-        links = [link["link"] for link in (content.get("skeleton_info") or {}).values()]
-        edges = [[place[start], place[end]] for start, end in links]
-    except KeyError as error:
-        raise UserError(f"{path}: {error} is missing, or names a keypoint that keypoint_info does not have") from None
-    except (TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{path}: keypoint_info or skeleton_info is not mmpose's form ({error})") from None
-    if any(swaps[swaps[index]] != index for index in range(len(names))):
-        raise UserError(f"{path}: a keypoint's swap partner names another partner; correct keypoint_info")
-    info: dict[str, Any] = {
-        "names": names,
-        "skeleton": edges,
-        "flip_pairs": [[index, partner] for index, partner in enumerate(swaps) if index < partner],
-    }
-    if any(point.get("type") for point in points):
-        info["upper_body"] = [index for index, point in enumerate(points) if point.get("type") == "upper"]
-    if content.get("sigmas"):
-        info["sigmas"] = list(content["sigmas"])
-    return info
-
-
-def _swap_of_pairs(pairs: Sequence[Sequence[int]], count: int) -> tuple[int, ...]:
-    swap = list(range(count))
+def _swap_of_pairs(pairs: Sequence[Sequence[int]], names: Sequence[str], *, where: str) -> tuple[int, ...]:
+    """Partners by pairs of indices, which must not contradict the sides in the names."""
+    swap = list(range(len(names)))
     for one, other in pairs:
         swap[one], swap[other] = other, one
+    for index, name in enumerate(names):
+        partner = partner_of(name, names)
+        if partner is not None and names[swap[index]] != partner:
+            found = "gives it no partner" if swap[index] == index else f"pairs it with '{names[swap[index]]}'"
+            raise UserError(
+                f"{f'{where}: ' if where else ''}'{name}' and '{partner}' are mirror partners by their names, and "
+                f"flip_pairs (flip_idx) {found}: correct it (indices count from 0), or leave it out"
+            )
     return tuple(swap)
 
 

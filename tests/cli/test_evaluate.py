@@ -71,8 +71,8 @@ def test_a_plugins_head_can_be_evaluated_and_used(posestill, recipe, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"categories": [{"name": "p", "keypoints": ["a"]}]}, "'id' is missing"),
-        ({"images": [{"file_name": "x.png"}]}, "'id' is missing"),
+        ({"categories": [{"name": "p", "keypoints": ["a"]}]}, "id is missing"),
+        ({"images": [{"file_name": "x.png"}]}, "id is missing"),
         ({"annotations": None}, "malformed"),
         ({"annotations": [3]}, "malformed"),
         ({"categories": [{"id": 1, "keypoints": ["a", "b"], "skeleton": [[0, 1]]}]}, "skeleton is 1-based"),

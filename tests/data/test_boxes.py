@@ -90,9 +90,9 @@ def test_a_name_that_may_mean_two_pictures_is_refused(tmp_path):
     [
         ([1], "is neither a COCO annotation file nor COCO detections nor"),
         ("text", "is neither"),
-        ({"a.png": [[0, 0, float("inf"), 1]]}, "not finite numbers"),
-        ({"a.png": [[0, 0, 1]]}, r"the boxes in .*boxes\.json is malformed"),
-        ([{"image_id": 1, "score": 1.0}], r"the boxes in .*boxes\.json is malformed: 'bbox' is missing"),
+        ({"a.png": [[0, 0, float("inf"), 1]]}, "those of 'a.png', row 0: box is .* no place in a picture"),
+        ({"a.png": [[0, 0, 1]]}, r"the boxes in .*boxes\.json: those of 'a.png', row 0 has a box of 3 numbers"),
+        ([{"image_id": 1, "score": 1.0}], r"boxes\.json: entry 0 lacks a proper 'bbox': it is missing"),
     ],
 )
 def test_what_is_no_file_of_boxes_is_explained(tmp_path, content, message):

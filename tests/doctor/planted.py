@@ -275,8 +275,12 @@ def no_area(planted: Planted) -> None:
 
 
 def area_of_zero(planted: Planted) -> None:
-    _change_person(planted, "area-wrong", ": 0", area=0)
+    _change_person(planted, "area-zero", ": 0", area=0)
     person(planted.mended)["area"] = usual_area(person(planted.sound)["bbox"])
+
+
+def crowd_in_words(planted: Planted) -> None:
+    _change_person(planted, "crowd-odd", ": 'no'", iscrowd="no")
 
 
 def area_beyond_the_bbox(planted: Planted) -> None:
@@ -358,7 +362,7 @@ FAULTS: dict[str, Callable[[Planted], None]] = {
         annotation_id_twice, annotation_without_image, unknown_image, unknown_category, category_that_nobody_has,
         category_without_keypoints, no_keypoint_names, two_skeletons, side_without_partner, keypoint_name_twice,
         edges_that_count_from_zero, edge_beyond_the_last_keypoint, no_bbox, flat_bbox, bbox_beyond_the_image,
-        bbox_that_is_no_number, keypoint_that_is_infinite, no_area, area_of_zero, area_beyond_the_bbox,
+        bbox_that_is_no_number, crowd_in_words, keypoint_that_is_infinite, no_area, area_of_zero, area_beyond_the_bbox,
         too_few_numbers, visibility_of_three, keypoint_beside_the_image, wrong_count_of_keypoints,
         keypoint_far_from_its_bbox, sides_exchanged, nothing_tells_the_sides, hardly_any_people,
     )

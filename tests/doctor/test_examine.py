@@ -146,8 +146,8 @@ def test_findings_are_told_errors_first_with_a_few_places_and_the_remedy(tiny_co
         Finding("no-sigmas", "note", places, "no spreads are given", "give your own", VAL),
     ]
     assert describe(dataset, findings).splitlines() == [
-        f"{TRAIN}: 12 images, 32 annotations, images in {tiny_coco / 'train'}",
-        f"{VAL}: 4 images, 10 annotations, images in {tiny_coco / 'val'}",
+        f"{TRAIN}: 12 images, 32 annotations (25 with labels, 6 without, 1 crowds), images in {tiny_coco / 'train'}",
+        f"{VAL}: 4 images, 10 annotations (9 with labels, 1 without, 0 crowds), images in {tiny_coco / 'val'}",
         "",
         "errors",
         f"  [visibility] {TRAIN}: a visibility is not 0, 1 or 2 (7x)",
@@ -188,7 +188,7 @@ def test_the_exit_status_tells_sound_faulty_and_unreadable_apart(tiny_coco, tmp_
     status, printed = run(tiny_coco, "--sheet", sheet)
     assert status == 0
     assert f"{tiny_coco}: nothing is wrong\ncontact sheet: {sheet}" in printed
-    assert cv2.imread(str(sheet)).shape == (4 * 224, 6 * 176, 3)
+    assert cv2.imread(str(sheet)).shape == (5 * 224, 6 * 176, 3)
     faulty = plant("no area", tiny_coco, tmp_path / "faulty").root
     status, printed = run(faulty, "--sheet", sheet, "--fix", tmp_path / "mended")
     assert status == 1

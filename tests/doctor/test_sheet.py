@@ -18,7 +18,7 @@ def share(picture, colour):
 def test_24_people_of_all_splits_stand_on_the_sheet_with_their_two_sides_in_two_colours(tiny_coco, tmp_path):
     assert draw_sheet(open_dataset(tiny_coco).annotation_sets, tmp_path / "new" / "sheet.png")
     sheet = cv2.imread(str(tmp_path / "new" / "sheet.png"))
-    assert sheet.shape == (4 * CELL[0], 6 * CELL[1], 3)
+    assert sheet.shape == (5 * CELL[0], 6 * CELL[1], 3)  # below them six that have no labels
     for row in range(4):
         for column in range(6):
             cell = sheet[row * CELL[0] : (row + 1) * CELL[0], column * CELL[1] : (column + 1) * CELL[1]]
@@ -63,4 +63,4 @@ def test_people_are_drawn_whatever_else_is_wrong_with_their_category(tiny_coco, 
 
     dataset = open_dataset(rewrite(spoil, tiny_coco, tmp_path / "spoilt"))
     assert draw_sheet(dataset.annotation_sets, tmp_path / "sheet.png")
-    assert cv2.imread(str(tmp_path / "sheet.png")).shape == (4 * CELL[0], 6 * CELL[1], 3)
+    assert cv2.imread(str(tmp_path / "sheet.png")).shape == (5 * CELL[0], 6 * CELL[1], 3)

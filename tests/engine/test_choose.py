@@ -25,7 +25,18 @@ def test_every_choice_is_a_line_and_the_run_is_an_ordinary_one(tmp_path, wish):
     log = Heard()
     chosen = choose_run(wish, tmp_path / "run", log=log)
     told = [line.partition(":")[0] for line in log.lines if ": " in line]
-    assert told == ["teacher", "people", "student", "weights", "method", "held out", "crops", "length"]
+    assert told == [
+        "teacher",
+        "people",
+        "student",
+        "weights",
+        "method",
+        "held out",
+        "data.train",
+        "data.val",
+        "crops",
+        "length",
+    ]
     config = chosen.config
     assert config.model.size == (128, 96)
     assert config.model.backbone.model == "mobilenetv3_small_050"

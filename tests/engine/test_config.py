@@ -66,7 +66,7 @@ def test_what_is_no_recipe_is_explained(tmp_path):
     with pytest.raises(UserError, match=r"a\.yaml is not valid YAML"):
         load_run(str(tmp_path / "a.yaml"))
     (tmp_path / "a.yaml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UserError, match="not a text file"):
+    with pytest.raises(UserError, match="no text in UTF-8"):
         load_run(str(tmp_path / "a.yaml"))
     (tmp_path / "a.yaml").write_text("- 1")
     with pytest.raises(UserError, match="is not a recipe"):

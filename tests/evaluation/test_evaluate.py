@@ -116,7 +116,7 @@ def test_saved_results_score_as_the_model_did(tmp_path):
         ({}, "should be a list"),
         ([{"image_id": 1, "keypoints": [0] * 12}], "entry 0 lacks a proper 'score'"),
         ([{"image_id": 1, "keypoints": [0] * 51, "score": 1}], "51 keypoint numbers; 4 keypoints make 12"),
-        ([{"image_id": 99, "keypoints": [0] * 12, "score": 1}], r"1 image ids \(such as 99\)"),
+        ([{"image_id": 99, "keypoints": [0] * 12, "score": 1}], r"1 image ids \(such as 99, of entry 0\)"),
     ],
 )
 def test_a_results_file_that_does_not_fit_is_explained(tmp_path, content, message):
@@ -128,10 +128,15 @@ def test_a_results_file_that_does_not_fit_is_explained(tmp_path, content, messag
 
 def test_results_of_other_categories_do_not_count(tmp_path):
     path = tmp_path / "r.json"
-    path.write_text(json.dumps([{"image_id": 1, "category_id": 1, "keypoints": [0] * 12, "score": 1}]))
+    entry = {"image_id": 1, "category_id": 1, "keypoints": [0] * 12, "score": 1}
+    path.write_text(json.dumps([entry, {**entry, "category_id": 3}]))
     figures = score_results(coco_file(tmp_path), path)
-    assert figures["conditions"]["predictions"] == 0
-    assert any("no prediction" in note for note in figures["notes"])
+    assert figures["conditions"]["predictions"] == 1
+    assert "1 of 2 entries" in figures["notes"][0]
+    assert "of category 1, and the category of" in figures["notes"][0]
+    path.write_text(json.dumps([entry]))
+    with pytest.raises(UserError, match=r"all 1 entries are of category 1, and the category of .* is 3 \('dots'\)"):
+        score_results(coco_file(tmp_path), path)
 
 
 @pytest.mark.parametrize("with_bbox", [False, True])
@@ -296,7 +301,7 @@ def test_a_parts_own_score_in_a_results_file_ranks_that_part_alone(tmp_path):
     [
         ({"foot_kpts": None}, "entry 0 lacks foot_kpts"),
         ({"lefthand_kpts": [0] * 3}, "entry 0 has 3 numbers in lefthand_kpts; its 21 keypoints make 63"),
-        ({"foot_score": "high"}, "a part's score is no number"),
+        ({"foot_score": "high"}, "entry 0: foot_score is 'high'; a number is wanted"),
     ],
 )
 def test_a_wholebody_results_file_that_does_not_fit_is_explained(tmp_path, change, message):

@@ -19,7 +19,7 @@ for file in VERBS:
 
 
 def main() -> None:
-    """Run the command line; a user's mistake becomes a short message and exit status 2."""
+    """Run the command line; a user's mistake becomes one line and exit status 2."""
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # what it would say of a broken picture is said in one line
     try:
         app()
@@ -33,10 +33,38 @@ def main() -> None:
             raise
         named = "" if error.filename is None else f"{printable(error.filename, most=200)}: "
         _fail(f"{named}{error.strerror}", 2)
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        _fail(
+            "there is not enough memory: lower train.batch_size (or --batch-size) or model.size, or take a smaller "
+            "model",
+            2,
+        )
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """True for what Python, torch and CUDA raise where memory is short (torch is not imported here)."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or any(words in str(error) for words in ("can't allocate memory", "not enough memory", "out of memory"))
+    )
 
 
 def _fail(message: str, status: int) -> None:
     rank = os.environ.get("RANK", "0")
-    message = printable(message, keep="\n")  # a file's name may hold what a terminal obeys
-    print(f"posestill{'' if rank == '0' else f' [rank {rank}]'}: {message}", file=sys.stderr)
+    print(f"posestill{'' if rank == '0' else f' [rank {rank}]'}: {one_line(message)}", file=sys.stderr)
     sys.exit(status)
+
+
+def one_line(message: str) -> str:
+    """A message on one line that no control character of a file's name or content can change."""
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    joined = "".join(
+        line if position + 1 == len(lines) else f"{line} " if line.endswith((":", ";", ",")) else f"{line}; "
+        for position, line in enumerate(lines)
+    )
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape", "surrogatepass").decode() for each in joined
+    )

@@ -208,10 +208,10 @@ def _run(
 
 def _try(settings: RunConfig, sources: Sources | None = None) -> None:
     from posestill.engine.config import dump_run
-    from posestill.engine.log import RunLog
     from posestill.engine.setup import open_sources, try_one_batch
 
-    losses = try_one_batch(settings, sources or open_sources(settings), log=RunLog(None, quiet=True))
+    log = _log()
+    losses = try_one_batch(settings, sources or open_sources(settings, log=log), log=log)
     typer.echo(dump_run(settings), nl=False)
     told = ", ".join(f"{name} {value:.4g}" for name, value in losses.items())
     typer.echo(f"# fits; the first batch's losses: {told}")

@@ -239,7 +239,8 @@ def _taylor_offset(log_maps: Tensor, cell: Tensor) -> Tensor:
     dyy = near[..., 2, 1] - 2 * near[..., 1, 1] + near[..., 0, 1]
     dxy = (near[..., 2, 2] - near[..., 2, 0] - near[..., 0, 2] + near[..., 0, 0]) / 4
     determinant = dxx * dyy - dxy**2
-    usable = _interior(log_maps, cell, 1) & (determinant > 1e-12)
+    # Published, too: next to the border the smoothing has met nothing on the other side, and the step goes astray.
+    usable = _interior(log_maps, cell, 2) & (determinant > 1e-12)
     safe = torch.where(usable, determinant, torch.ones_like(determinant))
     offset = torch.stack([dxy * dy - dyy * dx, dxy * dx - dxx * dy], dim=-1) / safe[..., None]
     # The maximum of a unimodal peak lies within a pixel of its largest cell; a longer step comes from noise.

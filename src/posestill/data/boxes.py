@@ -9,7 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from posestill.data.coco import CocoSource, read_json
+from posestill.data.coco import CocoSource
+from posestill.data.detection_file import Detection, read_detections
+from posestill.documents.fields import MISSING, are_shares, entries, identity, shown, sound_box
+from posestill.documents.parse import read_json
 from posestill.schema import UserError, reading
 
 
@@ -40,16 +43,17 @@ class BoxFile:
             if isinstance(content, Mapping) and {"images", "annotations"} <= set(content):
                 named = self._annotated(content)
             elif isinstance(content, Mapping):
-                named = {name: _boxes(number, each) for number, (name, each) in enumerate(content.items(), start=1)}
+                named = _listed(content, path)
             elif isinstance(content, list) and all(isinstance(each, Mapping) for each in content):
-                named = _detected(content, threshold, *self._image_names(annotations))
+                named = _detected(content, path, threshold, *self._image_names(annotations))
             else:
                 raise UserError(
                     f"{path} is neither a COCO annotation file nor COCO detections nor {{file name: [[x, y, w, h], "
                     "...]}"
                 )
-        if not all(np.isfinite(each.boxes).all() for each in named.values()):
-            raise UserError(f"{path} has boxes that are not finite numbers")
+        everything = [each.boxes for each in named.values() if len(each.boxes)]
+        if everything and are_shares(np.concatenate(everything).reshape(-1, 2)):
+            raise UserError(f"{path}: all boxes lie within 0..1, so they are shares of the image; px are wanted")
         self._named: dict[str, list[tuple[PurePosixPath, PictureBoxes]]] = {}
         """by the name that stands at the end of the path, as files are moved to other folders"""
         for name, each in named.items():
@@ -97,24 +101,38 @@ class BoxFile:
         self.category_id = source.category_id
         of_image: dict[int, list[list[float]]] = {}
         for person in source.people:
-            if not person.crowd:
+            if not person.crowd and person.bbox[2] > 0:
                 of_image.setdefault(person.image_id, []).append(person.bbox.tolist())
         return {name: _boxes(number, of_image.get(number, [])) for number, name in source.file_names.items()}
 
     def _annotated_without_keypoints(self, content: Mapping[str, Any]) -> dict[str, PictureBoxes]:
         """Of the category `person` or, where there is no such, of the only one."""
-        categories = {each["name"]: each["id"] for each in content.get("categories", [])}
+        listed = entries(content, "categories", where=str(self.path)) if "categories" in content else []
+        categories = {
+            str(each.get("name")): identity(each, "id", where=f"{self.path}: category {at}")
+            for at, each in enumerate(listed)
+        }
         if "person" not in categories and len(categories) > 1:
             raise UserError(
-                f"{self.path} has boxes of {', '.join(map(str, categories))}, and none of these is called person: keep "
-                "the persons alone"
+                f"{self.path} has boxes of {', '.join(categories)}, and none of these is called person: keep the "
+                "persons alone"
             )
         self.category_id = categories.get("person", next(iter(categories.values()), 1))
-        of_image: dict[int, list[list[float]]] = {}
-        for entry in content["annotations"]:
-            if entry.get("category_id", self.category_id) == self.category_id and not entry.get("iscrowd", 0):
-                of_image.setdefault(entry["image_id"], []).append(entry["bbox"])
-        return {str(each["file_name"]): _boxes(each["id"], of_image.get(each["id"], [])) for each in content["images"]}
+        of_image: dict[int, list[np.ndarray]] = {}
+        for at, entry in enumerate(entries(content, "annotations", where=str(self.path))):
+            where = f"{self.path}: annotation {at}"
+            own = self.category_id if "category_id" not in entry else identity(entry, "category_id", where=where)
+            if own == self.category_id and not entry.get("iscrowd", 0):
+                box = sound_box(entry.get("bbox", MISSING), where=where)
+                of_image.setdefault(identity(entry, "image_id", where=where), []).append(box)
+        named = {}
+        for at, image in enumerate(entries(content, "images", where=str(self.path))):
+            where = f"{self.path}: image {at}"
+            if not isinstance(name := image.get("file_name", MISSING), str):
+                raise UserError(f"{where}: file_name is {shown(name)}; a name is wanted")
+            number = identity(image, "id", where=where)
+            named[name] = _boxes(number, of_image.get(number, []))
+        return named
 
 
 def has_keypoints(content: object) -> bool:
@@ -127,20 +145,32 @@ def has_keypoints(content: object) -> bool:
     )
 
 
+def _listed(content: Mapping[str, Any], path: Path) -> dict[str, PictureBoxes]:
+    """Of a mapping from file names to rows of four numbers."""
+    found = {}
+    for number, (name, rows) in enumerate(content.items(), start=1):
+        where = f"the boxes in {path}: those of '{name[:80]}'"
+        if not isinstance(rows, list):
+            raise UserError(f"{where} are {shown(rows)}; a list of [x, y, w, h] is wanted")
+        boxes = [sound_box(row, where=f"{where}, row {at}", key="box") for at, row in enumerate(rows)]
+        found[name] = _boxes(number, boxes)
+    return found
+
+
 def _detected(
-    content: Sequence[Mapping[str, Any]], threshold: float, names: Mapping[int, str], category_id: int
+    content: Sequence[Any], path: Path, threshold: float, names: Mapping[int, str], category_id: int
 ) -> dict[str, PictureBoxes]:
     """Of a COCO results list: pictures by `file_name`, else as `names` has it, else by the number in COCO's names."""
-    of_picture: dict[str, list[tuple[list[float], float]]] = {}
+    of_picture: dict[str, list[Detection]] = {}
     numbers: dict[str, int] = {}
-    for entry in content:
-        if entry.get("category_id", category_id) == category_id and float(entry.get("score", 1.0)) >= threshold:
-            name = str(entry["file_name"]) if entry.get("file_name") else names.get(entry.get("image_id", -1), "")
-            name = name or f"#{int(entry['image_id'])}"
-            numbers[name] = int(entry["image_id"]) if "image_id" in entry else len(numbers) + 1
-            of_picture.setdefault(name, []).append((entry["bbox"], float(entry.get("score", 1.0))))
+    for each in read_detections(path, category_ids=[category_id], content=content, scored=False, named=True).found:
+        if each.score >= threshold and min(each.bbox[2:]) > 0:
+            name = each.file_name or (names.get(each.image_id) if each.image_id is not None else None)
+            name = name or f"#{each.image_id}"
+            numbers[name] = len(numbers) + 1 if each.image_id is None else each.image_id
+            of_picture.setdefault(name, []).append(each)
     return {
-        name: _boxes(numbers[name], [box for box, _ in found], [score for _, score in found])
+        name: _boxes(numbers[name], [each.bbox for each in found], [each.score for each in found])
         for name, found in of_picture.items()
     }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,14 +9,16 @@ from typing import Any
 import numpy as np
 from pydantic import model_validator
 
+from posestill.data.coco_entries import keypoint_array, read_category, read_images, read_people, read_person
+from posestill.data.coco_notes import notes_on_boxes, notes_on_files, notes_on_keypoints, refuse_shares
 from posestill.data.image_files import read_image
 from posestill.data.source import SourceConfig
+from posestill.documents.parse import read_json
+from posestill.keypoints.metainfo import read_metainfo
 from posestill.schema import UserError, reading
-from posestill.skeletons import COCO_WHOLEBODY, Skeleton, from_category, read_metainfo
-from posestill.types import Person
+from posestill.skeletons import COCO_WHOLEBODY, Skeleton, from_category
+from posestill.types import Person, Size
 
-AREA_OF_BBOX = 0.53
-"""What share of its bbox a person covers, where a file gives no area (CrowdPose's rule)."""
 WHOLEBODY_LISTS = {
     "keypoints": "body", "foot_kpts": "foot", "face_kpts": "face", "lefthand_kpts": "lefthand",
     "righthand_kpts": "righthand",
@@ -79,25 +80,35 @@ class CocoSource:
         content = read_json(annotations, what="annotation file")
         if not isinstance(content, dict) or not {"images", "annotations", "categories"} <= set(content):
             raise UserError(f"{annotations} is not a COCO file: it needs images, annotations and categories")
+        self.folder, self.path, self.wholebody = images, annotations, wholebody
         with reading(str(annotations)):
-            category = _keypoint_category(content["categories"], annotations)
-            info = read_metainfo(metainfo, category["keypoints"]) if metainfo else None
-            self.skeleton: Skeleton = COCO_WHOLEBODY if wholebody else from_category(category, info)
-            self.wholebody = wholebody
-            self.category_id: int = category["id"]
-            people = []
-            for entry in content["annotations"]:
-                if entry.get("category_id", self.category_id) == self.category_id:
-                    where = f"{annotations}: annotation {entry.get('id', '?')}"
-                    people.append(_person(entry, self.numbers_of(entry, where=where), where))
+            self.category = read_category(content, annotations)
+            info = read_metainfo(metainfo, self.category.entry["keypoints"]) if metainfo else None
+            self.skeleton: Skeleton = (
+                COCO_WHOLEBODY if wholebody else from_category(self.category.entry, info, where=str(metainfo or ""))
+            )
+            self.category_id: int = self.category.ids[0]
+            listed = read_images(content, annotations)
+            self.file_names: dict[int, str] = {image_id: each.file_name for image_id, each in listed.items()}
+            self.sizes: dict[int, Size | None] = {image_id: each.size for image_id, each in listed.items()}
+            chosen = read_people(content, self.category, listed, annotations)
+            people = [read_person(entry, self._labels_of(entry, where), where) for entry, where in chosen]
             self.people: Sequence[Person] = people
-            self.file_names: dict[int, str] = {image["id"]: image["file_name"] for image in content["images"]}
             about = content.get("info") or {}
             self.truth: str | None = about.get("truth") if isinstance(about, dict) else None
             """whose answers these labels are, where they are not people's (`posestill label` says so)"""
-        self.folder = images
-        self.path = annotations
+        refuse_shares(people, path=annotations)
         self._check_images()
+        self.notes: tuple[str, ...] = tuple(
+            f"{annotations.name}: {note}"
+            for note in (
+                *self._notes_on_categories(),
+                *notes_on_boxes(people, [entry.get("bbox") for entry, _ in chosen], self.sizes),
+                *notes_on_keypoints(people, self.sizes),
+                *([] if images is None else notes_on_files(self.sizes, self.image_path)),
+            )
+        )
+        """what is odd about these labels as a whole, in sentences that stand wherever figures do"""
 
     @property
     def image_ids(self) -> Collection[int]:
@@ -107,15 +118,28 @@ class CocoSource:
     def numbers_of(self, entry: Mapping[str, Any], *, where: str) -> np.ndarray | None:
         """(K, 3) the keypoint numbers of an annotation or of an entry of a results file; None where it has none.
 
-        Raises `UserError`, opened by `where`, when they are of the wrong count.
+        Raises `UserError`, opened by `where`, when they are of the wrong count, or say no place for a keypoint whose
+        third number is not 0.
         """
-        numbers = _wholebody_list(entry, where=where) if self.wholebody else entry.get("keypoints")
-        if numbers is None:
+        if self.wholebody:
+            return _wholebody_array(entry, where=where)
+        if entry.get("keypoints") is None:
             return None
-        count = len(self.skeleton)
-        if len(numbers) != 3 * count:
-            raise UserError(f"{where} has {len(numbers)} keypoint numbers; {count} keypoints make {3 * count}")
-        return np.asarray(numbers, dtype=np.float64).reshape(count, 3)
+        return keypoint_array(entry["keypoints"], self.skeleton.names, where=where)
+
+    def _labels_of(self, entry: Mapping[str, Any], where: str) -> np.ndarray | None:
+        points = self.numbers_of(entry, where=where)
+        if points is None:
+            return None
+        unlabelled = points[:, 2] <= 0
+        if not np.isfinite(points).all():
+            points = np.where(unlabelled[:, None], 0.0, points)
+        return points
+
+    def _notes_on_categories(self) -> list[str]:
+        if len(self.category.ids) == 1:
+            return []
+        return [f"{len(self.category.ids)} categories name the same keypoints: they are read as one."]
 
     def image(self, image_id: int) -> np.ndarray:
         """(H, W, 3) uint8 RGB."""
@@ -128,31 +152,12 @@ class CocoSource:
         return self.folder / self.file_names[image_id]
 
     def _check_images(self) -> None:
-        unknown = {person.image_id for person in self.people} - set(self.file_names)
-        if unknown:
-            raise UserError(
-                f"{self.path}: {len(unknown)} image_ids of annotations (such as {min(unknown)}) are not in its images"
-            )
         if self.folder is not None and self.file_names:
             first = self.folder / next(iter(self.file_names.values()))
             if not self.folder.is_dir():
                 raise UserError(f"no folder of images {self.folder} (for {self.path}): correct the source's path")
             if not first.exists():
                 raise UserError(f"{self.path} names {first.name}, which {self.folder} does not hold")
-
-
-def read_json(path: Path, *, what: str) -> Any:
-    """The content of a JSON file, or a `UserError` that names it."""
-    try:
-        return json.loads(Path(path).read_bytes())
-    except FileNotFoundError:
-        raise UserError(f"no {what} {path}: correct the path") from None
-    except IsADirectoryError:
-        raise UserError(f"{path} is a folder; a {what} is wanted") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"{what} {path} is not valid JSON ({error}): it may have been cut off; fetch it again"
-        ) from None
 
 
 def coco_lists(keypoints: np.ndarray, skeleton: Skeleton) -> dict[str, list[float]]:
@@ -165,47 +170,24 @@ def coco_lists(keypoints: np.ndarray, skeleton: Skeleton) -> dict[str, list[floa
     }
 
 
-def _keypoint_category(categories: Sequence[Mapping[str, Any]], path: Path) -> Mapping[str, Any]:
-    with_keypoints = [category for category in categories if category.get("keypoints")]
-    if len(with_keypoints) != 1:
-        names = ", ".join(str(category.get("name")) for category in categories)
-        raise UserError(
-            f"{path}: one category with keypoint names is wanted, found {len(with_keypoints)} (categories: {names})"
-        )
-    return with_keypoints[0]
-
-
-def _wholebody_list(entry: Mapping[str, Any], *, where: str) -> Sequence[float] | None:
-    """The 399 numbers of COCO-WholeBody's five lists, or of one list `keypoints`; None where there is no list."""
+def _wholebody_array(entry: Mapping[str, Any], *, where: str) -> np.ndarray | None:
+    """(133, 3) of COCO-WholeBody's five lists, or of one list `keypoints`; None where there is no list."""
     given = {name: entry[name] for name in WHOLEBODY_LISTS if entry.get(name) is not None}
     if not given:
         return None
-    if list(given) == ["keypoints"] and len(given["keypoints"]) == 3 * len(COCO_WHOLEBODY):
-        whole: Sequence[float] = given["keypoints"]
-        return whole
+    names = COCO_WHOLEBODY.names
+    whole = given.get("keypoints")
+    if len(given) == 1 and isinstance(whole, list) and len(whole) == 3 * len(names):
+        return keypoint_array(whole, names, where=where)
+    parts = []
     for name, part in WHOLEBODY_LISTS.items():
         start, stop = COCO_WHOLEBODY.parts[part]
         if name not in given:
             raise UserError(f"{where} lacks {name}: COCO-WholeBody's lists are {', '.join(WHOLEBODY_LISTS)}")
-        if len(given[name]) != 3 * (stop - start):
+        if isinstance(given[name], list) and len(given[name]) != 3 * (stop - start):
             raise UserError(
                 f"{where} has {len(given[name])} numbers in {name}; its {stop - start} keypoints make "
                 f"{3 * (stop - start)}"
             )
-    return [number for name in WHOLEBODY_LISTS for number in given[name]]
-
-
-def _person(entry: Mapping[str, Any], keypoints: np.ndarray | None, where: str) -> Person:
-    try:
-        identity, bbox = int(entry["id"]), np.asarray(entry["bbox"], dtype=np.float64)
-        image_id = int(entry["image_id"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{where} lacks a proper {error}") from None
-    if bbox.shape != (4,):
-        raise UserError(f"{where} has a bbox of {bbox.size} numbers; x y w h are wanted")
-    if keypoints is not None and not keypoints[:, 2].any():
-        keypoints = None
-    area = float(entry["area"]) if entry.get("area") is not None else AREA_OF_BBOX * float(bbox[2] * bbox[3])
-    return Person(
-        id=identity, image_id=image_id, bbox=bbox, keypoints=keypoints, area=area, crowd=bool(entry.get("iscrowd", 0))
-    )
+        parts.append(keypoint_array(given[name], names[start:stop], where=where, key=name))
+    return np.concatenate(parts)

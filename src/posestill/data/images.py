@@ -11,7 +11,8 @@ import numpy as np
 from pydantic import BeforeValidator, Field, PositiveInt, model_validator
 
 from posestill.data.boxes import BoxFile
-from posestill.data.coco import AREA_OF_BBOX, CocoSource
+from posestill.data.coco import CocoSource
+from posestill.data.coco_entries import AREA_OF_BBOX
 from posestill.data.pictures import Pictures
 from posestill.data.source import PoseSource, SourceConfig
 from posestill.keypoints.names import same_keypoint

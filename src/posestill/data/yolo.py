@@ -14,11 +14,13 @@ from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
-import yaml
 
-from posestill.data.coco import AREA_OF_BBOX
+from posestill.data.coco_entries import AREA_OF_BBOX
+from posestill.data.coco_notes import notes_on_boxes
 from posestill.data.image_files import IMAGE_SUFFIXES, image_size, read_image
 from posestill.data.source import SourceConfig
+from posestill.documents.fields import shown, whole_number
+from posestill.documents.parse import read_yaml
 from posestill.files import read_text
 from posestill.schema import UserError, reading
 from posestill.skeletons import COCO_17, from_category
@@ -69,6 +71,8 @@ class YoloSource:
             )
             for entry in labels.annotations
         ]
+        boxes = [entry["bbox"] for entry in labels.annotations]
+        self.notes += tuple(f"{config.data}: {note}" for note in notes_on_boxes(self.people, boxes, {}))
 
     @property
     def image_ids(self) -> Collection[int]:
@@ -91,8 +95,8 @@ class YoloDataset:
 
     path: Path
     root: Path
-    splits: Mapping[str, Any]
-    """train, val, test -> a folder, a .txt, or a list of them"""
+    splits: Mapping[str, list[str]]
+    """train, val, test -> folders, .txt files or pictures"""
     classes: Mapping[int, str]
     names: tuple[str, ...]
     """(K,) of the keypoints"""
@@ -111,26 +115,18 @@ class YoloDataset:
 
 def read_dataset(path: Path, report: Report) -> YoloDataset:
     """What a data.yaml says. Faults of flip_idx, kpt_names and sigmas are reported; without kpt_shape nothing goes."""
-    try:
-        content = yaml.safe_load(Path(path).read_text())
-    except FileNotFoundError:
-        raise UserError(f"no data.yaml {path}: correct the path") from None
-    except IsADirectoryError:
-        raise UserError(f"{path} is a folder; its data.yaml is wanted") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid YAML ({error})") from None
+    content = read_yaml(path, what="data.yaml")
     shape = content.get("kpt_shape") if isinstance(content, dict) else None
     if not (isinstance(shape, list) and len(shape) == 2 and all(type(n) is int for n in shape) and shape[0] > 0):
         raise UserError(f"{path} has no kpt_shape [keypoints, 2 or 3]: this is no YOLO-pose dataset")
     count, values = shape
     if values not in (2, 3):
         raise UserError(f"{path}: kpt_shape {shape} is not [keypoints, 2 or 3]")
-    root = Path(content["path"]) if content.get("path") else Path()
+    if content.get("path") is not None and not isinstance(content["path"], str):
+        raise UserError(f"{path}: path is {shown(content['path'])}; the folder of the dataset is wanted")
+    root = Path(content.get("path") or "")
     root = next((each for each in (Path(path).parent / root, root) if each.is_dir()), Path(path).parent)
-    listed = content.get("names") or {0: "person"}
-    classes = (
-        dict(enumerate(listed)) if isinstance(listed, list) else {int(key): value for key, value in listed.items()}
-    )
+    classes = _class_names(content.get("names"), where=str(path))
     swap = _flip_idx(content.get("flip_idx"), count, report, where=str(path))
     notes: list[str] = []
     names = _keypoint_names(content.get("kpt_names"), count, report, where=str(path))
@@ -140,10 +136,12 @@ def read_dataset(path: Path, report: Report) -> YoloDataset:
             names = COCO_17.names
             notes.append("kpt_names are missing; 17 keypoints with COCO's flip_idx are taken for COCO's 17")
     metainfo: dict[str, Any] = {"names": list(names)}
-    if swap is not None:
+    if swap is not None and swap != tuple(range(count)):  # which stands in many exports without meaning anything
         metainfo["flip_pairs"] = [[index, partner] for index, partner in enumerate(swap) if index < partner]
     sigmas = content.get("kpt_oks_sigmas")
-    if sigmas is not None and (len(sigmas) != count or not all(_is_positive(sigma) for sigma in sigmas)):
+    if sigmas is not None and (
+        not isinstance(sigmas, list) or len(sigmas) != count or not all(_is_positive(sigma) for sigma in sigmas)
+    ):
         report("yolo-sigmas", str(path), f"kpt_oks_sigmas are not {count} positive numbers")
     elif sigmas is not None:
         metainfo["sigmas"] = [float(sigma) for sigma in sigmas]
@@ -151,7 +149,7 @@ def read_dataset(path: Path, report: Report) -> YoloDataset:
         metainfo["sigmas"] = list(COCO_17.oks_sigmas)
         if names != COCO_17.names:
             notes.append("kpt_oks_sigmas are missing; the 17 of COCO are taken")
-    splits = {name: content[name] for name in ("train", "val", "test") if content.get(name)}
+    splits = {name: _places(content[name], name, path) for name in ("train", "val", "test") if content.get(name)}
     return YoloDataset(Path(path), root, splits, classes, names, values, metainfo, tuple(notes))
 
 
@@ -266,8 +264,8 @@ def _image_paths(dataset: YoloDataset, split: str) -> list[Path]:
         raise UserError(f"{dataset.path} has no split '{split}' (it has: {', '.join(dataset.splits) or 'none'})")
     entries = dataset.splits[split]
     paths: list[Path] = []
-    for entry in entries if isinstance(entries, list) else [entries]:
-        place = _find(dataset, str(entry), split)
+    for entry in entries:
+        place = _find(dataset, entry, split)
         if place.is_dir():
             paths += sorted(each for each in place.rglob("*") if each.suffix.lower() in IMAGE_SUFFIXES)
         elif place.suffix == ".txt":
@@ -276,8 +274,18 @@ def _image_paths(dataset: YoloDataset, split: str) -> list[Path]:
         else:
             paths.append(place)
     if not paths:
-        raise UserError(f"{dataset.path}: split '{split}' ({entries}) holds no images")
+        raise UserError(f"{dataset.path}: split '{split}' ({', '.join(entries)}) holds no images")
     return paths
+
+
+def is_there(dataset: YoloDataset, split: str) -> bool:
+    """True where everything that a split names exists."""
+    try:
+        for entry in dataset.splits[split]:
+            _find(dataset, entry, split)
+    except UserError:
+        return False
+    return True
 
 
 def _find(dataset: YoloDataset, entry: str, split: str) -> Path:
@@ -293,6 +301,31 @@ def _find(dataset: YoloDataset, entry: str, split: str) -> Path:
 def _listed(line: Path, listing: Path, dataset: YoloDataset) -> Path:
     places = (listing.parent / line, dataset.root / line)
     return next((place for place in places if place.exists()), places[0])
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is not a text file (UTF-8)") from None
+
+
+def _class_names(given: Any, *, where: str) -> dict[int, str]:
+    """From a list, or {0: name, 1: name, ...}."""
+    given = given or {0: "person"}
+    if isinstance(given, list):
+        given = dict(enumerate(given))
+    numbers = {whole_number(key): str(name) for key, name in given.items()} if isinstance(given, dict) else {None: ""}
+    if None in numbers:
+        raise UserError(f"{where}: names is {shown(given)}; a list of the classes' names, or {{0: name}}, is wanted")
+    return {number: name for number, name in numbers.items() if number is not None}
+
+
+def _places(given: Any, split: str, path: Path) -> list[str]:
+    places = given if isinstance(given, list) else [given]
+    if not all(isinstance(each, str) and each for each in places):
+        raise UserError(f"{path}: {split} is {shown(given)}; a folder, a .txt file or a list of them is wanted")
+    return places
 
 
 def _flip_idx(given: Any, count: int, report: Report, *, where: str) -> tuple[int, ...] | None:
@@ -321,9 +354,11 @@ def _keypoint_names(given: Any, count: int, report: Report, *, where: str) -> tu
     if given is None:
         return None
     if isinstance(given, dict):
-        given = [given[key] for key in sorted(given)]
-    if given and isinstance(given[0], list):
+        given = [given[key] for key in sorted(given, key=str if any(isinstance(key, str) for key in given) else int)]
+    if isinstance(given, list) and given and isinstance(given[0], list):
         given = given[0]
+    if not isinstance(given, list):
+        raise UserError(f"{where}: kpt_names is {shown(given)}; a list of {count} names is wanted")
     names = tuple(str(name) for name in given)
     if len(names) != count or len(set(names)) != count:
         report(

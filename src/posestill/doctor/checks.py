@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,18 +15,16 @@ import numpy as np
 from posestill.data.image_files import bits_of, decode_image, read_header
 from posestill.doctor.findings import Finding, in_words
 from posestill.doctor.turned import unturned_images
+from posestill.documents.fields import is_number, numbers, shown
 from posestill.files import read_bytes
 from posestill.schema import UserError
-from posestill.skeletons import COCO_17, from_category
+from posestill.skeletons import from_category
 from posestill.types import Size
 
 EDGE_TOLERANCE = 1.0
 """px that a bbox or keypoint may lie outside its image"""
 FAR_FROM_BBOX = 0.6
 """a keypoint further from its bbox than this share of the bbox's longer side belongs to something else"""
-FEWEST_PEOPLE = 5
-FEWEST_FACING = 6
-"""people who face the camera, needed to judge whether left and right are exchanged"""
 
 
 @dataclass(frozen=True)
@@ -116,45 +113,42 @@ def _decode(path: Path) -> ImageFile:
     return ImageFile((height, width), digest, orientation=orientation, bits=bits_of(data))
 
 
-class _Faults:
-    """Places of faults, gathered by kind."""
+class Faults:
+    """These are places of faults, gathered by kind."""
 
     def __init__(self, annotation_set: str) -> None:
         self.annotation_set = annotation_set
         self.gathered: dict[str, list[str]] = defaultdict(list)
 
     def add(self, kind: str, where: str) -> None:
+        """Note one place."""
         self.gathered[kind].append(where)
 
     def findings(self) -> list[Finding]:
+        """List one finding a kind."""
         return [in_words(kind, where, self.annotation_set) for kind, where in self.gathered.items()]
 
 
 def examine_set(annotation_set: AnnotationSet) -> list[Finding]:
     """List everything that is wrong with one annotation set, seen for itself."""
-    faults = _Faults(annotation_set.name)
+    faults = Faults(annotation_set.name)
     _check_images(annotation_set, faults)
     _check_categories(annotation_set, faults)
     _check_annotations(annotation_set, faults)
-    return [
-        *annotation_set.findings,
-        *faults.findings(),
-        *_check_people(annotation_set),
-        *_propose_sigmas(annotation_set),
-    ]
+    return [*annotation_set.findings, *faults.findings()]
 
 
 def examine_overlap(one: AnnotationSet, other: AnnotationSet) -> list[Finding]:
     """List the pictures that two annotation sets have in common."""
     theirs = {file.digest for file in other.files.values() if file.digest}
     shared = [name for name, file in one.files.items() if file.digest in theirs]
-    faults = _Faults(f"{one.name} and {other.name}")
+    faults = Faults(f"{one.name} and {other.name}")
     for name in shared:
         faults.add("split-overlap", name)
     return faults.findings()
 
 
-def _check_images(annotation_set: AnnotationSet, faults: _Faults) -> None:
+def _check_images(annotation_set: AnnotationSet, faults: Faults) -> None:
     seen: set[Any] = set()
     by_content: dict[str, Any] = {}
     unturned = annotation_set.unturned
@@ -183,24 +177,27 @@ def _check_images(annotation_set: AnnotationSet, faults: _Faults) -> None:
             faults.add(kind, f"{where}: {image['width']} x {image.get('height')}, the file {width} x {height}")
 
 
-def _check_categories(annotation_set: AnnotationSet, faults: _Faults) -> None:
+def _check_categories(annotation_set: AnnotationSet, faults: Faults) -> None:
     used = {entry.get("category_id") for entry in annotation_set.content["annotations"]}
     named = [each for each in annotation_set.content["categories"] if each.get("keypoints")]
     if not named:
         faults.add("no-keypoint-names", annotation_set.name)
+    called = ", ".join(str(each.get("name")) for each in named)
     if len({tuple(each["keypoints"]) for each in named}) > 1:
-        faults.add("several-skeletons", ", ".join(str(each.get("name")) for each in named))
+        faults.add("several-skeletons", called)
+    elif len(named) > 1:
+        faults.add("several-categories", called)
     for category in annotation_set.content["categories"]:
         where = f"category {category.get('id')} ({category.get('name')})"
         if category.get("id") not in used:
             faults.add("category-empty", where)
         elif named and not category.get("keypoints"):
             faults.add("category-without-keypoints", where)
-    for category in named:
+    for category in {tuple(each["keypoints"]): each for each in reversed(named)}.values():
         _check_names(category, annotation_set, faults)
 
 
-def _check_names(category: Mapping[str, Any], annotation_set: AnnotationSet, faults: _Faults) -> None:
+def _check_names(category: Mapping[str, Any], annotation_set: AnnotationSet, faults: Faults) -> None:
     names = list(category["keypoints"])
     edges = category.get("skeleton") or []
     wrong = [edge for edge in edges if len(edge) != 2 or any(not 1 <= end <= len(names) for end in edge)]
@@ -215,12 +212,8 @@ def _check_names(category: Mapping[str, Any], annotation_set: AnnotationSet, fau
     except (UserError, ValueError) as error:
         faults.add("side-without-partner", str(error))
         return
-    if (
-        len(names) > 2
-        and not (annotation_set.metainfo or {}).get("flip_pairs")
-        and skeleton.swap == tuple(range(len(names)))
-    ):
-        faults.add("no-sides", ", ".join(names[:4]) + ", ...")
+    if not skeleton.partners_known:
+        faults.add("no-sides", ", ".join(names[:4]) + (", ..." if len(names) > 4 else ""))
 
 
 def counts_from_zero(edges: Sequence[Sequence[int]], count: int) -> bool:
@@ -229,7 +222,7 @@ def counts_from_zero(edges: Sequence[Sequence[int]], count: int) -> bool:
     return bool(ends) and min(ends) == 0 and max(ends) < count
 
 
-def _check_annotations(annotation_set: AnnotationSet, faults: _Faults) -> None:
+def _check_annotations(annotation_set: AnnotationSet, faults: Faults) -> None:
     images, sizes = annotation_set.sound_images, {}
     categories = {category.get("id"): category for category in annotation_set.content["categories"]}
     seen: set[Any] = set()
@@ -258,9 +251,12 @@ def entry_faults(
 ) -> list[tuple[str, str]]:
     """List what is wrong with one annotation in an image of `size` (height, width), as pairs of kind and detail."""
     found: list[tuple[str, str]] = []
-    flat, box, area = entry.get("keypoints"), entry.get("bbox"), entry.get("area")
-    if any(not is_finite(value) for value in (*(flat or ()), *(box or ()), *(() if area is None else (area,)))):
+    flat, box, area = entry.get("keypoints") or None, entry.get("bbox"), entry.get("area")
+    if any(not is_finite(value) for value in (*labels_in(flat), *(box or ()), *(() if area is None else (area,)))):
         return [("not-finite", "")]
+    crowd = entry.get("iscrowd")
+    if crowd is not None and not isinstance(crowd, bool) and crowd not in (0, 1):
+        found.append(("crowd-odd", f": {shown(crowd)}"))
     has_box = box is not None and len(box) == 4 and box[2] > 0 and box[3] > 0
     if not has_box:
         found.append(("bbox-missing", f": {box}"))
@@ -268,14 +264,16 @@ def entry_faults(
         found.append(("bbox-off-image", f": {box} in {size[1]} x {size[0]}"))
     if area is None:
         found.append(("area-missing", ""))
-    elif has_box and box is not None and (area <= 0 or area > 1.01 * box[2] * box[3] + 1):
+    elif has_box and area <= 0:
+        found.append(("area-zero", f": {area:g}"))
+    elif has_box and box is not None and area > 1.01 * box[2] * box[3] + 1:
         found.append(("area-wrong", f": {area:g}"))
     count = len((category or {}).get("keypoints") or ())
     if flat is None or not count:
         return found
     if len(flat) != 3 * count:
         return [*found, ("keypoints-length", f": {len(flat)} numbers; {count} keypoints make {3 * count}")]
-    points = np.array(flat, dtype=np.float64).reshape(count, 3)
+    points = np.nan_to_num(numbers_in(flat)).reshape(count, 3)
     odd = [value for value in points[:, 2] if value not in (0, 1, 2)]
     if odd:
         found.append(("visibility", f": {odd[0]:g}"))
@@ -295,9 +293,23 @@ def entry_faults(
     return found
 
 
+def numbers_in(flat: Sequence[Any]) -> np.ndarray:
+    """Give the numbers of a flat list, NaN where it holds something else."""
+    found = numbers(flat)
+    return np.full(len(flat), np.nan) if found is None else found
+
+
+def labels_in(flat: Sequence[Any] | None) -> Iterable[Any]:
+    """Give the numbers of a flat list of x y v that mean something: x and y only where v is not 0."""
+    if flat is None or len(flat) % 3:
+        return flat or ()
+    triples = [flat[at : at + 3] for at in range(0, len(flat), 3)]
+    return [value for x, y, v in triples for value in ((v,) if is_finite(v) and v == 0 else (x, y, v))]
+
+
 def is_finite(value: Any) -> bool:
     """True for a number that is neither NaN nor infinite."""
-    return isinstance(value, int | float) and math.isfinite(value)
+    return is_number(value)
 
 
 def off_image(box: Sequence[float], size: Size) -> bool:
@@ -312,69 +324,6 @@ def outside_image(points: np.ndarray, size: Size) -> np.ndarray:
     limit = np.array([size[1], size[0]]) + EDGE_TOLERANCE
     out = (points[:, :2] < -EDGE_TOLERANCE) | (points[:, :2] > limit)
     return np.asarray(out.any(axis=1) & (points[:, 2] > 0))
-
-
-def _check_people(annotation_set: AnnotationSet) -> list[Finding]:
-    category = annotation_set.category
-    if category is None:
-        return []
-    names = list(category["keypoints"])
-    poses = [
-        np.array(entry["keypoints"], dtype=np.float64).reshape(-1, 3)
-        for entry in annotation_set.content["annotations"]
-        if len(entry.get("keypoints") or ()) == 3 * len(names) and all(is_finite(each) for each in entry["keypoints"])
-    ]
-    poses = [pose for pose in poses if (pose[:, 2] > 0).any()]
-    faults = _Faults(annotation_set.name)
-    if len(poses) < FEWEST_PEOPLE:
-        faults.add("few-people", f"{len(poses)} people with labels")
-    facing = [turn for turn in (_faces_wrongly(pose, names) for pose in poses) if turn is not None]
-    if len(facing) >= FEWEST_FACING and sum(facing) > 0.75 * len(facing):
-        faults.add("sides-exchanged", f"{sum(facing)} of {len(facing)} people who face the camera")
-    return faults.findings()
-
-
-def _faces_wrongly(pose: np.ndarray, names: Sequence[str]) -> bool | None:
-    """True where an upright person with both eyes visible has left_eye and left_shoulder on the image's left.
-
-    Who shows both eyes faces the camera, and then the left side is on the image's right. None: no judgement.
-    """
-    needed = ("left_eye", "right_eye", "left_shoulder", "right_shoulder")
-    if any(name not in names for name in needed):
-        return None
-    left_eye, right_eye, left, right = (pose[names.index(name)] for name in needed)
-    upright = max(left_eye[1], right_eye[1]) < min(left[1], right[1])
-    if min(left_eye[2], right_eye[2]) < 2 or min(left[2], right[2]) < 1 or not upright:
-        return None
-    return bool(left_eye[0] < right_eye[0] and left[0] < right[0])
-
-
-def _propose_sigmas(annotation_set: AnnotationSet) -> list[Finding]:
-    """A note with the spreads that OKS will use, where nobody gave them."""
-    category = annotation_set.category
-    if (
-        category is None
-        or (annotation_set.metainfo or {}).get("sigmas")
-        or tuple(category["keypoints"]) == COCO_17.names
-    ):
-        return []
-    names = list(category["keypoints"])
-    plain = from_category(
-        {"keypoints": [f"{name}" for name in dict.fromkeys(names)], "name": "person"}, {"flip_pairs": []}
-    )
-    known = dict(zip(plain.names, plain.oks_sigmas, strict=True))
-    sources = [f"{name} {sigma:g} ({_origin(sigma)})" for name, sigma in known.items()]
-    remedy = "give your own as `sigmas` in a metainfo file where these do not suit"
-    return [
-        Finding("no-sigmas", "note", tuple(sources), "no OKS sigmas are given; proposed:", remedy, annotation_set.name)
-    ]
-
-
-def _origin(sigma: float) -> str:
-    for name, known in zip(COCO_17.names, COCO_17.oks_sigmas, strict=True):
-        if known == sigma and name.split("_")[-1] != "shoulder":
-            return f"COCO's {name.split('_')[-1]}"
-    return "COCO's shoulder, or no such part in COCO"
 
 
 def _size(annotation_set: AnnotationSet, image: Mapping[str, Any]) -> Size | None:

@@ -14,15 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from posestill.data import yolo
-from posestill.data.coco import read_json
 from posestill.data.image_files import IMAGE_SUFFIXES
 from posestill.doctor.checks import AnnotationSet, decode_files, examine_overlap, examine_set
 from posestill.doctor.findings import KINDS, Finding, in_words
 from posestill.doctor.repair import repair_set
 from posestill.doctor.sheet import draw_sheet
+from posestill.doctor.whole import count_in_words, examine_whole
+from posestill.documents.fields import MISSING, shown, whole_number
+from posestill.documents.parse import read_json
 from posestill.files import Outputs, distinct
+from posestill.keypoints.metainfo import read_metainfo
 from posestill.schema import UserError, printable, reading
-from posestill.skeletons import read_metainfo
 
 _ORDER = ("error", "warning", "note")
 _EXAMPLES = 5
@@ -56,12 +58,26 @@ def open_dataset(path: Path, *, images: Path | None = None, metainfo: Path | Non
 
 def examine(dataset: Dataset) -> list[Finding]:
     """List everything that is wrong, errors first; nothing but notes means that the dataset is sound."""
-    found = [finding for annotation_set in dataset.annotation_sets for finding in examine_set(annotation_set)]
+    found = [
+        finding
+        for annotation_set in dataset.annotation_sets
+        for finding in (*examine_set(annotation_set), *examine_whole(annotation_set))
+    ]
     for one, other in combinations(dataset.annotation_sets, 2):
         splits = {_split(one.name), _split(other.name)}
         if len(splits) == 2 and None not in splits:
             found += examine_overlap(one, other)
-    return sorted(found, key=lambda finding: _ORDER.index(finding.severity))
+    return sorted(_once(found), key=lambda finding: _ORDER.index(finding.severity))
+
+
+def _once(findings: Sequence[Finding]) -> list[Finding]:
+    """The same findings, each said once: what holds for several annotation sets alike names all of them."""
+    alike: dict[tuple[str, ...], Finding] = {}
+    for each in findings:
+        key = (each.kind, each.what, each.remedy, *each.where)
+        names = [alike[key].annotation_set] if key in alike else []
+        alike[key] = replace(each, annotation_set=", ".join(dict.fromkeys([*names, each.annotation_set])))
+    return list(alike.values())
 
 
 def repair(dataset: Dataset, out: Path) -> list[str]:
@@ -87,8 +103,9 @@ def describe(dataset: Dataset, findings: Sequence[Finding]) -> str:
     """Say the findings in plain words, grouped by severity, with a closing line."""
     lines = []
     for annotation_set in dataset.annotation_sets:
-        images, people = len(annotation_set.content["images"]), len(annotation_set.content["annotations"])
-        lines.append(f"{annotation_set.name}: {images} images, {people} annotations, images in {annotation_set.folder}")
+        images, people = len(annotation_set.content["images"]), annotation_set.content["annotations"]
+        told = f"{len(people)} annotations ({count_in_words(people)})"
+        lines.append(f"{annotation_set.name}: {images} images, {told}, images in {annotation_set.folder}")
     for severity in _ORDER:
         chosen = [finding for finding in findings if finding.severity == severity]
         lines += ["", f"{severity}s"] if chosen else []
@@ -214,16 +231,11 @@ def _is_coco(content: Any) -> bool:
     )
 
 
+_IDS = ("id", "image_id", "category_id")
 _FORMS: dict[str, dict[str, type | tuple[type, ...]]] = {
-    "images": {"id": (int, str), "file_name": str},
-    "annotations": {
-        "id": (int, str),
-        "image_id": (int, str),
-        "category_id": (int, str),
-        "bbox": list,
-        "keypoints": list,
-    },
-    "categories": {"id": (int, str), "keypoints": list, "skeleton": list},
+    "images": {"file_name": str},
+    "annotations": {"bbox": list, "keypoints": list},
+    "categories": {"keypoints": list, "skeleton": list},
 }
 
 
@@ -233,16 +245,22 @@ def _refuse_other_forms(content: Any, path: Path) -> None:
         for number, entry in enumerate(content[kind]):
             where = f"{path}: entry {number} of {kind}"
             if not isinstance(entry, dict):
-                raise UserError(f"{where} is {entry!r:.40}; a mapping is wanted")
+                raise UserError(f"{where} is {shown(entry)}; a mapping is wanted")
             for key, form in forms.items():
                 if entry.get(key) is not None and not isinstance(entry[key], form):
-                    raise UserError(f"{where}: {key} is {entry[key]!r:.40}, which is of another type than COCO's")
+                    raise UserError(f"{where}: {key} is {shown(entry[key])}, which is of another type than COCO's")
+            for key in _IDS:
+                if entry.get(key) is not None and whole_number(entry[key]) is None:
+                    raise UserError(f"{where}: {key} is {shown(entry[key])}; a whole number is wanted: number them")
     for category in content["categories"]:
+        where = f"{path}: category {shown(category.get('name', MISSING))}"
         if category.get("id") is None:
-            raise UserError(f"{path}: category '{category.get('name')}' has no id")
+            raise UserError(f"{where} has no id")
+        if not all(isinstance(name, str) and name for name in category.get("keypoints") or ()):
+            raise UserError(f"{where}: keypoints is {shown(category['keypoints'])}; a list of their names is wanted")
         for edge in category.get("skeleton") or ():
             if not isinstance(edge, list) or any(type(end) is not int for end in edge):
-                raise UserError(f"{path}: skeleton edge {edge!r:.40} is not a pair of keypoint numbers")
+                raise UserError(f"{where}: skeleton edge {shown(edge)} is not a pair of keypoint numbers")
 
 
 def _read_coco(path: Path) -> dict[str, Any]:
@@ -250,7 +268,13 @@ def _read_coco(path: Path) -> dict[str, Any]:
     if not _is_coco(content):
         raise UserError(f"{path} is not a COCO file: it needs lists of images, annotations and categories")
     _refuse_other_forms(content, path)
-    return dict(content)
+    return {**content, **{kind: [_with_numbers(entry) for entry in content[kind]] for kind in _FORMS}}
+
+
+def _with_numbers(entry: dict[str, Any]) -> dict[str, Any]:
+    """An entry whose ids are numbers, as every reader takes them, where they mean numbers: 7 for "7" and 7.0."""
+    return {key: each if key not in _IDS or (number := whole_number(each)) is None else number
+            for key, each in entry.items()}  # fmt: skip
 
 
 def _coco_set(path: Path, folder: Path, metainfo: Path | None) -> AnnotationSet:
@@ -297,7 +321,10 @@ def _yolo_sets(data: Path) -> Iterator[AnnotationSet]:
     dataset = yolo.read_dataset(data, lambda kind, where, what: problems[kind].append((where, what)))
     if not dataset.splits:
         raise UserError(f"{data} has no train, val or test")
+    absent = [split for split in dataset.splits if split == "test" and not yolo.is_there(dataset, split)]
     for split in dataset.splits:
+        if split in absent:  # Roboflow names it, whether or not it is exported
+            continue
         labels = yolo.read_split(dataset, split, lambda kind, where, what: problems[kind].append((where, what)))
         stray = [(str(path), "") for path in _labels_without_image(list(labels.paths.values()))]
         if stray and not any(place in {where for where, _ in problems["label-without-image"]} for place, _ in stray):
@@ -310,6 +337,11 @@ def _yolo_sets(data: Path) -> Iterator[AnnotationSet]:
             if found and kind in KINDS
         )
         notes = [Finding("assumed", "note", (str(data),), note, "say it in data.yaml", split) for note in dataset.notes]
+        notes += [
+            Finding("split-absent", "note", (f"{data}: {each}",), "data.yaml names a folder that is not there",
+                    "add it, or take the line out; nothing but `split: test` reads it", each)
+            for each in absent
+        ]  # fmt: skip
         content = {
             "images": labels.images,
             "annotations": labels.annotations,

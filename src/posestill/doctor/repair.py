@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from posestill.data.coco import AREA_OF_BBOX
+from posestill.data.coco_entries import AREA_OF_BBOX
 from posestill.doctor.checks import AnnotationSet, counts_from_zero, entry_faults, is_finite, off_image, outside_image
 from posestill.doctor.turned import turn_entry
 from posestill.files import distinct, write_json, write_quickly
@@ -163,7 +163,10 @@ def _repair_entry(
         changes["annotations left out: no category with keypoints"] += 1
         return None
     faults = {kind for kind, _ in entry_faults(entry, own, size)}
-    if mended.get("keypoints") is not None:
+    if "crowd-odd" in faults:
+        mended["iscrowd"] = 0
+        changes["iscrowd set to 0, as it was neither 0 nor 1"] += 1
+    if mended.get("keypoints"):
         points = _repair_keypoints(mended["keypoints"], len(own["keypoints"]), size, changes)
         labelled = int((points[:, 2] > 0).sum())
         changes["num_keypoints counted again"] += mended.get("num_keypoints", labelled) != labelled

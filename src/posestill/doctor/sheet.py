@@ -10,6 +10,7 @@ import numpy as np
 
 from posestill.data.image_files import read_image
 from posestill.doctor.checks import AnnotationSet, is_finite
+from posestill.doctor.whole import has_labels
 from posestill.files import Outputs
 from posestill.skeletons import Skeleton
 
@@ -19,10 +20,11 @@ _CELL = (224, 176)
 """(height, width) of a person, px"""
 _PADDING = 1.3
 """a cell shows the bbox times this"""
+_Drawn = tuple[AnnotationSet, dict[str, Any]]
 
 
 def draw_sheet(annotation_sets: Sequence[AnnotationSet], path: Path, *, outputs: Outputs | None = None) -> bool:
-    """Write a picture of up to 24 people, evenly spread over the dataset; False when there is nobody to draw.
+    """Write a PNG of up to 24 people, spread over the dataset, and of up to 6 without labels; False for nobody.
 
     `outputs` remember that posestill wrote it.
     """
@@ -36,13 +38,20 @@ def draw_sheet(annotation_sets: Sequence[AnnotationSet], path: Path, *, outputs:
         return False
     from posestill.draw import image_writer
 
-    count = min(MOST_PEOPLE, len(people))
-    chosen = [people[index] for index in np.linspace(0, len(people) - 1, count).round().astype(int)]
+    labelled = [has_labels(entry) for _, entry in people]
+    chosen = _spread([each for each, is_labelled in zip(people, labelled, strict=True) if is_labelled], MOST_PEOPLE)
+    chosen += _spread([each for each, is_labelled in zip(people, labelled, strict=True) if not is_labelled], _COLUMNS)
     cells = [_cell(annotation_set, entry) for annotation_set, entry in chosen]
     cells += [np.full_like(cells[0], 255)] * (-len(cells) % _COLUMNS)
     rows = [np.concatenate(cells[start : start + _COLUMNS], axis=1) for start in range(0, len(cells), _COLUMNS)]
     (outputs or Outputs("data check")).write(path, image_writer(path, np.concatenate(rows, axis=0)))
     return True
+
+
+def _spread(people: list[_Drawn], most: int) -> list[_Drawn]:
+    """Up to so many of some people, evenly spread."""
+    places = np.linspace(0, len(people) - 1, min(most, len(people))).round().astype(int)
+    return [people[place] for place in places]
 
 
 def _is_drawable(annotation_set: AnnotationSet, entry: dict[str, Any]) -> bool:
@@ -51,10 +60,9 @@ def _is_drawable(annotation_set: AnnotationSet, entry: dict[str, Any]) -> bool:
     return (
         category is not None
         and len(box) == 4
-        and len(points) == 3 * len(category["keypoints"])
+        and len(points) in (0, 3 * len(category["keypoints"]))
         and all(is_finite(value) for value in (*box, *points))
         and min(box[2:]) > 0
-        and any(visibility > 0 for visibility in points[2::3])
         and file is not None
         and file.size is not None
     )
@@ -73,11 +81,14 @@ def _cell(annotation_set: AnnotationSet, entry: dict[str, Any]) -> np.ndarray:
     offset = np.array([width, height]) / 2 - scale * (box[:2] + box[2:] / 2)
     affine = np.array([[scale, 0, offset[0]], [0, scale, offset[1]]])
     crop = cv2.warpAffine(image, affine, (width, height), flags=cv2.INTER_LINEAR, borderValue=(60, 60, 60))
-    points = np.array(entry["keypoints"], dtype=np.float64).reshape(-1, 3)
+    points = np.array(entry.get("keypoints") or [], dtype=np.float64).reshape(-1, 3)
     points[:, :2] = points[:, :2] * scale + offset
     outline = np.concatenate([box[:2] * scale + offset, box[2:] * scale])[None]
+    if not len(points):  # a person without labels is shown by its bbox
+        points = np.zeros((len((annotation_set.category or {})["keypoints"]), 3))
     drawn = draw_poses(crop, points[None], _skeleton(annotation_set), threshold=0.5, boxes=outline)
-    text = f"{annotation_set.name.removeprefix('person_keypoints_')} {entry.get('id')}"
+    unlabelled = "" if points[:, 2].any() else " no labels"
+    text = f"{annotation_set.name.removeprefix('person_keypoints_')} {entry.get('id')}{unlabelled}"
     for colour, shift in (((0, 0, 0), 1), ((255, 255, 255), 0)):  # a shadow, so that it can be read on any colour
         place = (4 + shift, height - 6 + shift)
         cv2.putText(drawn, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.4, colour, 1, cv2.LINE_AA)

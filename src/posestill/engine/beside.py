@@ -78,7 +78,7 @@ class Beside:
 def put_beside(config: RunConfig, folder: Path, sources: Sources) -> Beside:
     """Measure the student in `folder/best` and its teacher, and write `beside.json`."""
     assert config.teacher is not None
-    device = choose_device(config.train.device)
+    device = choose_device(config.train.device, option="train.device")
     student, teacher = PoseModel.load(folder / "best").to(device), config.teacher.build()
     teacher.to(device)
     on_labels = None

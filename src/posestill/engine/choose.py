@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import timm
-import torch
 
 from posestill.data.batches import choose_people
 from posestill.engine.config import RunConfig, run_of
 from posestill.engine.log import RunLog
 from posestill.engine.setup import Sources, open_sources
+from posestill.models.device import choose_device
 from posestill.schema import Choice, Config, UserError, did_you_mean, validate
 from posestill.teachers.base import Teacher, TeacherConfig
 from posestill.types import Size
@@ -87,7 +87,7 @@ def choose_run(wish: Wish, folder: Path, *, changes: Sequence[str] = (), log: Ru
     """The run into a folder that a wish and `a.b=c` changes describe. Each choice is a line of the log."""
     content = settings_of(wish, folder, log=log)
     draft = run_of({**content, "train": {**content["train"], "steps": 1}}, without_length(changes), where="--set")
-    device = torch.device("cuda" if torch.cuda.is_available() and draft.train.device == "auto" else "cpu")
+    device = choose_device(draft.train.device, option="train.device")
     sources = open_sources(draft, log=log, device=device)
     people = len(choose_people(sources.train, draft.data).persons)
     train, data = dict(content["train"]), dict(content["data"])

@@ -11,24 +11,32 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
 
 from posestill.data.batches import DataConfig
+from posestill.documents.parse import parse_yaml, read_yaml
 from posestill.engine.optim import OptimiserConfig
 from posestill.evaluation.evaluate import EvaluateConfig
 from posestill.methods.base import MethodConfig
+from posestill.models.device import is_device_name
 from posestill.models.pose_model import ModelConfig
 from posestill.schema import Choice, Config, UserError, did_you_mean, validate
 from posestill.teachers.base import TeacherConfig
 
 
+def _device(name: str) -> str:
+    if not is_device_name(name):
+        raise ValueError(f"no device '{name[:40]}'; auto, cpu, cuda, cuda:1 and mps are known")
+    return name
+
+
 class TrainConfig(Config):
     """These settings say how long, how fast and on what a run trains."""
 
-    epochs: PositiveFloat | None = None
+    epochs: Annotated[float, Field(gt=0, le=10**6)] | None = None
     """The length of the run in passes over the persons that batches are drawn from, which are the labelled ones with
     `data.labelled_per_batch`. Give this or `steps`."""
-    steps: PositiveInt | None = None
+    steps: Annotated[int, Field(gt=0, le=10**9)] | None = None
     """The length of the run in optimiser steps. Give this or `epochs`."""
     batch_size: PositiveInt = 64
     """The number of persons in each step, over all processes together. A larger batch gives steadier gradients and
@@ -44,19 +52,20 @@ class TrainConfig(Config):
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     """The decay of a running average of the weights, such as 0.9998, which is then evaluated and kept in `best/`. A
     value nearer to 1 averages over more steps; None: the weights themselves are kept."""
-    device: Literal["auto", "cpu"] = "auto"
-    """Where the run is computed. `auto`: on the GPUs where there are some, else on the CPU. `cpu`: on the CPU."""
+    device: Annotated[str, AfterValidator(_device)] = "auto"
+    """Where the run is computed: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`. `auto`: on the GPUs where there are some,
+    else on the CPU. Of several processes each takes a GPU of its own."""
     compile: bool = False
     """True: torch.compile compiles the student; where that cannot be done, as without a C++ compiler, the run says so
     and goes on. False: the student runs as it is."""
     deterministic: bool = False
     """True: on CUDA, too, the same run gives the same bits, more slowly; on a CPU it always does. False: runs on CUDA
     may differ in their last digits."""
-    threads: PositiveInt | None = None
+    threads: Annotated[int, Field(gt=0, le=1024)] | None = None
     """The threads of each process on a CPU, and of a teacher that is a file. None: one and all are tried on a few steps
     that are thrown away, and the faster is kept, also by a resumed run. The last digits of figures depend on their
     number."""
-    workers: NonNegativeInt = 0
+    workers: Annotated[int, Field(ge=0, le=1024)] = 0
     """The number of processes that cut crops beside the training; more of them help where the training waits for crops.
     0: the training process cuts them itself."""
     save_every: PositiveFloat | None = None
@@ -109,12 +118,7 @@ class RunConfig(Config):
 def load_run(recipe: str, changes: Sequence[str] = ()) -> RunConfig:
     """The run that a recipe (a name that `posestill list` shows, or a path) and `a.b=c` changes describe."""
     path = find_recipe(recipe)
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except UnicodeDecodeError:
-        raise UserError(f"{path} is not a text file (UTF-8)") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    content = read_yaml(path, what="recipe")
     if not isinstance(content, dict):
         raise UserError(f"{path} is not a recipe: it should hold keys such as data, model, method, train")
     return run_of(content, changes, where=str(path))
@@ -191,9 +195,9 @@ def _apply(content: dict[str, Any], change: str) -> None:
         place[part] = below
         place = below
     try:
-        parsed = yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise UserError(f"--set {change}: '{value}' is not valid YAML") from None
+        parsed = parse_yaml(value)
+    except ValueError as error:
+        raise UserError(f"--set {change[:200]}: the value is not valid YAML ({str(error)[:200]})") from None
     place[last] = parsed
 
 

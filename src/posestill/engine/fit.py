@@ -21,6 +21,7 @@ from posestill.engine.checkpoint import TrainingState, cut_back, load_state, sav
 from posestill.engine.config import RunConfig, dump_run
 from posestill.engine.log import RunLog
 from posestill.engine.optim import build_optimiser, learning_rate_factor, set_learning_rate
+from posestill.engine.sense import settled, told_of
 from posestill.engine.setup import BuiltRun, Sources, open_sources, set_up
 from posestill.engine.surroundings import run_hash, surroundings
 from posestill.engine.unreadable import PassedOver
@@ -28,6 +29,7 @@ from posestill.evaluation.evaluate import Evaluation, Share, batch_loader, evalu
 from posestill.files import refuse_taken, write_json
 from posestill.methods.base import Distiller
 from posestill.models.average import move_average, warm_decay
+from posestill.models.device import trains_on_cpu
 from posestill.models.pose_model import PoseModel, read_description
 from posestill.models.threads import try_threads
 from posestill.schema import UserError
@@ -71,6 +73,7 @@ def fit(
     main = accelerator.is_main_process
     log = RunLog(folder if main else None, quiet=quiet or not main)
     opened = sources or open_sources(config, log=log, device=accelerator.device)
+    config = settled(config, opened.train.skeleton, log)
     built = set_up(config, opened, device=accelerator.device, world=accelerator.num_processes, log=log)
     _check_folder(config, folder, resume)  # by every process, before the first one writes
     accelerator.wait_for_everyone()
@@ -245,6 +248,7 @@ class _Run:
         self.accelerator.log({f"val/{name}": value for name, value in metrics.items()}, step=step)
         if self.accelerator.is_main_process:
             measured = {
+                "trained_on": told_of(self.built.sources.train),
                 "seed": self.config.seed,
                 "settings_hash": run_hash(self.config),
                 "surroundings": surroundings(),
@@ -319,7 +323,7 @@ def _accelerator(config: RunConfig, folder: Path) -> Accelerator:
     AcceleratorState._reset_state()  # a second run in this process may want another precision
     return Accelerator(
         # Without `cpu`, processes on CPUs alone would not find each other.
-        cpu=config.train.device == "cpu" or not torch.accelerator.is_available(),
+        cpu=trains_on_cpu(config.train.device),
         mixed_precision=precision,
         log_with=list(config.train.trackers) or None,
         project_dir=str(folder),

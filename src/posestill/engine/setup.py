@@ -15,6 +15,7 @@ from posestill.data.topdown import Labels, TopDownDataset
 from posestill.engine.config import RunConfig
 from posestill.engine.log import RunLog
 from posestill.engine.pictures import check_confidence, open_pictures
+from posestill.engine.sense import refuse_beyond_memory, refuse_large_features, settled, tell_sources
 from posestill.geometry import PADDING
 from posestill.methods.base import Distiller
 from posestill.models.pose_model import PoseModel, build_model
@@ -72,6 +73,7 @@ def open_sources(config: RunConfig, *, log: RunLog | None = None, device: torch.
             f"data: the training source has {len(one)} keypoints ({', '.join(one.names[:3])}, ...) and the validation "
             f"source {len(other)} ({', '.join(other.names[:3])}, ...): they must be the same{hint}"
         )
+    tell_sources(config, sources.train, sources.val, log or RunLog(None, quiet=True))
     return sources
 
 
@@ -88,10 +90,12 @@ def set_up(
 
     `first_batch_only`: a teacher with a cache is asked about no others.
     """
+    refuse_beyond_memory(config, sources.train.skeleton, device)
     if config.train.batch_size % world:
         raise UserError(f"train.batch_size: {config.train.batch_size} persons cannot be shared by {world} processes")
     torch.manual_seed(config.seed)  # before the student, so that its initial weights do not depend on the method
     student = build_model(config.model, sources.train.skeleton)
+    refuse_large_features(config, student.feature_shapes, device)
     labels = choose_people(sources.train, config.data)
     if config.teacher is None and not labels.shown.any():
         raise UserError("data: nobody shows labels to learn from, and there is no teacher: add the one or the other")
@@ -171,6 +175,7 @@ def _open_dataset(
 
 def try_one_batch(config: RunConfig, sources: Sources, *, log: RunLog) -> dict[str, float]:
     """The losses of a run's first batch: proof that its parts fit, before any time is spent."""
+    config = settled(config, sources.train.skeleton, log)
     parts = set_up(config, sources, device=torch.device("cpu"), world=1, log=log, first_batch_only=True)
     batch = parts.dataset.__getitems__(parts.batches.batch(0))
     return {name: value.item() for name, value in parts.distiller(batch, 0.0).items()}

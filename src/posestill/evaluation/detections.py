@@ -7,8 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from posestill.data.coco import AREA_OF_BBOX, read_json
+from posestill.data.coco_entries import AREA_OF_BBOX
+from posestill.data.coco_notes import notes_on_boxes
+from posestill.data.detection_file import read_detections
 from posestill.data.source import PoseSource
+from posestill.documents.fields import some
 from posestill.schema import UserError
 from posestill.skeletons import Skeleton
 from posestill.types import Person
@@ -22,27 +25,36 @@ class DetectedPeople:
 
     def __init__(self, source: PoseSource, path: Path, *, category_id: int = 1, threshold: float = 0.0) -> None:
         """`path` lists image_id, category_id, bbox and score; boxes scored below `threshold` are left out."""
-        content = read_json(path, what="file of detections")
-        if not isinstance(content, list):
-            raise UserError(f"{path} is not a list of detections: image_id, category_id, bbox, score each")
+        entries = read_detections(path, category_ids=[category_id])
+        every = [each for each in entries.found if each.image_id is not None]  # which is so in all of them
         wanted = set(source.image_ids)
+        of_images = [each for each in every if each.image_id in wanted]
+        chosen = [each for each in of_images if each.score >= threshold]
         people: list[Person] = []
-        for position, entry in enumerate(content):
-            try:
-                if entry.get("category_id", category_id) != category_id or entry["image_id"] not in wanted:
-                    continue
-                bbox, score = np.asarray(entry["bbox"], dtype=np.float64), float(entry["score"])
-            except (AttributeError, KeyError, TypeError, ValueError) as error:
-                raise UserError(f"{path}: entry {position} lacks a proper {error}") from None
-            if bbox.shape != (4,):
-                raise UserError(f"{path}: entry {position} has a bbox of {bbox.size} numbers; x y w h are wanted")
-            if not (np.isfinite(bbox).all() and np.isfinite(score) and np.abs(bbox).max() < 1e6):
-                raise UserError(f"{path}: entry {position} has a bbox or a score that is no sensible number")
-            if score >= threshold and min(bbox[2:]) >= SMALLEST_SIDE:
-                area = AREA_OF_BBOX * float(bbox[2] * bbox[3])
-                people.append(Person(len(people), int(entry["image_id"]), bbox, None, area, score=score))
+        for each in chosen:
+            if min(each.bbox[2:]) >= SMALLEST_SIDE:
+                area = AREA_OF_BBOX * float(each.bbox[2] * each.bbox[3])
+                people.append(Person(len(people), int(each.image_id or 0), each.bbox, None, area, score=each.score))
+        if not of_images:
+            seen = sorted({each.image_id for each in every if each.image_id is not None})
+            raise UserError(
+                f"{path} has no box of category {category_id} on the {len(wanted)} images of the data: its image_ids "
+                f"are {some(seen)}, those of the data {some(sorted(wanted))}"
+            )
         if not people:
-            raise UserError(f"{path} has no box of category {category_id} on the {len(wanted)} images of the data")
+            raise UserError(
+                f"{path} has no box of category {category_id} on the {len(wanted)} images of the data that is scored "
+                f"{threshold:g} or above and has a width and a height"
+            )
+        notes = list(entries.notes)
+        if thin := len(chosen) - len(people):
+            notes.append(f"{thin} boxes without width or height are left out.")
+        if elsewhere := len(every) - len(of_images):
+            notes.append(f"{elsewhere} boxes on images that the data does not have are left out.")
+        sizes = getattr(source, "sizes", {})
+        notes += [note for note in notes_on_boxes(people, [each.bbox.tolist() for each in people], sizes)
+                  if "x1 y1" in note]  # fmt: skip
+        self.notes = tuple(f"{path.name}: {note}" for note in notes)
         self.people: Sequence[Person] = people
         self.path = path
         self._source = source

@@ -18,7 +18,7 @@ from posestill.codecs.base import Rescoring
 from posestill.data.batches import in_order
 from posestill.data.coco import coco_lists
 from posestill.data.images import TaughtSource
-from posestill.data.source import PoseSource
+from posestill.data.source import PoseSource, count_people, notes_of
 from posestill.data.topdown import Labels, TopDownDataset
 from posestill.evaluation.agreement import Agreement, agreement_with
 from posestill.evaluation.detections import DetectedPeople
@@ -128,6 +128,10 @@ def evaluate_model(
     several processes each predicts its share and all return the same evaluation.
     """
     settings, share = settings or EvaluateConfig(), share or Share()
+    notes = []
+    if not model.skeleton.partners_known:
+        settings = settings.model_copy(update={"flip_test": False})
+        notes.append("Nothing tells which keypoints are mirror partners: there is no flip test.")
     labelled = labelled_people(source)
     taught = source if isinstance(source, TaughtSource) else None
     truth = getattr(source, "truth", None)
@@ -138,9 +142,11 @@ def evaluate_model(
     else:
         category_id = getattr(source, "category_id", 1)
         boxes = DetectedPeople(source, settings.boxes, category_id=category_id, threshold=settings.box_threshold)
+        notes += boxes.notes
         poses = predict_poses(model, boxes, np.arange(len(boxes.people)), settings, share)
         if settings.oks_nms is not None:
             poses = poses.only(_best_of_the_alike(poses, boxes, settings.oks_nms, size=model.config.size))
+    counted = count_people(source.people)
     conditions = {
         **({} if truth is None else {"truth": truth}),
         "boxes": _whose_boxes(source) if settings.boxes is None else str(settings.boxes),
@@ -148,10 +154,13 @@ def evaluate_model(
         "flip_test": settings.flip_test,
         "input_size": list(model.config.size),
         "persons": len(labelled),
+        "unlabelled": counted.unlabelled,
+        "crowds": counted.crowds,
+        "left_out_for_bbox": counted.without_bbox,
         "keypoint_score": "trained" if model.codec.has_score else "none (1)",
         "person_score": _rescoring(model, settings),
     }
-    notes = []
+    notes += notes_of(source)
     if truth is not None:
         notes.append(
             f"Truth: {truth}. There are no labels here: the figures say how far the model agrees with its teacher on "
@@ -159,6 +168,8 @@ def evaluate_model(
         )
     if not model.codec.has_score:
         notes.append("The model has no trained confidence: every keypoint score is 1 and persons rank by box score.")
+    if lost := int((~np.isfinite(poses.keypoints).all(axis=(1, 2))).sum()):
+        notes.append(f"{lost} of {len(poses.person)} predictions hold NaN or infinity and count as missed.")
     found = score_poses(poses, source, own_boxes=settings.boxes is None, conditions=conditions, notes=notes)
     if taught is None:
         return found

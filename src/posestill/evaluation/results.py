@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from posestill.data.coco import CocoSource, read_json
+from posestill.data.coco import CocoSource
+from posestill.data.source import count_people
+from posestill.documents.fields import are_shares, identity, number, some, sound_box
+from posestill.documents.parse import read_json
 from posestill.metrics.oks import LabelledPeople, PredictedPeople, average_precision, explain
 from posestill.metrics.wholebody import WHOLE, wholebody_precision
 from posestill.schema import UserError
@@ -19,63 +23,103 @@ def read_results(path: Path, truth: CocoSource) -> PredictedPeople:
 
     Where `truth` is COCO-WholeBody an entry has its five lists, or one list `keypoints` of all 133.
     """
-    return _predicted(_read_entries(path, truth), path, truth)
+    return _predicted(_read_entries(path, truth).of_category, path, truth)
 
 
-def _read_entries(path: Path, truth: CocoSource) -> dict[int, Any]:
-    """The entries of the category of `truth`, by their position in the file."""
+@dataclass(frozen=True)
+class _Entries:
+    of_category: dict[int, Mapping[str, Any]]
+    """by their position in the file"""
+    notes: tuple[str, ...]
+
+
+def _read_entries(path: Path, truth: CocoSource) -> _Entries:
+    """The entries of the category of `truth`; a `UserError` where all are of others."""
     content = read_json(path, what="results file")
     if not isinstance(content, list):
         raise UserError(
             f"{path} is not a COCO results file: it should be a list of image_id, category_id, keypoints, score"
         )
-    for position, entry in enumerate(content):
-        if not isinstance(entry, dict):
-            raise UserError(f"{path}: entry {position} is no mapping of image_id, category_id, keypoints, score")
-    return {
-        position: entry
-        for position, entry in enumerate(content)
-        if entry.get("category_id", truth.category_id) == truth.category_id
-    }
+    chosen: dict[int, Mapping[str, Any]] = {}
+    others: list[int] = []
+    for position, given in enumerate(content):
+        where = f"{path}: entry {position}"
+        if not isinstance(given, dict):
+            raise UserError(f"{where} is no mapping of image_id, category_id, keypoints, score")
+        own = truth.category_id
+        if given.get("category_id") is not None:
+            own = identity(given, "category_id", where=where)
+        if own in truth.category.ids:
+            chosen[position] = given
+        else:
+            others.append(own)
+    wanted = f"{some(truth.category.ids)} ('{truth.category.name}')"
+    told = f"of category {some(sorted(set(others)))}, and the category of {truth.path} is {wanted}"
+    if others and not chosen:
+        raise UserError(f"{path}: all {len(others)} entries are {told}: write that as their category_id")
+    note = f"{len(others)} of {len(content)} entries of {path} are left out: they are {told}."
+    return _Entries(chosen, (note,) if others else ())
 
 
 def _predicted(entries: Mapping[int, Any], path: Path, truth: CocoSource) -> PredictedPeople:
-    image_ids, keypoints, scores = [], [], []
-    for position, entry in entries.items():
-        try:
-            image_ids.append(int(entry["image_id"]))
-            scores.append(float(entry["score"]))
-            numbers = truth.numbers_of(entry, where=f"{path}: entry {position}")
-        except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{path}: entry {position} lacks a proper {error}") from None
-        if numbers is None:
-            raise UserError(f"{path}: entry {position} lacks a proper 'keypoints'")
-        keypoints.append(numbers[:, :2])
-    if unknown := set(image_ids) - set(truth.file_names):
-        raise UserError(
-            f"{path}: {len(unknown)} image ids (such as {min(unknown)}) are not in {truth.path}: are both of one split?"
-        )
-    boxes = [entry.get("bbox") for entry in entries.values()]
-    if boxes and boxes[0] and not all(isinstance(box, list) and len(box) == 4 for box in boxes):
+    image_ids, keypoints, scores, areas = [], [], [], []
+    with_box = [position for position, entry in entries.items() if entry.get("bbox") is not None]
+    if with_box and len(with_box) != len(entries):
         raise UserError(f"{path}: some entries carry a bbox and some do not: give all of them or none")
+    for position, entry in entries.items():
+        where = f"{path}: entry {position}"
+        for key in ("image_id", "score"):
+            if key not in entry:
+                raise UserError(f"{where} lacks a proper '{key}'")
+        image_ids.append(identity(entry, "image_id", where=where))
+        scores.append(number(entry, "score", where=where))
+        points = truth.numbers_of(entry, where=where)
+        if points is None:
+            raise UserError(f"{where} lacks a proper 'keypoints'")
+        if not np.isfinite(points[:, :2]).all():
+            name = truth.skeleton.names[int((~np.isfinite(points[:, :2])).any(axis=1).argmax())]
+            raise UserError(f"{where}: keypoint '{name}' has no place; every keypoint of a prediction needs x and y")
+        keypoints.append(points[:, :2])
+        if with_box:
+            box = sound_box(entry["bbox"], where=where)
+            areas.append(box[2] * box[3])
+    if unknown := sorted(set(image_ids) - set(truth.file_names)):
+        first = list(entries)[image_ids.index(unknown[0])]
+        raise UserError(
+            f"{path}: {len(unknown)} image ids (such as {unknown[0]}, of entry {first}) are not in {truth.path}: are "
+            f"both of one split{_shifted(set(image_ids), truth)}?"
+        )
+    places = np.array(keypoints, dtype=np.float64).reshape(-1, len(truth.skeleton), 2)  # (M, K, 2)
+    if are_shares(places.reshape(-1, 2)):
+        raise UserError(f"{path}: all keypoints lie within 0..1, so they are shares of the image; px are wanted")
     return PredictedPeople(
         image_id=np.array(image_ids, dtype=np.int64),
-        keypoints=np.array(keypoints, dtype=np.float64).reshape(-1, len(truth.skeleton), 2),  # (M, K, 2)
+        keypoints=places,
         score=np.array(scores, dtype=np.float64),
-        area=np.array([box[2] * box[3] for box in boxes], dtype=np.float64) if boxes and boxes[0] else None,
+        area=np.array(areas, dtype=np.float64) if with_box else None,
     )
+
+
+def _shifted(image_ids: set[int], truth: CocoSource) -> str:
+    """A hint where ids fit once they are shifted by one."""
+    for shift, start in ((1, 0), (-1, 1)):
+        if {each + shift for each in image_ids} <= set(truth.file_names):
+            return f", or do these ids count from {start}, and those of the images from {start + shift}"
+    return ""
 
 
 def _part_scores(entries: Mapping[int, Any], parts: Sequence[str], path: Path) -> dict[str, np.ndarray]:
     """(M,) by part, for the parts that an entry scores (`foot_score`, ...); elsewhere `score` counts."""
     given = [part for part in parts if any(f"{part}_score" in entry for entry in entries.values())]
-    try:
-        return {
-            part: np.array([float(entry.get(f"{part}_score", entry["score"])) for entry in entries.values()])
-            for part in given
-        }
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{path}: a part's score is no number ({error})") from None
+    return {
+        part: np.array(
+            [
+                number(entry, f"{part}_score" if f"{part}_score" in entry else "score", where=f"{path}: entry {at}")
+                for at, entry in entries.items()
+            ]
+        )
+        for part in given
+    }
 
 
 def score_results(
@@ -91,7 +135,8 @@ def score_results(
         raise UserError("--wholebody brings its own skeleton: leave --metainfo out")
     source = CocoSource(annotations, images=None, metainfo=metainfo, wholebody=wholebody)
     truth = LabelledPeople.of(source.people, len(source.skeleton))
-    entries = _read_entries(results, source)
+    read = _read_entries(results, source)
+    entries = read.of_category
     predicted = _predicted(entries, results, source)
     sigmas = np.array(source.skeleton.oks_sigmas)
     parts: dict[str, Any] = {}
@@ -110,7 +155,9 @@ def score_results(
             "annotations": str(annotations),
             "results": str(results),
             "persons": int((truth.labelled.any(axis=1) & ~truth.crowd).sum()),
+            "unlabelled": count_people(source.people).unlabelled,
+            "crowds": int(truth.crowd.sum()),
             "predictions": len(predicted),
         },
-        "notes": explain(metrics, truth, predicted, oks_sigmas=sigmas),
+        "notes": [*source.notes, *read.notes, *explain(metrics, truth, predicted, oks_sigmas=sigmas)],
     }

@@ -9,20 +9,23 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import torch
+from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from posestill.codecs.base import CodecConfig
+from posestill.documents.parse import read_json
 from posestill.files import write_whole
 from posestill.models.backbone import BackboneConfig
 from posestill.models.heads import HeadConfig
 from posestill.schema import Choice, Config, UserError, did_you_mean, validate
 from posestill.skeletons import Skeleton
-from posestill.types import FeatureShape, Keypoints, PoseBatch, PoseOutput, Size, mean_prediction
+from posestill.types import FeatureShape, Keypoints, PoseBatch, PoseOutput, mean_prediction
 
 WEIGHTS = "model.safetensors"
 SETTINGS = "config.json"
+Side = Annotated[int, Field(ge=1, le=8192)]
 ForHead = Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]]
 
 
@@ -40,7 +43,7 @@ class NeckConfig(Config):
 class ModelConfig(Config):
     """These settings say what a pose model is made of and which input it reads."""
 
-    size: Size = (256, 192)
+    size: tuple[Side, Side] = (256, 192)
     """The (height, width) in px of the crops that the model reads; backbone and codec say which sizes fit. A larger
     input shows more detail and costs more."""
     backbone: Annotated[BackboneConfig, Choice("backbones", otherwise=("timm", "model"))]
@@ -86,7 +89,11 @@ class PoseModel(nn.Module):
         self.head = config.head.build(self.feature_shapes[-1], len(skeleton), self.codec)
         with torch.no_grad(), evaluating(self):
             output = self(torch.zeros(1, 3, *config.size))
-        self.codec.check(output)
+        try:
+            self.codec.check(output)
+        except UserError:
+            self._refuse_broken_strides()
+            raise
         self.token_shape = None if output.tokens is None else tuple(output.tokens.visual.shape[1:])
         """(P, D) of the visual tokens; None where the head has none"""
 
@@ -194,6 +201,16 @@ class PoseModel(nn.Module):
         target.load_state_dict({key: weights[key] for key in own})
         return unused
 
+    def _refuse_broken_strides(self) -> None:
+        """A `UserError` where the input is no multiple of the stride of the map that the head reads."""
+        size, (_, *cells) = self.config.size, self.feature_shapes[-1]
+        stride = max(1 << max(0, (-(-side // count) - 1).bit_length()) for side, count in zip(size, cells, strict=True))
+        if any(side % stride for side in size):
+            near = tuple(max(stride, round(side / stride) * stride) for side in size)
+            raise UserError(
+                f"model.size: input {size} is not a multiple of the stride {stride} of the backbone: take {near}"
+            )
+
     def _shapes_of_features(self) -> tuple[FeatureShape, ...]:
         with torch.no_grad(), evaluating(self):
             maps = self.neck(self.backbone(torch.zeros(1, 3, *self.config.size)))
@@ -223,10 +240,7 @@ def read_description(folder: Path) -> dict[str, Any]:
             f": did you mean {folder / inner}?" if inner else ": a model folder holds model.safetensors and config.json"
         )
         raise UserError(f"no model in {folder}{hint}")
-    try:
-        described = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid JSON ({error})") from None
+    described = read_json(path, what="description of a model")
     if not isinstance(described, dict) or described.get("format") != "posestill":
         raise UserError(f'{path} was not written by posestill (no "format": "posestill")')
     if missing := {"model", "skeleton"} - set(described):
@@ -240,9 +254,16 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise UserError(f"no weights {path}: a model folder holds {WEIGHTS} and {SETTINGS}")
     try:
-        return load_file(path)
+        weights = load_file(path)
     except SafetensorError as error:
         raise UserError(f"{path} is broken ({error}): copy it again") from None
+    wrong = [name for name, value in weights.items() if not value.isfinite().all()]
+    if wrong:
+        raise UserError(
+            f"{path} holds NaN or infinite weights in {len(wrong)} tensors, {wrong[0]} first: its training diverged, "
+            "or the file was damaged; train it again, or copy it again"
+        )
+    return weights
 
 
 class evaluating:

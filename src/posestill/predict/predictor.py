@@ -10,6 +10,7 @@ import torch
 
 from posestill.data.image_files import read_image
 from posestill.data.topdown import warp
+from posestill.documents.fields import sound_box
 from posestill.geometry import affine_to_input, crop_of_bbox, invert_affine, transform_points
 from posestill.models.device import choose_device
 from posestill.models.fold import folded
@@ -36,6 +37,8 @@ class Predictor:
         """
         self.device = choose_device(device)
         self.model = folded(model if isinstance(model, PoseModel) else load(model)).to(self.device)
+        if flip_test and not self.model.skeleton.partners_known:
+            raise UserError("flip_test: nothing tells which keypoints of this model are mirror partners: leave it out")
         self.flip_test = flip_test
 
     @property
@@ -56,7 +59,7 @@ class Predictor:
             raise UserError(f"an (H, W, 3) uint8 RGB image is wanted, given {image.shape} {image.dtype}")
         if boxes is None:
             boxes = [[0, 0, image.shape[1], image.shape[0]]]
-        boxes = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+        boxes = _rows_of_four(boxes)
         if not len(boxes):
             return np.zeros((0, len(self.skeleton), 3))
         size = self.model.config.size
@@ -66,4 +69,23 @@ class Predictor:
         found = self.model.predict(batch, flip_test=self.flip_test)
         xy = found.xy.cpu().double().numpy()
         places = [transform_points(points, invert_affine(affine)) for points, affine in zip(xy, affines, strict=True)]
+        if not np.isfinite(places).all():
+            raise UserError(
+                "the model answers with NaN or infinity: its training diverged, or its weights were damaged; evaluate "
+                "it, and train it again"
+            )
         return np.concatenate([np.stack(places), found.score.cpu().double().numpy()[..., None]], axis=-1)
+
+
+def _rows_of_four(boxes: Sequence[Sequence[float]] | np.ndarray) -> np.ndarray:
+    """(N, 4) boxes, or a `UserError` that names the first that is none."""
+    rows = boxes.tolist() if isinstance(boxes, np.ndarray) else list(boxes)
+    if rows and not isinstance(rows[0], list | tuple | np.ndarray):
+        rows = [rows]  # a single box
+    for at, row in enumerate(rows):
+        row = row.tolist() if isinstance(row, np.ndarray) else row
+        columns = len(row) if isinstance(row, list | tuple) else 0
+        if columns != 4:
+            raise UserError(f"boxes: N rows of 4 numbers, x y w h, are wanted; row {at} has {columns}")
+        sound_box(row, where=f"boxes: row {at}", key="box")
+    return np.asarray(rows, dtype=np.float64).reshape(-1, 4)

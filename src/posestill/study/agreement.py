@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from posestill.schema import UserError
+from posestill.schema import SettingsError, UserError
 from posestill.study.jobs import Asked, Job, Resolver, chosen_rates, confirming, screening, tuning
 from posestill.study.lines import Row, name_of
 from posestill.study.plan import Plan
@@ -137,5 +137,4 @@ def _said(value: Any) -> str:
 
 def _reason(error: UserError) -> str:
     """What is wrong without where: the same for all arms that one thing is wrong with."""
-    lines = str(error).splitlines()
-    return " ".join(line.strip() for line in lines[1:]) if len(lines) > 1 else lines[0]
+    return error.what if isinstance(error, SettingsError) else str(error)

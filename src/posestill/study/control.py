@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from posestill.data.batches import choose_people
 from posestill.engine.config import RunConfig
 from posestill.engine.fit import FitResult, fit
 from posestill.engine.log import RunLog
@@ -23,6 +24,7 @@ from posestill.schema import UserError
 from posestill.study.gains import signed
 from posestill.study.intervals import Difference, difference
 from posestill.study.plan import as_control
+from posestill.study.rehearse import build_once, key_of_sources
 
 METHOD, ALONE, PSEUDO_LABEL = "method", "alone", "pseudo_label"
 _TRAINED = {METHOD: "with the method", ALONE: "alone", PSEUDO_LABEL: "on pseudo-labels"}
@@ -55,7 +57,18 @@ def train_with_controls(config: RunConfig, folder: Path, *, seeds: int = 1, resu
     ways = {METHOD: config, ALONE: as_control(config, "alone")}
     if config.teacher is not None:
         ways[PSEUDO_LABEL] = as_control(config, "pseudo_label")
-    log, sources = RunLog(None, quiet=os.environ.get("RANK", "0") != "0"), open_sources(config)
+    log = RunLog(None, quiet=os.environ.get("RANK", "0") != "0")
+    sources = open_sources(config, log=log)
+    if not choose_people(sources.train, config.data).shown.any():
+        raise UserError(
+            "--control: nobody in the training data shows labels, so that the student alone would learn nothing and be "
+            "compared as an untrained network: label some persons, or leave --control out"
+        )
+    for way, settings in ways.items():
+        try:
+            build_once(settings, {key_of_sources(settings): sources})
+        except UserError as error:
+            raise UserError(f"--control: the run {_TRAINED[way]} cannot be built: {error}") from None
     similarity: dict[str, list[np.ndarray]] = {way: [] for way in ways}
     shipped: FitResult | None = None
     for way, settings in ways.items():

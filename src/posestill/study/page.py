@@ -27,6 +27,20 @@ _WORDS = {
 }
 
 
+_NOT_APART = "Repeated with the seeds of confirmation: 95 % intervals over seeds and persons"
+
+
+def said_of_test(plan: Plan, cells: Sequence[Cell]) -> str:
+    """What the runs on test are where a regime has no persons of its own for them; empty where all regimes have."""
+    without = [name for name in dict.fromkeys(cell.regime for cell in cells) if not plan.regimes[name].test]
+    if not without:
+        return ""
+    return (
+        f"Not confirmed on test: {', '.join(without)} {'names' if len(without) == 1 else 'name'} no `test:` persons, "
+        "so that these runs are judged by the persons that learning rates and arms were chosen by, which flatters them."
+    )
+
+
 def write_comparison(
     plan: Plan, results: Results, rates: Mapping[tuple[str, str], float], *, name: str, command: str, report: Path
 ) -> Path:
@@ -44,8 +58,11 @@ def write_comparison(
     parts, text = [paragraph(foot)], [f"# {name}", "", foot]
     for split, cells in splits.items():
         headers, lines = table_of(plan, cells)
-        parts += [heading(_WORDS[split]), table(headers, lines)]
-        text += ["", f"## {_WORDS[split]}", "", *_markdown(headers, lines)]
+        words, warning = _WORDS[split], said_of_test(plan, cells) if split == "test" else ""
+        if warning:
+            words = _NOT_APART
+        parts += [heading(words), *([paragraph(warning, strong=True)] if warning else []), table(headers, lines)]
+        text += ["", f"## {words}", "", *([warning, ""] if warning else []), *_markdown(headers, lines)]
     for label, svg in pictures.items():
         parts += [heading(label), svg]
         file = folder / f"{label.lower().replace(' ', '-')}.svg"
@@ -67,6 +84,7 @@ def write_comparison(
                 f"{split}/{regime}": {name: row[name] for name in ("teacher", "metrics")}
                 for (split, regime), row in teachers.items()
             },
+            "notes": [note for note in [said_of_test(plan, splits.get("test", ()))] if note],
             "cells": {split: [_cell_json(cell, plan) for cell in cells] for split, cells in splits.items()},
         },
     )

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-import yaml
 from pydantic import Field, PositiveFloat, model_validator
 
+from posestill.documents.parse import read_yaml
 from posestill.engine.config import RunConfig
 from posestill.methods.pseudo_label import PseudoLabelConfig
 from posestill.methods.supervised import SupervisedConfig
@@ -183,10 +183,7 @@ def load_plan(path: Path) -> Plan:
     """The plan in a YAML file."""
     if not path.is_file():
         raise UserError(f"no plan {path}: benchmarks/protocol.yaml is one to start from")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    content = read_yaml(path, what="plan")
     if not isinstance(content, dict):
         raise UserError(f"{path} is not a plan: it should hold keys such as regimes, arms, learning_rates, seeds")
     return validate(Plan, content, where=str(path))

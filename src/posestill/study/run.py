@@ -22,12 +22,13 @@ from posestill.evaluation.evaluate import Share, evaluate_model
 from posestill.files import refuse_taken
 from posestill.schema import UserError, validate
 from posestill.study.agreement import agreement, first_difference
-from posestill.study.gains import pack_similarity
+from posestill.study.gains import compare_rows, pack_similarity
 from posestill.study.jobs import Asked, Job, Resolver, at_hand, chosen_rates, confirming, screening, tuning
 from posestill.study.lines import Row
-from posestill.study.page import write_comparison
+from posestill.study.page import said_of_test, write_comparison
 from posestill.study.plan import Plan, load_plan
 from posestill.study.pool import Workshop, is_finished, run_jobs
+from posestill.study.rehearse import rehearse
 from posestill.study.results import GATHERED, LOOSE, Results
 from posestill.study.step_time import measure_steps
 from posestill.teachers.base import ModelTeacher
@@ -70,6 +71,9 @@ def run_and_write(path: Path, shop: Workshop, *, stages: Sequence[str] = STAGES)
     if plan.finished is not None:
         assert results.plan is not None
         told, plan = results.plan, plan_as_run(results)
+    confirmed = compare_rows(plan, results.rows, "test", chosen_rates(plan, results.rows))
+    if warning := said_of_test(plan, confirmed):
+        log.say(warning)
     report = write_comparison(plan, results, chosen_rates(plan, results.rows), name=told["name"],
                               command=told["command"], report=shop.work / "report.html")  # fmt: skip
     log.say((shop.results / "table.md").read_text(encoding="utf-8"))
@@ -78,6 +82,7 @@ def run_and_write(path: Path, shop: Workshop, *, stages: Sequence[str] = STAGES)
 
 def run_plan(plan: Plan, shop: Workshop, results: Results, log: RunLog, *, stages: Sequence[Stage] = STAGES) -> None:
     """Run what the stages ask for and has no row yet."""
+    rehearse(plan, _unfinished(plan, results, stages), shop.folders_of(plan))
     for stage in stages:
         asked = tuning(plan) if stage == "tune" else _at_chosen_rates(stage, plan, results)
         if asked:
@@ -85,6 +90,23 @@ def run_plan(plan: Plan, shop: Workshop, results: Results, log: RunLog, *, stage
             jobs = Resolver(plan, results.lengths).jobs(asked)
             prepare(plan, [job for job in jobs if not is_finished(job, results)], shop, results, log)
             run_jobs(stage, jobs, plan, shop, results, log)
+
+
+def _unfinished(plan: Plan, results: Results, stages: Sequence[Stage]) -> list[Job]:
+    """A job for each run of the stages that may be missing, at the first learning rate where none is chosen yet.
+
+    Lengths that are not measured yet count as 1.
+    """
+    lengths = {(regime, arm): {"ratio": 1.0} for regime in plan.regimes for arm in plan.arms_of(regime)}
+    resolver = Resolver(plan, {**lengths, **results.lengths})
+    rates = {(regime, arm): plan.learning_rates[0] for regime in plan.regimes for arm in plan.arms_of(regime)}
+    asked = [
+        *(tuning(plan) if "tune" in stages else []),
+        *(screening(plan, rates) if "screen" in stages else []),
+        *(confirming(plan, rates) if "confirm" in stages else []),
+    ]
+    jobs = {(each.split, each.regime, each.arm): each for each in resolver.jobs(asked)}
+    return [job for job in jobs.values() if results.run(job.name) is None]
 
 
 def prepare(plan: Plan, jobs: Sequence[Job], shop: Workshop, results: Results, log: RunLog) -> None:

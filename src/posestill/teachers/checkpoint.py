@@ -38,8 +38,12 @@ class CheckpointConfig(TeacherConfig):
         if self.path.suffix.lower() in SUFFIXES:
             return FileConfig(path=self.path).open()
         if not self.path.exists():
-            hint = did_you_mean(str(self.path), [name for name in table("teachers") if name != "checkpoint"])
-            raise UserError(f"teacher: no model folder {self.path}{hint}")
+            known = [name for name in table("teachers") if name not in ("checkpoint", "file")]
+            raise UserError(
+                f"teacher: no model folder {self.path}{did_you_mean(str(self.path), known)} (known by name: "
+                f"{', '.join(known)}; else the path of a model folder, or of a file that ends in "
+                f"{', '.join(SUFFIXES)})"
+            )
         model = _load(self.path)
         model.lineage["path"] = str(self.path)
         return ModelTeacher(model)

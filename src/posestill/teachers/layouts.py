@@ -10,10 +10,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from posestill.codecs.base import CodecConfig
+from posestill.documents.parse import read_yaml
 from posestill.schema import Choice, Config, UserError, did_you_mean, validate
 
 Triple = tuple[float, float, float]
@@ -143,14 +143,9 @@ def read_layout(path: Path) -> LayoutConfig:
     if not path.is_file():
         raise UserError(f"teacher.layout: no file {path}")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise UserError(f"teacher.layout: {path} cannot be read as YAML ({' '.join(str(error).split())})") from None
-    try:
-        return validate(LayoutConfig, content, where=str(path))
+        return validate(LayoutConfig, read_yaml(path, what="layout"), where=str(path))
     except UserError as error:
-        first, *others = (line.strip() for line in str(error).splitlines())
-        raise UserError(f"teacher.layout: {first} {'; '.join(others)}") from None
+        raise UserError(f"teacher.layout: {error}") from None
 
 
 def named_layout(name: str) -> LayoutConfig:
