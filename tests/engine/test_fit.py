@@ -150,7 +150,7 @@ def test_a_run_folder_in_use_and_another_runs_folder_are_refused(tmp_path):
     fit(config, tmp_path, sources=sources(), quiet=True)
     with pytest.raises(UserError, match="holds a run already: choose another --out, or go on with it by --resume"):
         fit(config, tmp_path, sources=sources(), quiet=True)
-    with pytest.raises(UserError, match="describes another run .seed: 0 -> seed: 1"):
+    with pytest.raises(UserError, match="describes another run: seed was 0 and is now 1"):
         fit(config.model_copy(update={"seed": 1}), tmp_path, sources=sources(), quiet=True, resume=True)
     (tmp_path / "last" / "training.pt").write_bytes(b"PK no")
     with pytest.raises(UserError, match=r"training\.pt is broken"):

@@ -1,7 +1,8 @@
 import pytest
 
+from posestill.engine.differences import first_difference
 from posestill.methods.tcd import TcdConfig
-from posestill.study.agreement import agreement, difference_of, first_difference
+from posestill.study.agreement import agreement, difference_of
 from posestill.study.jobs import Asked, Resolver, chosen_rates, confirming, screening, tuning
 from tests.study.plans import small_plan, small_row
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from importlib import import_module
@@ -13,6 +14,9 @@ VERBS = (
     "quickstart", "train", "evaluate", "predict", "label", "compare", "list", "config", "convert", "data", "teacher",
 )  # fmt: skip
 """the files of this room that add verbs to the command line, in the order in which help lists them"""
+
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""what a disk says that takes no more; such an error may name no file"""
 
 for file in VERBS:
     import_module(f"posestill.cli.{file}")
@@ -28,9 +32,9 @@ def main() -> None:
     except Interrupted as error:
         _fail(str(error), 130)
     except OSError as error:
-        if error.filename is None:
+        if error.filename is None and error.errno not in _DISK:
             raise
-        _fail(f"{error.filename}: {error.strerror}", 2)
+        _fail(f"{error.filename}: {error.strerror}" if error.filename else f"{error.strerror}: make room, try again", 2)
 
 
 def _fail(message: str, status: int) -> None:

@@ -14,12 +14,13 @@ from typing import Literal
 import torch
 
 from posestill.engine.config import load_run
+from posestill.engine.differences import first_difference
 from posestill.engine.fit import fit
 from posestill.engine.log import RunLog
 from posestill.engine.surroundings import surroundings
 from posestill.evaluation.evaluate import Share, evaluate_model
 from posestill.schema import UserError, validate
-from posestill.study.agreement import agreement, first_difference
+from posestill.study.agreement import agreement
 from posestill.study.gains import pack_similarity
 from posestill.study.jobs import Asked, Job, Resolver, at_hand, chosen_rates, confirming, screening, tuning
 from posestill.study.lines import Row
