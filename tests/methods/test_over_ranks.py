@@ -113,7 +113,7 @@ def test_two_processes_with_half_a_batch_each_train_as_one_with_the_whole(name, 
         largest = max(_height(each) for each in one.values())
         for key, value in one.items():  # a gradient that is nothing but rounding is measured by the others'
             limit = BOUND * max(_height(value), 0.1 * largest)
-            assert _height(value.double() - two[key]) <= limit, key
+            assert _height(value.double() - two[key].double()) <= limit, key
 
 
 def _height(value):
