@@ -7,26 +7,35 @@ was as it should be. Linux alone; where it may mount one, a small disk is filled
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import random
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 
+from posestill.cli.main import main as main_of_posestill
 from posestill.engine.checkpoint import load_state, saved_step
+from posestill.engine.fit import fit  # noqa: F401  (before the processes are forked)
 from posestill.engine.surroundings import surroundings
 from posestill.files import write_json
+from posestill.html.report import write_run_report  # noqa: F401
 from posestill.models.pose_model import read_weights
 from posestill.schema import UserError
+from posestill.study.control import train_with_controls  # noqa: F401
 
 RECIPE = """
 data:
@@ -38,16 +47,46 @@ train: {{steps: {steps}, batch_size: 8, log_every: 10, save_every: 25, threads: 
          optimiser: {{learning_rate: 1e-3, warmup_steps: 5}}}}
 evaluate: {{every: {every}}}
 """
-STEPS = 3000
-PER_RANK = """
-import os, sys
-sys.argv = ["posestill", *(each.replace("RANK", os.environ["RANK"]) for each in sys.argv[1:])]
-from posestill.cli.main import main
-main()
-"""
-"""Each process of a run in a folder of its own, as hosts with their own disks have it."""
-
+STEPS = 1200
 Trial = dict[str, str | int | bool]
+
+
+@dataclass
+class Started:
+    """The processes of a run."""
+
+    pids: list[int]
+    errors: list[Path]
+
+    def send_signal(self, number: int) -> None:
+        """To all of them."""
+        for pid in self.pids:
+            os.kill(pid, number)
+
+    def wait(self) -> tuple[int, str]:
+        """The first exit status that is not 0, and what all of them said."""
+        codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in self.pids]
+        return next((code for code in codes if code), 0), "".join(path.read_text() for path in self.errors)
+
+
+def become_a_run(arguments: list[str], errors: Path, bytes_: int | None) -> NoReturn:
+    """Turn this process, which was forked so that nothing is imported anew, into one of the command line."""
+    handle = os.open(errors, os.O_CREAT | os.O_WRONLY, 0o600)
+    os.dup2(handle, 2)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    sys.stderr, sys.stdout = os.fdopen(2, "w", buffering=1), os.fdopen(1, "w")
+    sys.argv, code = ["posestill", *arguments], 0
+    if bytes_ is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_, bytes_))
+    try:
+        main_of_posestill()
+    except SystemExit as end:
+        code = int(end.code or 0)
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    sys.stderr.flush()
+    os._exit(code)
 
 
 class Bench:
@@ -56,36 +95,37 @@ class Bench:
     def __init__(self, folder: Path, random_: random.Random) -> None:
         self.folder, self.random = folder, random_
         self.recipe, self.short = folder / "recipe.yaml", folder / "short.yaml"
-        self.recipe.write_text(RECIPE.format(steps=STEPS, every=300))
-        self.short.write_text(RECIPE.format(steps=300, every=100))
-        (folder / "per_rank.py").write_text(PER_RANK)
+        self.recipe.write_text(RECIPE.format(steps=STEPS, every=400))
+        self.short.write_text(RECIPE.format(steps=150, every=75))
+        self.numbers = itertools.count()
 
     def start(
         self, out: str, *more: str, recipe: Path | None = None, ranks: int = 1, own: bool = False,
-        bytes_: int | None = None, restarts: int = 0,
-    ) -> subprocess.Popen[str]:  # fmt: skip
-        """A run of the command line; `bytes_` is what no file may grow beyond."""
-        program = [str(self.folder / "per_rank.py")] if own else ["-m", "posestill"]
-        if ranks > 1:
-            counts = [f"--nproc-per-node={ranks}", f"--max-restarts={restarts}"]
-            program = ["-m", "torch.distributed.run", "--standalone", *counts, *program]
-        train = ["train", str(recipe or self.recipe), "--out", str(self.folder / out), *more]
-        command = [sys.executable, *program, *train]
-
-        def limit() -> None:
-            if bytes_ is not None:
-                resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_, bytes_))
-
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "TORCH_CPP_LOG_LEVEL": "ERROR"}
-        return subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment, preexec_fn=limit
-        )
+        bytes_: int | None = None,
+    ) -> Started:  # fmt: skip
+        """A run of the command line; `bytes_` is what no file may grow beyond, `own` a folder for each process."""
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        started = Started([], [])
+        for rank in range(ranks):
+            folder, errors = self.folder / out.replace("RANK", str(rank)), self.folder / f"errors-{next(self.numbers)}"
+            arguments = ["train", str(recipe or self.recipe), "--out", str(folder if own else self.folder / out), *more]
+            pid = os.fork()
+            if pid == 0:
+                if ranks > 1:
+                    told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "MASTER_PORT": port}
+                    os.environ.update(
+                        {"MASTER_ADDR": "127.0.0.1", **{name: str(value) for name, value in told.items()}}
+                    )
+                become_a_run(arguments, errors, bytes_)
+            started.pids.append(pid)
+            started.errors.append(errors)
+        return started
 
     def run(self, out: str, *more: str, **how: object) -> tuple[int, str]:
         """Exit status and errors of a run that nothing is done to."""
-        process = self.start(out, *more, **how)  # type: ignore[arg-type]
-        errors = process.communicate()[1]
-        return process.returncode, errors
+        return self.start(out, *more, **how).wait()  # type: ignore[arg-type]
 
     def when_it_trains(self, out: str, rows: int = 0, since: int = 0) -> None:
         """Wait until the run's log has more than so many rows and was written since."""
@@ -134,11 +174,11 @@ def kills(bench: Bench, signals: Sequence[signal.Signals]) -> Iterator[Trial]:
         else:
             time.sleep(bench.random.uniform(0, 4))
         process.send_signal(each)
-        errors = process.communicate()[1]
+        code, errors = process.wait()
         reached = saved_step(bench.folder / "killed" / "last")
         going_on = f"going on from step {before}" if before else "nothing to resume"
         truthful = True
-        if each is not signal.SIGKILL and process.returncode == 130:
+        if each is not signal.SIGKILL and code == 130:
             told = ours(errors)[-1]
             truthful = (
                 f"after step {reached}, which is saved" in told or f"from step {reached}" in told
@@ -159,7 +199,7 @@ def full_disks(bench: Bench, trials: int) -> Iterator[Trial]:
     bench.run("full", recipe=bench.short)
     state = bench.folder / "full" / "last" / "training.pt"
     longer = bench.folder / "longer.yaml"
-    longer.write_text(RECIPE.format(steps=600, every=100))
+    longer.write_text(RECIPE.format(steps=300, every=75))
     for _ in range(trials):
         before, size = saved_step(state.parent) or 0, bench.random.randrange(300, int(state.stat().st_size * 1.05))
         code, errors = bench.run("full", "--resume", recipe=longer, bytes_=size)
@@ -191,23 +231,27 @@ def small_disk(folder: Path) -> Iterator[bool]:
         subprocess.run(["umount", str(folder)], check=True)
 
 
-def lost_ranks(bench: Bench, trials: int, restarted: int) -> Iterator[Trial]:
-    """One of two processes is killed; the other says so, and the run goes on by hand or by torchrun itself."""
+def lost_ranks(bench: Bench, trials: int) -> Iterator[Trial]:
+    """One of two processes is killed; the other says so in one line, and the run goes on."""
     bench.run("ranks", ranks=2, recipe=bench.short)
-    for trial in range(trials + restarted):
-        by_itself, out = trial >= trials, f"ranks-{trial}"
-        process = bench.start(out, "--resume", ranks=2, recipe=bench.short, restarts=2 if by_itself else 0)
-        bench.when_it_trains(out, 0)
+    for trial in range(trials):
+        out = f"ranks-{trial}"
+        process = bench.start(out, "--resume", ranks=2, recipe=bench.short)
+        bench.when_it_trains(out)
         time.sleep(bench.random.uniform(0, 0.5))
-        ranks = subprocess.check_output(["ps", "--ppid", str(process.pid), "-o", "pid="], text=True).split()
-        os.kill(int(bench.random.choice(ranks)), signal.SIGKILL)
-        errors = process.communicate()[1]
+        lost = bench.random.randrange(2)
+        os.kill(process.pids[lost], signal.SIGKILL)
+        _, errors = process.wait()
         told = [line for line in ours(errors) if "another process of this run has ended" in line]
-        code = process.returncode
-        if not by_itself:
-            code, _ = bench.run(out, "--resume", ranks=2, recipe=bench.short)
-        ok = code == 0 and len(told) == 1 and same(bench.folder / "ranks", bench.folder / out)
-        yield {"what": "restarted by torchrun" if by_itself else "resumed by hand", "ok": ok, "lines": len(told)}
+        before = saved_step(bench.folder / out / "last")
+        code, _ = bench.run(out, "--resume", ranks=2, recipe=bench.short)
+        ok = (
+            code == 0
+            and len(told) == 1
+            and "Traceback" not in errors
+            and same(bench.folder / "ranks", bench.folder / out)
+        )
+        yield {"what": f"process {lost} killed, resumed from step {before}", "ok": ok}
 
 
 def own_disks(bench: Bench, trials: int) -> Iterator[Trial]:
@@ -216,21 +260,21 @@ def own_disks(bench: Bench, trials: int) -> Iterator[Trial]:
         bench.run("ranks", ranks=2, recipe=bench.short)
     for trial in range(trials):
         process = bench.start(f"own-{trial}-RANK", ranks=2, own=True, recipe=bench.short)
-        bench.when_it_trains(f"own-{trial}-0", bench.random.randrange(2, 12))
+        bench.when_it_trains(f"own-{trial}-0", bench.random.randrange(1, 5))
         process.send_signal(signal.SIGTERM)
-        process.communicate()
+        process.wait()
         reached = saved_step(bench.folder / f"own-{trial}-0" / "last")
         code, _ = bench.run(f"own-{trial}-RANK", "--resume", ranks=2, own=True, recipe=bench.short)
         ok = code == 0 and same(bench.folder / "ranks", bench.folder / f"own-{trial}-0")
         yield {"what": f"one has the state of step {reached}, the other none", "ok": ok}
     for trial in range(trials):
-        for rank, steps in enumerate((100, 100 + 25 * (trial + 1))):
-            (bench.folder / "part.yaml").write_text(RECIPE.format(steps=steps, every=100))
+        for rank, steps in enumerate((50, 50 + 25 * (trial + 1))):
+            (bench.folder / "part.yaml").write_text(RECIPE.format(steps=steps, every=75))
             bench.run(f"other-{trial}-{rank}", recipe=bench.folder / "part.yaml")
         before = (bench.folder / f"other-{trial}-0" / "last" / "training.pt").read_bytes()
         code, errors = bench.run(f"other-{trial}-RANK", "--resume", ranks=2, own=True, recipe=bench.short)
         untouched = (bench.folder / f"other-{trial}-0" / "last" / "training.pt").read_bytes() == before
-        told = [line for line in ours(errors) if "finds the state of step 100" in line]
+        told = [line for line in ours(errors) if "finds the state of step 50" in line]
         yield {"what": "both have a state, of different steps", "ok": code != 0 and untouched and len(told) >= 1}
 
 
@@ -240,9 +284,9 @@ def two_at_once(bench: Bench, trials: int) -> Iterator[Trial]:
         both = [bench.start(f"both-{trial}", "--resume", recipe=bench.short)]
         time.sleep(bench.random.uniform(0, 0.3))
         both.append(bench.start(f"both-{trial}", "--resume", recipe=bench.short))
-        ends = [(process.communicate()[1], process.returncode) for process in both]
-        refused = [errors for errors, code in ends if code == 2 and "is being trained into by process" in errors]
-        ok = len(refused) == 1 and sorted(code for _, code in ends) == [0, 2]
+        ends = [process.wait() for process in both]
+        refused = [errors for code, errors in ends if code == 2 and "is being trained into by process" in errors]
+        ok = len(refused) == 1 and sorted(code for code, _ in ends) == [0, 2]
         yield {
             "what": "one trains, one is told",
             "ok": ok and same(bench.folder / "short", bench.folder / f"both-{trial}"),
@@ -262,10 +306,10 @@ def main() -> None:
         bench.random.shuffle(ended)
         kinds: dict[str, Callable[[], Iterator[Trial]]] = {
             "ended at random moments": lambda: kills(bench, ended),
-            "full disk": lambda: full_disks(bench, 6),
-            "one of two processes lost": lambda: lost_ranks(bench, 2, 2),
-            "two hosts with their own disks": lambda: own_disks(bench, 2),
-            "two runs in one folder": lambda: two_at_once(bench, 3),
+            "full disk": lambda: full_disks(bench, 10),
+            "one of two processes lost": lambda: lost_ranks(bench, 6),
+            "two hosts with their own disks": lambda: own_disks(bench, 3),
+            "two runs in one folder": lambda: two_at_once(bench, 6),
         }
         found: dict[str, object] = {}
         if given.only is not None and given.json.is_file():
