@@ -30,8 +30,8 @@ from posestill.files import write_json
 from posestill.metrics import oks
 from posestill.models.cost import measure
 from posestill.models.pose_model import PoseModel
+from posestill.study.crew import end_with_parent
 from posestill.study.intervals import Difference, difference, lower_bound, non_inferiority
-from posestill.study.pool import end_with_parent
 
 COMMON = ["data.labelled=null", "data.labelled_per_batch=null", "teacher=null", "method=supervised", "train.steps=2000"]
 FAMILIES: dict[str, dict[str, Any]] = {

@@ -162,6 +162,12 @@ def test_a_method_gives_the_same_finite_named_losses_at_every_progress(name):
 
 
 @methods
+def test_a_method_says_whether_its_losses_follow_the_share_of_the_run_that_is_done(name):
+    early, late = (build(name).eval()(batch(), progress) for progress in (0.3, 0.9))
+    assert any(not torch.equal(early[key], late[key]) for key in early) == build(name).follows_progress
+
+
+@methods
 def test_a_method_gives_every_trainable_parameter_a_gradient(name):
     distiller = build(name)
     sum(distiller(batch(), 0.5).values()).backward()

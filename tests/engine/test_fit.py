@@ -5,14 +5,16 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 import torch
 
-from posestill.engine.checkpoint import load_state
+from posestill.engine.checkpoint import load_state, save_state
 from posestill.engine.fit import _Run, fit
 from posestill.engine.log import RunLog
 from posestill.engine.setup import Sources, try_one_batch
+from posestill.engine.stopping import Stopped
 from posestill.html.report import read_metrics, write_run_report
 from posestill.models.pose_model import PoseModel, read_weights
 from posestill.schema import UserError
@@ -150,11 +152,109 @@ def test_a_run_folder_in_use_and_another_runs_folder_are_refused(tmp_path):
     fit(config, tmp_path, sources=sources(), quiet=True)
     with pytest.raises(UserError, match="holds a run already: choose another --out, or go on with it by --resume"):
         fit(config, tmp_path, sources=sources(), quiet=True)
-    with pytest.raises(UserError, match="describes another run .seed: 0 -> seed: 1"):
+    with pytest.raises(UserError, match="describes another run: seed was 0 and is now 1"):
         fit(config.model_copy(update={"seed": 1}), tmp_path, sources=sources(), quiet=True, resume=True)
     (tmp_path / "last" / "training.pt").write_bytes(b"PK no")
     with pytest.raises(UserError, match=r"training\.pt is broken"):
         fit(config, tmp_path, sources=sources(), quiet=True, resume=True)
+
+
+def stop_at(step, config, folder, *, when="train_step", **settings):
+    """A run that is told to stop in this step, as a signal tells it."""
+    original = getattr(_Run, when)
+
+    def told(run, at, *arguments):
+        if at == step:
+            run.stop.asked = True
+        return original(run, at, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_Run, when, told)
+        with pytest.raises(Stopped) as stopped:
+            fit(config, folder, sources=sources(), quiet=True, **settings)
+    return str(stopped.value)
+
+
+def test_a_run_that_is_asked_to_stop_saves_and_says_from_where_it_goes_on(tmp_path):
+    config = small_run()
+    assert stop_at(2, config, tmp_path / "run") == (
+        "interrupted after step 3, which is saved: --resume goes on from there"
+    )
+    assert load_state(tmp_path / "run" / "last").step == 3
+    assert stop_at(3, config, tmp_path / "run", resume=True).startswith("interrupted after step 4")
+    fit(config, tmp_path / "run", sources=sources(), quiet=True, resume=True)
+    fit(config, tmp_path / "whole", sources=sources(), quiet=True)
+    one, other = (load_state(tmp_path / name / "last") for name in ("whole", "run"))
+    assert equal(one.distiller, other.distiller)
+
+
+def test_a_run_that_is_stopped_in_an_evaluation_goes_on_with_it(tmp_path):
+    config = small_run(evaluate={"every": 3})
+    assert stop_at(3, config, tmp_path / "run", when="evaluate").startswith("interrupted after step 3")
+    assert load_state(tmp_path / "run" / "last").evaluated is False
+    assert not (tmp_path / "run" / "best").exists()
+    fit(config, tmp_path / "run", sources=sources(), quiet=True, resume=True)
+    rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert [row["step"] for row in rows if "evaluation" in row] == [3, 6]
+
+
+def test_a_run_saves_when_the_minutes_have_passed(tmp_path):
+    timed = small_run(
+        train={"steps": 6, "batch_size": 8, "log_every": 2, "save_every_minutes": 1e-9,
+               "optimiser": {"learning_rate": 3e-3, "warmup_steps": 2}},
+    )  # fmt: skip
+    saved = []
+    save = _Run.save
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_Run, "save", lambda run, step, **more: (saved.append(step), save(run, step, **more)))
+        fit(timed, tmp_path / "often", sources=sources(), quiet=True)
+        assert saved == [1, 2, 3, 4, 5, 6]
+        saved.clear()
+        fit(small_run(), tmp_path / "seldom", sources=sources(), quiet=True)
+        assert saved == [6]
+
+
+def test_resume_starts_where_nothing_is_saved_and_says_so(tmp_path, capsys):
+    config = small_run()
+    fit(config, tmp_path / "run", sources=sources(), resume=True)
+    assert f"nothing to resume in {tmp_path / 'run'}: starting at step 0" in capsys.readouterr().err
+    fit(config, tmp_path / "run", sources=sources(), resume=True)
+    assert "going on from step 6" in capsys.readouterr().err
+
+
+def test_a_finished_run_of_a_constant_rate_is_made_longer_bit_for_bit(tmp_path):
+    def of(steps):
+        optimiser = {"learning_rate": 3e-3, "warmup_steps": 2}
+        return small_run(train={"steps": steps, "batch_size": 8, "log_every": 2, "optimiser": optimiser})
+
+    fit(of(4), tmp_path / "run", sources=sources(), quiet=True)
+    fit(of(8), tmp_path / "run", sources=sources(), quiet=True, resume=True)
+    fit(of(8), tmp_path / "whole", sources=sources(), quiet=True)
+    one, other = (load_state(tmp_path / name / "last") for name in ("whole", "run"))
+    assert equal(one.distiller, other.distiller)
+    with pytest.raises(UserError, match="has reached step 8 and would end at step 6: give it more steps"):
+        fit(of(6), tmp_path / "run", sources=sources(), quiet=True, resume=True)
+
+
+def test_seconds_of_training_are_counted_across_a_stop(tmp_path):
+    config = small_run()
+    stop_at(3, config, tmp_path / "run")
+    before = load_state(tmp_path / "run" / "last").seconds
+    assert before > 0
+    assert fit(config, tmp_path / "run", sources=sources(), quiet=True, resume=True).seconds > before
+
+
+def test_a_state_of_another_model_or_another_version_of_the_method_is_refused(tmp_path):
+    config = small_run()
+    fit(config, tmp_path / "run", sources=sources(), quiet=True)
+    state = load_state(tmp_path / "run" / "last")
+    save_state(tmp_path / "run" / "last", replace(state, method_version=99))
+    with pytest.raises(UserError, match="was begun by version 99 of its method, and this is version 1"):
+        fit(config, tmp_path / "run", sources=sources(), quiet=True, resume=True)
+    fit(small_run("coords"), tmp_path / "other", sources=sources(), quiet=True)
+    save_state(tmp_path / "run" / "last", load_state(tmp_path / "other" / "last"))
+    with pytest.raises(UserError, match="last is of another model"):
+        fit(config, tmp_path / "run", sources=sources(), quiet=True, resume=True)
 
 
 def test_a_loss_that_explodes_ends_the_run_with_advice(tmp_path):

@@ -1,10 +1,6 @@
-from concurrent.futures import Future
 from types import SimpleNamespace
 
-import pytest
-
-from posestill.schema import UserError
-from posestill.study.pool import _Clock, _outcome
+from posestill.study.pool import _Clock
 
 
 def test_the_time_that_is_left_is_told_by_what_the_same_arms_took():
@@ -12,10 +8,3 @@ def test_the_time_that_is_left_is_told_by_what_the_same_arms_took():
     clock = _Clock(jobs, 2, [{"regime": "few", "arm": "tcd", "seconds": 30.0}])
     # left: few/tcd as before, 30; more/alone as few/alone, 10; more/tcd as few/tcd, 30; two at a time
     assert clock.finished(jobs[0], 10.0) == (30 + 10 + 30) / 2
-
-
-def test_a_run_that_fails_is_named():
-    failed = Future()
-    failed.set_exception(UserError("data.labelled: too many"))
-    with pytest.raises(UserError, match=r"test/few/tcd: data\.labelled: too many"):
-        _outcome(failed, SimpleNamespace(name="test/few/tcd"))

@@ -1,10 +1,11 @@
+import errno
 import threading
 import time
 
 import pytest
 
 from posestill.schema import UserError
-from posestill.teachers.lock import held
+from posestill.teachers.lock import claimed, held
 
 
 def test_one_waits_for_the_other_and_says_so_once(tmp_path):
@@ -44,4 +45,31 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
         pytest.raises(UserError, match=r"none/lock cannot be written"),
         held(tmp_path / "none" / "lock", say=print, meanwhile=""),
     ):
+        pass
+
+
+def test_a_claim_is_refused_while_another_has_it_and_leaves_nothing_behind(tmp_path):
+    with claimed(tmp_path / "lock", refusal=lambda holder: f"taken by {holder}"):
+        with pytest.raises(UserError, match=r"taken by \d+ on "), claimed(tmp_path / "lock", refusal=lambda holder: (
+            f"taken by {holder}"
+        )):  # fmt: skip
+            pass
+        assert (tmp_path / "lock").is_file()
+    assert not (tmp_path / "lock").exists()
+
+
+def test_a_claim_is_refused_where_the_file_was_removed_while_it_was_opened(tmp_path, monkeypatch):
+    monkeypatch.setattr("posestill.teachers.lock._is_at", lambda handle, path: False)
+    with pytest.raises(UserError, match="taken"), claimed(tmp_path / "lock", refusal=lambda holder: "taken"):
+        pass
+
+
+def test_a_disk_that_knows_no_locks_hinders_nobody(tmp_path, monkeypatch):
+    import fcntl
+
+    def unknown(handle, how):
+        raise OSError(errno.ENOTSUP, "not supported")
+
+    monkeypatch.setattr(fcntl, "flock", unknown)
+    with claimed(tmp_path / "lock", refusal=lambda holder: "taken"):
         pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from importlib import import_module
@@ -13,6 +14,9 @@ VERBS = (
     "quickstart", "train", "evaluate", "predict", "label", "compare", "list", "config", "convert", "data", "teacher",
 )  # fmt: skip
 """the files of this room that add verbs to the command line, in the order in which help lists them"""
+
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""what a disk says that takes no more; such an error may name no file"""
 
 for file in VERBS:
     import_module(f"posestill.cli.{file}")
@@ -32,7 +36,8 @@ def main() -> None:
         if error.errno is None:
             raise
         named = "" if error.filename is None else f"{printable(error.filename, most=200)}: "
-        _fail(f"{named}{error.strerror}", 2)
+        remedy = ": make room, try again" if error.errno in _DISK else ""  # such an error may name no file
+        _fail(f"{named}{error.strerror}{remedy}", 2)
     except (MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):
             raise

@@ -172,7 +172,9 @@ def _run(
     if dry_run:
         _try(settings, sources)
         return
+    from posestill.engine.checkpoint import saved_step
     from posestill.engine.fit import fit
+    from posestill.engine.stopping import Stopped
     from posestill.html.report import write_run_report
     from posestill.study.control import as_html, train_with_controls
 
@@ -190,8 +192,12 @@ def _run(
             result, verdict = counterfactual.result, as_html(counterfactual)
         else:
             result = fit(settings, folder, resume=resume, sources=sources)
+    except Stopped as stopped:
+        raise Interrupted(str(stopped)) from None
     except KeyboardInterrupt:
-        raise Interrupted(f"interrupted; --resume goes on from the last step saved in {folder / 'last'}") from None
+        step = saved_step(folder / "last")
+        where = "nothing is saved yet, --resume starts anew" if step is None else f"--resume goes on from step {step}"
+        raise Interrupted(f"interrupted; {where}") from None
     if result.is_main_process:
         beside = None
         if settings.data.has_no_labels:

@@ -11,10 +11,10 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -26,7 +26,7 @@ from torch import Tensor
 from posestill.data.augment import GREY, AugmentConfig, Colours, change_colour
 from posestill.data.source import PoseSource
 from posestill.data.topdown import FixedViews, Labels, TopDownDataset, Unreadable, View, warp
-from posestill.files import write_json
+from posestill.files import write_json, write_whole
 from posestill.geometry import PADDING, crop_of_bbox, fit_aspect
 from posestill.schema import Config, UserError
 from posestill.types import Size
@@ -167,19 +167,24 @@ def _kept(dataset: CropsInMemory, side: int, folder: Path | None, progress: Call
     shape = (len(dataset), side, side, 3)
     if folder is None:
         kept = np.empty(shape, dtype=np.uint8)
-        _fill(kept, dataset, progress)
+        for index, crop in enumerate(_cut(dataset, side, progress)):
+            kept[index] = crop
         return kept
     path = folder / f"crops-{_fingerprint(dataset, side)}.npy"
     beside = path.with_suffix(".json")  # whose pictures could not be read, where there are such
     if not path.is_file():
         folder.mkdir(parents=True, exist_ok=True)
-        draft = folder / f".{path.name}.{os.getpid()}"  # another process may be making the same
-        drawn = np.lib.format.open_memmap(draft, mode="w+", dtype=np.uint8, shape=shape)
-        _fill(drawn, dataset, progress)
-        drawn.flush()
-        if dataset.unreadable:
-            write_json(beside, dataset.unreadable)
-        draft.replace(path)
+
+        def write(draft: Path) -> None:
+            # Through a file, not through a map of it: there a full disk ends the process without a word.
+            with draft.open("wb") as handle:
+                np.lib.format.write_array_header_1_0(handle, _header(shape))
+                for crop in _cut(dataset, side, progress):
+                    handle.write(crop.data)
+            if dataset.unreadable:
+                write_json(beside, dataset.unreadable)
+
+        write_whole(path, write, draft_of=str(os.getpid()))  # another process may be making the same
     else:
         progress(len(dataset))
         if beside.is_file():
@@ -187,16 +192,23 @@ def _kept(dataset: CropsInMemory, side: int, folder: Path | None, progress: Call
     return np.load(path, mmap_mode="c")  # copy on write: nobody writes, and torch asks for a writable array
 
 
-def _fill(kept: np.ndarray, dataset: CropsInMemory, progress: Callable[[int], None]) -> None:
-    side = kept.shape[1]
-    for index in range(len(kept)):
+def _cut(dataset: CropsInMemory, side: int, progress: Callable[[int], None]) -> Iterator[np.ndarray]:
+    """(side, side, 3) uint8: the crop to keep of each person in turn; black where a picture is passed over."""
+    for index in range(len(dataset)):
         try:
-            kept[index] = warp(dataset.read(index), dataset.to_kept[index], (side, side))
+            crop = warp(dataset.read(index), dataset.to_kept[index], (side, side))
         except Unreadable as error:
             if not dataset.passes_over:
                 raise UserError(str(error)) from None
             dataset.unreadable[index] = str(error)
+            crop = np.zeros((side, side, 3), dtype=np.uint8)
+        yield np.ascontiguousarray(crop)
         progress(1)
+
+
+def _header(shape: tuple[int, ...]) -> dict[str, Any]:
+    """How a .npy file says what it holds."""
+    return {"descr": np.lib.format.dtype_to_descr(np.dtype(np.uint8)), "fortran_order": False, "shape": shape}
 
 
 def _fingerprint(dataset: CropsInMemory, side: int) -> str:

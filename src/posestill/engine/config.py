@@ -71,6 +71,9 @@ class TrainConfig(Config):
     save_every: PositiveFloat | None = None
     """How often `last/` is written, from which a run can be resumed, in the unit of the run's length (epochs or steps);
     it is also written with every evaluation and at the end. None: only then."""
+    save_every_minutes: PositiveFloat | None = 5.0
+    """How many minutes pass before `last/` is written again, whatever else it is written for. Fewer minutes lose less
+    when a run is killed and write more often; None: the clock writes nothing."""
     log_every: PositiveInt = 50
     """The number of steps after which their mean losses are written to metrics.jsonl. A smaller number writes more
     rows."""

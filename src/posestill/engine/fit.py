@@ -3,44 +3,40 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 import math
-import os
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
-from torch import Tensor, nn
+from torch import Tensor
 
 from posestill.data.batches import PlannedBatches
-from posestill.engine.checkpoint import TrainingState, cut_back, load_state, save_state
-from posestill.engine.config import RunConfig, dump_run
-from posestill.engine.log import RunLog
+from posestill.engine.accelerator import compile_student, flat, open_accelerator
+from posestill.engine.checkpoint import TrainingState, check_state, checksum, cut_back, load_state, save_state
+from posestill.engine.config import RunConfig
+from posestill.engine.folder import check_folder, check_place, held_by_this_run, write_description
+from posestill.engine.log import RunLog, Speed
 from posestill.engine.optim import build_optimiser, learning_rate_factor, set_learning_rate
 from posestill.engine.sense import settled, told_of
 from posestill.engine.setup import BuiltRun, Sources, open_sources, set_up
+from posestill.engine.stopping import AskedToStop, Stop, Stopped
 from posestill.engine.surroundings import run_hash, surroundings
+from posestill.engine.together import Beginning, Signals, agree, agree_on_state, company, sent_by_the_first
 from posestill.engine.unreadable import PassedOver
 from posestill.evaluation.evaluate import Evaluation, Share, batch_loader, evaluate_model
-from posestill.files import refuse_taken, write_json
+from posestill.files import write_json
 from posestill.methods.base import Distiller
 from posestill.models.average import move_average, warm_decay
-from posestill.models.device import trains_on_cpu
 from posestill.models.pose_model import PoseModel, read_description
+from posestill.models.ranks import seed_of_process
 from posestill.models.threads import try_threads
 from posestill.schema import UserError
 from posestill.teachers.bridge import worth_knowing
 from posestill.types import PoseBatch
-
-WRITTEN_BY_RUNS = (
-    "config.yaml", "metrics.jsonl", "eval.json", "control.json", "beside.json", "report.html", "best/config.json",
-    "best/model.safetensors", "last/training.pt",
-)  # fmt: skip
-"""a run folder is known by its config.yaml"""
 
 
 @dataclass(frozen=True)
@@ -52,7 +48,7 @@ class FitResult:
     evaluation: Evaluation
     """of the last step"""
     seconds: float
-    """of training in this process, evaluation left out"""
+    """of training, evaluation left out; those before it was resumed count, too"""
     is_main_process: bool
     """False in all but one of several processes: leave writing to that one"""
 
@@ -67,24 +63,36 @@ def fit(
 ) -> FitResult:
     """Train what `config` describes into the run folder.
 
-    `resume` goes on from `folder/last`, bit for bit on a CPU. `sources` that are open already can be handed in.
+    `resume` goes on from `folder/last`, bit for bit on a CPU, and starts where nothing is there yet. `sources` that are
+    open already can be handed in. Ctrl-C and SIGTERM end it by `Stopped`, once the step under way is saved.
     """
-    accelerator = _accelerator(config, folder)
+    with Stop() as stop:
+        accelerator = open_accelerator(config, folder)
+        with company(accelerator.num_processes), ExitStack() as held:
+            return _fit(config, folder, accelerator, stop, held, resume=resume, sources=sources, quiet=quiet)
+
+
+def _fit(
+    config: RunConfig, folder: Path, accelerator: Accelerator, stop: Stop, held: ExitStack, *,
+    resume: bool, sources: Sources | None, quiet: bool,
+) -> FitResult:  # fmt: skip
     main = accelerator.is_main_process
     log = RunLog(folder if main else None, quiet=quiet or not main)
+    if accelerator.num_processes == 1:
+        check_place(folder)  # before the data take their time
     opened = sources or open_sources(config, log=log, device=accelerator.device)
     config = settled(config, opened.train.skeleton, log)
     built = set_up(config, opened, device=accelerator.device, world=accelerator.num_processes, log=log)
-    _check_folder(config, folder, resume)  # by every process, before the first one writes
-    accelerator.wait_for_everyone()
+    state = _begin(config, folder, built, accelerator, held, resume=resume)
     if main:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.yaml").write_text(dump_run(config))
+        write_description(folder, config)
     if config.train.trackers:
-        accelerator.init_trackers("posestill", config=_flat(config.model_dump(mode="json")))
+        accelerator.init_trackers("posestill", config=flat(config.model_dump(mode="json")))
 
-    run = _Run(config, folder, built, accelerator, log)
-    start = run.restore() if resume else 0
+    run = _Run(config, folder, built, accelerator, log, stop)
+    start = run.restore(state)
+    if resume:
+        log.say(f"going on from step {start}" if start else f"nothing to resume in {folder}: starting at step 0")
     log.say(
         f"{type(built.distiller).__name__}: {built.total_steps} steps of {config.train.batch_size} persons "
         f"({int(built.labels.shown.sum())} labelled of {len(built.labels.shown)}), "
@@ -97,28 +105,7 @@ def fit(
         for line in worth_knowing(built.distiller.teacher, built.distiller.student):
             log.say(line)
     run.choose_threads(start)
-    planned = PlannedBatches(
-        built.batches,
-        start=start,
-        stop=built.total_steps,
-        rank=accelerator.process_index,
-        world=accelerator.num_processes,
-    )
-    loader = batch_loader(built.dataset, planned, workers=config.train.workers)
-    evaluation: Evaluation | None = None
-    passed_over = PassedOver(built.dataset, log)
-    with log.bar("training", built.total_steps, start) as bar:
-        for step, (wanted, batch) in enumerate(zip(planned, loader, strict=True), start=start):
-            passed_over.look(step, wanted, batch)
-            run.train_step(step, batch.to(accelerator.device))
-            done = step + 1
-            note = run.log_losses(done) if done % config.train.log_every == 0 or done == built.total_steps else None
-            bar.advance(1, note)
-            if built.is_due(done, config.evaluate.every):
-                evaluation = run.evaluate(done)
-                run.save(done)
-            elif config.train.save_every and built.is_due(done, config.train.save_every):
-                run.save(done)
+    evaluation = run.train(start, evaluate_first=state is not None and not state.evaluated)
     if evaluation is None:  # nothing was left to train
         evaluation = run.figures()
     accelerator.end_training()
@@ -127,25 +114,59 @@ def fit(
     )
 
 
+def _begin(
+    config: RunConfig, folder: Path, built: BuiltRun, accelerator: Accelerator, held: ExitStack, *, resume: bool
+) -> TrainingState | None:
+    """The state that every process goes on from, once all have agreed on it; None: from the beginning."""
+    state, error = None, ""
+    try:
+        if accelerator.is_main_process:
+            held.enter_context(held_by_this_run(folder))
+        state = load_state(folder / "last") if resume else None
+        reached = None if state is None else state.step
+        if accelerator.is_main_process:  # the only one that writes
+            follows = built.distiller.follows_progress
+            check_folder(config, folder, resume=resume, reached=reached, follows_progress=follows)
+            check_state(state, total=built.total_steps, version=config.method.version)
+    except UserError as found:
+        if accelerator.num_processes == 1:
+            raise
+        error = str(found)
+    if accelerator.num_processes == 1:
+        return state
+    own = Beginning(
+        settings=f"{run_hash(config)} {checksum(built.labels.persons.tolist(), built.labels.shown.tolist())}",
+        weights=checksum(built.distiller.student.state_dict()),
+        reached=None if state is None else state.step,
+        error=error,
+    )
+    return sent_by_the_first(state, accelerator.device) if agree(own) else state
+
+
 class _Run:
     """The mutable state of one training run."""
 
-    def __init__(self, config: RunConfig, folder: Path, built: BuiltRun, accelerator: Accelerator, log: RunLog) -> None:
+    def __init__(
+        self, config: RunConfig, folder: Path, built: BuiltRun, accelerator: Accelerator, log: RunLog, stop: Stop
+    ) -> None:
         self.config, self.folder, self.built, self.accelerator, self.log = config, folder, built, accelerator, log
+        self.stop, self.signals = stop, Signals(accelerator.device)
+        stop.alone = accelerator.num_processes == 1
         self.distiller = built.distiller
         self.averaged: Distiller | None = None
         if config.train.ema is not None:
             self.averaged = copy.deepcopy(self.distiller).eval().requires_grad_(False).to(accelerator.device)
         if config.train.compile:
-            _compile(self.distiller.student, log)
+            compile_student(self.distiller.student, log)
         optimiser = build_optimiser(config.train.optimiser, self.distiller, self.distiller.parameter_groups())
         self.wrapped, self.optimiser = accelerator.prepare(self.distiller, optimiser)
         self.sums: dict[str, Tensor] = {}
         self.summed = 0
         self.best: float | None = None
         self.seconds = 0.0
-        self.trained = 0
-        """steps taken in this process"""
+        """of training, evaluation left out, before the run was resumed and since"""
+        self.speed = Speed()
+        self.saved_at = time.monotonic()
         self.threads: int | None = config.train.threads
         """of this process on a CPU; None: not chosen yet"""
 
@@ -163,12 +184,59 @@ class _Run:
                 self.log.say(f"threads: {trial}; train.threads fixes the number")
         torch.set_num_threads(self.threads)
 
+    def train(self, start: int, *, evaluate_first: bool) -> Evaluation | None:
+        """Take the steps that are left; returns the last evaluation, None where there was none."""
+        built, config = self.built, self.config
+        rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        planned = PlannedBatches(built.batches, start=start, stop=built.total_steps, rank=rank, world=world)
+        loader = batch_loader(built.dataset, planned, workers=config.train.workers)
+        passed_over = PassedOver(built.dataset, self.log)
+        self.stop.gently = True
+        evaluation = self.evaluate_and_save(start) if evaluate_first else None
+        with self.log.bar("training", built.total_steps, start) as bar:
+            for step, (wanted, batch) in enumerate(zip(planned, loader, strict=True), start=start):
+                passed_over.look(step, wanted, batch)
+                self.train_step(step, batch.to(self.accelerator.device))
+                done = step + 1
+                logs = done % config.train.log_every == 0 or done == built.total_steps
+                bar.advance(1, self.log_losses(done) if logs else None)
+                stop, save = self.signals.exchange(stop=self.stop.asked, save=self._is_time_to_save())
+                if built.is_due(done, config.evaluate.every):
+                    evaluation = self.evaluate_and_save(done)
+                elif stop or save or (config.train.save_every and built.is_due(done, config.train.save_every)):
+                    self.save(done)
+                if stop and done < built.total_steps:
+                    self._leave(done)
+        self.stop.gently = False
+        return evaluation
+
+    def evaluate_and_save(self, step: int) -> Evaluation:
+        """Evaluate and save; a run that is asked to stop meanwhile saves that it is to be evaluated yet."""
+        try:
+            evaluation = self.evaluate(step)
+        except AskedToStop:
+            self.save(step, evaluated=False)
+            self._leave(step)
+        self.save(step)
+        return evaluation
+
+    def _leave(self, step: int) -> NoReturn:
+        raise Stopped(f"interrupted after step {step}, which is saved: --resume goes on from there")
+
+    def _is_time_to_save(self) -> bool:
+        minutes = self.config.train.save_every_minutes
+        return (
+            minutes is not None
+            and self.accelerator.is_main_process
+            and (time.monotonic() - self.saved_at >= 60 * minutes)
+        )
+
     def train_step(self, step: int, batch: PoseBatch) -> None:
         """One optimiser step."""
         began = time.monotonic()
         config, accelerator = self.config.train, self.accelerator
         # Dropout and other draws inside the networks follow from (seed, step, process): nothing to save or restore.
-        torch.manual_seed(hash((self.config.seed, step, accelerator.process_index)) & 0x7FFF_FFFF)
+        torch.manual_seed(seed_of_process(hash((self.config.seed, step, 0)) & 0x7FFF_FFFF))
         total = self.built.total_steps
         factor = learning_rate_factor(config.optimiser, step, total=total, unit=self.built.unit)
         set_learning_rate(self.optimiser, factor)
@@ -186,8 +254,9 @@ class _Run:
         for name, value in losses.items():
             self.sums[name] = self.sums.get(name, torch.zeros_like(value)) + value.detach()
         self.summed += 1
-        self.trained += 1
-        self.seconds += time.monotonic() - began
+        took = time.monotonic() - began
+        self.seconds += took
+        self.speed.add(config.batch_size, took)
 
     def log_losses(self, step: int) -> str:
         """Write the mean losses since the last call, and return them for the progress bar."""
@@ -201,7 +270,7 @@ class _Run:
                     f"the loss '{name}' was not finite by step {step}: lower train.optimiser.learning_rate, set "
                     "train.clip_norm=1, or use train.precision=fp32"
                 )
-        rate = self.trained * self.config.train.batch_size / self.seconds
+        rate = self.speed.persons_per_second()
         row = {"step": step, "learning_rate": self.optimiser.param_groups[0]["lr"], **means}
         watched = self.distiller.watch()
         self.log.row({**row, "persons_per_second": round(rate, 1), **({"watched": watched} if watched else {})})
@@ -228,6 +297,8 @@ class _Run:
                 rank=self.accelerator.process_index,
                 world=self.accelerator.num_processes,
                 workers=self.config.train.workers,
+                # Several processes would leave it at different persons: they end it first.
+                progress=self.stop.check if self.accelerator.num_processes == 1 else None,
             ),
         )
 
@@ -262,8 +333,9 @@ class _Run:
             write_json(self.folder / "eval.json", {"step": step, **best, **evaluation.as_json(), **measured})
         return evaluation
 
-    def save(self, step: int) -> None:
+    def save(self, step: int, *, evaluated: bool = True) -> None:
         """Write the training state to `last/`."""
+        sums = {name: self.accelerator.reduce(value.clone(), "mean") for name, value in self.sums.items()}
         if self.accelerator.is_main_process:
             scaler = self.accelerator.scaler
             state = TrainingState(
@@ -273,20 +345,36 @@ class _Run:
                 optimiser=self.optimiser.state_dict(),
                 scaler=None if scaler is None else scaler.state_dict(),
                 best=self.best,
-                losses=self.sums,
+                losses=sums,
                 summed=self.summed,
                 threads=self.threads,
+                seconds=self.seconds,
+                evaluated=evaluated,
+                method_version=self.config.method.version,
             )
             save_state(self.folder / "last", state)
+        self.saved_at = time.monotonic()
         self.accelerator.wait_for_everyone()
 
-    def restore(self) -> int:
-        """Go back to the state in `last/` and return its step; 0 where none was saved yet."""
-        state = load_state(self.folder / "last")
+    def restore(self, state: TrainingState | None) -> int:
+        """Go back to a saved state and return its step; 0 where there is none."""
         if self.accelerator.is_main_process:
             cut_back(self.folder / "metrics.jsonl", 0 if state is None else state.step)
-        if state is None:
-            return 0
+        if state is not None:
+            try:
+                self._take(state)
+            except (RuntimeError, ValueError, KeyError) as error:
+                raise UserError(
+                    f"{self.folder / 'last'} is of another model ({' '.join(str(error).split())[:200]}): choose "
+                    "another --out, or remove it to start anew"
+                ) from None
+        step = 0 if state is None else state.step
+        if self.accelerator.num_processes > 1:
+            averaged = None if self.averaged is None else self.averaged.state_dict()
+            agree_on_state(checksum(self.distiller.state_dict(), averaged, self.optimiser.state_dict()), step)
+        return step
+
+    def _take(self, state: TrainingState) -> None:
         self.distiller.load_state_dict(state.distiller)
         if self.averaged is not None and state.averaged is not None:
             self.averaged.load_state_dict(state.averaged)
@@ -296,9 +384,8 @@ class _Run:
         self.best = state.best
         self.sums = {name: value.to(self.accelerator.device) for name, value in state.losses.items()}
         self.summed = state.summed
+        self.seconds = state.seconds
         self.threads = self.threads or state.threads  # sums in another order would end in other last digits
-        self.log.say(f"going on from step {state.step}")
-        return state.step
 
     def _lineage(self, step: int) -> dict[str, Any]:
         teacher = self.distiller.teacher
@@ -309,53 +396,3 @@ class _Run:
             "step": step,
             "teacher": None if teacher is None else teacher.lineage,
         }
-
-
-def _accelerator(config: RunConfig, folder: Path) -> Accelerator:
-    precision = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}[config.train.precision]
-    if precision == "fp16" and not torch.cuda.is_available():
-        raise UserError("train.precision: fp16 needs a CUDA GPU; on a CPU take bf16 or fp32")
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with it
-    torch.use_deterministic_algorithms(config.train.deterministic)
-    missing = [name for name in config.train.trackers if importlib.util.find_spec(name) is None]
-    if missing:
-        raise UserError(f"train.trackers: {', '.join(missing)} not installed: pip install {' '.join(missing)}")
-    AcceleratorState._reset_state()  # a second run in this process may want another precision
-    return Accelerator(
-        # Without `cpu`, processes on CPUs alone would not find each other.
-        cpu=trains_on_cpu(config.train.device),
-        mixed_precision=precision,
-        log_with=list(config.train.trackers) or None,
-        project_dir=str(folder),
-        step_scheduler_with_optimizer=False,
-    )
-
-
-def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Settings by dotted key, as trackers show them."""
-    found: dict[str, Any] = {}
-    for key, value in settings.items():
-        nested = isinstance(value, dict)
-        found.update(_flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": str(value)})
-    return found
-
-
-def _check_folder(config: RunConfig, folder: Path, resume: bool) -> None:
-    described, path = dump_run(config), folder / "config.yaml"
-    if not path.is_file():
-        refuse_taken(folder, WRITTEN_BY_RUNS, what="the run folder")
-    if path.is_file() and not resume:
-        raise UserError(f"{folder} holds a run already: choose another --out, or go on with it by --resume")
-    if path.is_file() and (before := path.read_text()) != described:
-        pairs = zip(before.splitlines(), described.splitlines(), strict=False)
-        changed = next((f"{one.strip()} -> {other.strip()}" for one, other in pairs if one != other), "its length")
-        raise UserError(f"--resume: {path} describes another run ({changed}): resume it with its own settings")
-
-
-def _compile(student: PoseModel, log: RunLog) -> None:
-    try:
-        torch.compile(nn.Linear(1, 1))(torch.zeros(1, 1))
-    except Exception as error:  # whatever the compiler lacks on this machine, the run goes on without it
-        log.say(f"train.compile: not available here ({type(error).__name__}); going on eagerly")
-        return
-    student.compile()

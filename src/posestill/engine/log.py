@@ -12,8 +12,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from posestill.files import finite
-from posestill.schema import printable
+from posestill.files import finite, not_written
+from posestill.schema import UserError, printable
 
 
 class RunLog:
@@ -32,8 +32,11 @@ class RunLog:
     def row(self, values: Mapping[str, Any]) -> None:
         """Append a row to metrics.jsonl."""
         if self.path is not None:
-            with self.path.open("a") as handle:
-                handle.write(json.dumps(finite(values)) + "\n")
+            try:
+                with self.path.open("a") as handle:
+                    handle.write(json.dumps(finite(values)) + "\n")
+            except OSError as error:
+                raise UserError(not_written(self.path, error)) from None
 
     @contextmanager
     def bar(self, what: str, total: int, start: int = 0) -> Iterator[Bar]:
@@ -51,6 +54,22 @@ class RunLog:
         else:
             lines = _Lines(self, what, total, start)
             yield Bar(lines.update)
+
+
+class Speed:
+    """How many persons this process has trained on a second."""
+
+    def __init__(self) -> None:
+        self.persons, self.seconds = 0, 0.0
+
+    def add(self, persons: int, seconds: float) -> None:
+        """Count a step."""
+        self.persons += persons
+        self.seconds += seconds
+
+    def persons_per_second(self) -> float:
+        """Since the process began."""
+        return self.persons / self.seconds if self.seconds else 0.0
 
 
 class Bar:

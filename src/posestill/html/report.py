@@ -17,6 +17,7 @@ from posestill.engine.choose import starts_from_nothing
 from posestill.engine.config import RunConfig, dump_run
 from posestill.engine.fit import FitResult
 from posestill.evaluation.evaluate import EvaluateConfig, labelled_people, predict_poses
+from posestill.files import write_whole
 from posestill.html.beside import agreement_parts, beside_parts
 from posestill.html.charts import curves
 from posestill.html.page import code, heading, page, paragraph, percent, pictures, table
@@ -80,7 +81,8 @@ def write_run_report(
         code(dump_run(config)),
     ]
     path = folder / "report.html"
-    path.write_text(page(f"posestill: {folder.name}", parts))
+    text = page(f"posestill: {folder.name}", parts)
+    write_whole(path, lambda draft: draft.write_text(text))
     return path
 
 

@@ -39,6 +39,7 @@ from posestill.models.agent import (
 from posestill.models.average import move_average, warm_decay
 from posestill.models.balance import BalancedWeight
 from posestill.models.pose_model import PoseModel
+from posestill.models.ranks import count, mean_over_ranks
 from posestill.models.resize import resized
 from posestill.schema import UserError
 from posestill.teachers.base import Teacher
@@ -138,6 +139,7 @@ class AgentPose(TaughtDistiller):
         self.guide = None if learns else copy.deepcopy(self._agent()).eval().requires_grad_(False)
         first = 1.0 if config.distil_weight == "auto" else config.distil_weight
         self.balance = BalancedWeight(first, measures=config.distil_weight == "auto", share=0.5)
+        self.follows_progress = config.fades_out or config.warmup > 0
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))  # that the average has taken in
         self.chosen = (
             f"{type(self).__name__}: the agent is {'kept in the model' if self.kept else 'dropped afterwards'}"
@@ -247,9 +249,18 @@ class Autoencoder(nn.Module):
         latent = self.standardise(self.encode(taught))
         error = F.mse_loss(self.decode(latent).float(), taught.float())
         if self.unit_variance:
-            error = error / taught.float().var().clamp(min=1e-6)
+            error = error / _variance(taught.float()).clamp(min=1e-6)
         on_grid: Tensor = self.again(resized(latent.detach().float(), self.grid))
         return on_grid, error
+
+
+def _variance(taught: Tensor) -> Tensor:
+    """Of all numbers in the joint batch, a scalar."""
+    if count() == 1:
+        return taught.var()
+    squares = mean_over_ranks((taught - mean_over_ranks(taught.mean())).square().mean())
+    numbers = taught.numel() * count()
+    return squares * numbers / (numbers - 1)
 
 
 class DiffKD(AgentPose):

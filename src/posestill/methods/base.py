@@ -25,6 +25,8 @@ class Distiller(nn.Module):
     owns_head: bool = False
     """True: it decides what the student's head reads or how much its labels count, so that no other that does so can
     stand beside it"""
+    follows_progress: bool = False
+    """True: its losses depend on `progress`, so that a run that has begun cannot be made longer"""
     task_name: ClassVar[str] = "task"
     """which of the losses is the student's own against the labels"""
     origin: ClassVar[str] = ""

@@ -24,6 +24,7 @@ from torch import Tensor
 from posestill.codecs.heatmap import simulated_heatmaps
 from posestill.methods.base import MethodConfig, TaughtDistiller
 from posestill.models.pose_model import PoseModel
+from posestill.models.ranks import mean_over_ranks
 from posestill.schema import Config, UserError
 from posestill.teachers.base import Teacher
 from posestill.teachers.bridge import DrawingBridge
@@ -120,7 +121,7 @@ def simulated_heatmap_loss(coords: Coords, maps: Tensor, weight: Tensor, weighti
     error = (drawn - maps.to(drawn.dtype)).square().mean(dim=(-2, -1))  # (B, K)
     if weighting == "published":
         # (N, 1, 1) weights against (N, hw) errors broadcast to (N, N, hw); its mean factors, in linear memory.
-        return (weight.square().mean(dim=0) * error.mean(dim=0)).mean()
+        return (mean_over_ranks(weight.square().mean(dim=0)) * error.mean(dim=0)).mean()
     return (weight.square() * error).mean()
 
 

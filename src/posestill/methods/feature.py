@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from posestill.methods.base import MethodConfig, TaughtDistiller
 from posestill.models.balance import BalancedWeight
 from posestill.models.pose_model import PoseModel
+from posestill.models.ranks import count, mean_over_ranks, shared_seed, uniform_by_person
 from posestill.models.resize import resized
 from posestill.teachers.base import Teacher
 from posestill.teachers.bridge import need_one_aspect
@@ -52,6 +53,7 @@ class FeatureDistiller(TaughtDistiller):
         published: float = type(config).model_fields["weight"].default
         first = published if config.weight == "auto" else config.weight
         self.balance = BalancedWeight(first, measures=config.weight == "auto", share=0.5)
+        self.follows_progress = config.fades_out
 
     def for_head(self, features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """The features, with the gradient that the head sends back measured."""
@@ -122,7 +124,11 @@ PearsonConfig.distiller = Pearson
 
 
 def _standard(feature: Tensor) -> Tensor:
-    mean, spread = feature.mean(dim=(0, 2, 3), keepdim=True), feature.std(dim=(0, 2, 3), keepdim=True, correction=0)
+    mean = mean_over_ranks(feature.mean(dim=(0, 2, 3), keepdim=True))
+    if count() == 1:
+        spread = feature.std(dim=(0, 2, 3), keepdim=True, correction=0)
+    else:
+        spread = mean_over_ranks((feature - mean).square().mean(dim=(0, 2, 3), keepdim=True)).sqrt()
     return (feature - mean) / (spread + 1e-6)
 
 
@@ -154,8 +160,8 @@ class MaskedGeneration(FeatureDistiller):
     def distance(self, aligned: Tensor, taught: Tensor) -> Tensor:
         """Summed over everything, divided by the batch; hidden places are drawn anew."""
         batch, _, height, width = aligned.shape
-        generator = torch.Generator(aligned.device).manual_seed((torch.initial_seed() ^ 0x36D) & 0x7FFF_FFFF)
-        shown = torch.rand(batch, 1, height, width, generator=generator, device=aligned.device) > self.config.masked
+        generator = torch.Generator(aligned.device).manual_seed((shared_seed() ^ 0x36D) & 0x7FFF_FFFF)
+        shown = uniform_by_person((batch, 1, height, width), generator) > self.config.masked
         return F.mse_loss(self.generate(aligned * shown).float(), taught, reduction="sum") / batch
 
 

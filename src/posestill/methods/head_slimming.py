@@ -44,6 +44,7 @@ class HeadSlimmingConfig(MethodConfig):
 class HeadSlimming(Distiller):
     """The task loss of both heads, and the distance of the small one's prediction from the full one's."""
 
+    follows_progress = True
     origin = "the head down-sizing of OCD, ECCV Workshops 2024; reconstructed from the abstract"
     config: HeadSlimmingConfig
 

@@ -62,6 +62,7 @@ class SimccLogitConfig(MethodConfig):
 class SimccLogits(TaughtDistiller):
     """The task loss, and the divergence of the student's bins from the teacher's, on every keypoint."""
 
+    follows_progress = True
     origin = "the logits of DWPose, ICCV Workshops 2023, for comparison"
     config: SimccLogitConfig
 

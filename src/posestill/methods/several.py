@@ -57,6 +57,7 @@ class Several(Distiller):
             )
         self.task_of = owners[0] if owners else next(iter(members))
         self.trains_score = any(member.trains_score for member in members.values())
+        self.follows_progress = any(member.follows_progress for member in members.values())
         self.chosen = "; ".join(member.chosen for member in members.values() if member.chosen)
         for member in members.values():
             # The student and its task helper are registered here, once: a state or an average must not hold them twice.

@@ -17,6 +17,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from posestill.models.pose_model import NeckConfig
+from posestill.models.ranks import mean_over_ranks, normal_by_person, shared_seed, uniform_by_person
 from posestill.models.vp_sde import (
     clean_from,
     noise_target,
@@ -98,9 +99,9 @@ class Agent(nn.Module):
     def loss(self, latent: Tensor, generator: torch.Generator, *, max_noise_time: float) -> Tensor:
         """How badly it denoises latents (B, D, h, w) that were perturbed to random times up to `max_noise_time`."""
         latent = latent.float()
-        uniform = torch.rand(len(latent), generator=generator, device=latent.device)
+        uniform = uniform_by_person((len(latent),), generator)
         time = uniform * (max_noise_time - 1e-3) + 1e-3  # (B,)
-        noise = torch.randn(latent.shape, generator=generator, device=latent.device)
+        noise = normal_by_person(tuple(latent.shape), generator)
         wide = time[:, None, None, None]
         state = perturbed(latent, wide, noise)
         said = self._ask(state, time)
@@ -143,9 +144,7 @@ class Agent(nn.Module):
     def note_error(self, feature: Tensor, latent: Tensor, decay: float = 0.99) -> None:
         """Keep account of how far students' features are from the teacher's; shared over processes."""
         found = (feature.float() - latent.float()).square().mean()
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.all_reduce(found)
-            found /= torch.distributed.get_world_size()
+        found = mean_over_ranks(found)
         moved = (decay * self.error**2 + (1 - decay) * found).sqrt()
         self.error.copy_(torch.where(moved.isfinite(), moved, self.error))  # a step that overflowed is not taken
 
@@ -278,10 +277,7 @@ class Standardise(nn.Module):
 
     def _moments(self, feature: Tensor) -> tuple[Tensor, Tensor]:
         moments = torch.stack([feature.mean(dim=(0, 2, 3)), feature.square().mean(dim=(0, 2, 3))])  # (2, C)
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            from torch.distributed.nn.functional import all_reduce  # differentiable; absent from builds without it
-
-            moments = all_reduce(moments) / torch.distributed.get_world_size()
+        moments = mean_over_ranks(moments)
         mean, variance = moments[0], (moments[1] - moments[0] ** 2).clamp(min=0)
         finite = moments.detach().isfinite().all()  # else the step, which overflowed, is not taken
         share = (1 - self.decay * self.known) * finite
@@ -344,8 +340,8 @@ class AgentNeck(nn.Module):
         self.agent = Agent(config)
         self.back = nn.Conv2d(config.channels, channels, 1)
         self.gate = nn.Parameter(torch.zeros(()))
-        given = gaussian((1, config.channels, height, width), torch.Generator().manual_seed(SEED))
-        drawn = [next(given) for _ in range(self.agent.draws())]
+        given, shape = torch.Generator().manual_seed(SEED), (1, config.channels, height, width)
+        drawn = [torch.randn(shape, generator=given) for _ in range(self.agent.draws())]
         # (draws, 1, D, h, w), for every crop the same, so that what is said of one depends on no other. Not stored: it
         # is made of the seed.
         self.register_buffer("noise", torch.stack(drawn) if drawn else torch.zeros(0), persistent=False)
@@ -368,10 +364,10 @@ class AgentNeck(nn.Module):
 
 def noise_of_this_step(device: torch.device, *, stream: int = 0) -> torch.Generator:
     """Apart from all other draws, and following from the step as these do: switching an agent on changes no other."""
-    return torch.Generator(device).manual_seed((torch.initial_seed() ^ (0xA6E47 + stream)) & 0x7FFF_FFFF)
+    return torch.Generator(device).manual_seed((shared_seed() ^ (0xA6E47 + stream)) & 0x7FFF_FFFF)
 
 
 def gaussian(shape: tuple[int, ...], generator: torch.Generator) -> Iterator[Tensor]:
-    """Gaussian noise of a shape, anew each time, where the generator lies."""
+    """Gaussian noise for a batch (B, ...), anew each time, where the generator lies; it follows the person."""
     while True:
-        yield torch.randn(shape, generator=generator, device=generator.device)
+        yield normal_by_person(shape, generator)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from posestill.models.ranks import count, mean_over_ranks
+
 
 class BalancedWeight(nn.Module):
     """The weight of a loss: fixed, or so that it pulls at the shared features `share` times as hard as the student's.
@@ -46,8 +48,8 @@ class BalancedWeight(nn.Module):
         if len(self.measured) < 2 or self.factor == 0:
             return
         found = torch.stack([self.measured[0], self.measured[1] / (self.weight * self.factor)]).to(self.norms)
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.all_reduce(found)
+        if count() > 1:  # as of the joint batch: each process's gradient is that of its own persons' mean
+            found = (mean_over_ranks(found.square()) / count()).sqrt()
         if not torch.isfinite(found).all() or (found <= 0).any():
             return  # such as a batch without any label
         kept = self.decay if (self.norms > 0).all() else 0.0

@@ -11,7 +11,8 @@ from typing import Annotated, Any, ClassVar
 import torch
 from pydantic import Field
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as as_bytes
 from torch import Tensor, nn
 
 from posestill.codecs.base import CodecConfig
@@ -146,7 +147,9 @@ class PoseModel(nn.Module):
         """Write the folder that `PoseModel.load`, predict and export read: weights and their description."""
         folder.mkdir(parents=True, exist_ok=True)
         weights = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
-        write_whole(folder / WEIGHTS, lambda path: save_file(weights, path, metadata={"format": "pt"}))
+        # As bytes, which Python writes: a full disk is then an OSError, as everywhere.
+        content = as_bytes(weights, metadata={"format": "pt"})
+        write_whole(folder / WEIGHTS, lambda path: path.write_bytes(content))
         described = {
             "format": "posestill",
             "model": self.config.model_copy(update={"init_from": None}).model_dump(mode="json"),

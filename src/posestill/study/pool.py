@@ -1,33 +1,24 @@
-"""Training the runs of a plan that have no row yet, by several one-thread processes."""
+"""Training the runs of a plan that have no row yet, each of which may fail without the others."""
 
 from __future__ import annotations
 
-import json
-import multiprocessing
 import os
 import shutil
-import signal
-import threading
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from posestill.engine.config import RunConfig, dump_run, load_plugin
-from posestill.engine.fit import fit
 from posestill.engine.log import Bar, RunLog
-from posestill.engine.setup import Sources, open_sources
-from posestill.engine.surroundings import run_hash, surroundings
 from posestill.schema import UserError
 from posestill.study.agreement import difference_of
-from posestill.study.gains import pack_similarity
-from posestill.study.jobs import Job, at_hand
+from posestill.study.crew import Crew, Failure, Task
+from posestill.study.jobs import Job
 from posestill.study.lines import Row, name_of
 from posestill.study.plan import Plan
+from posestill.study.publish import check_writable
 from posestill.study.results import Results
 
 
@@ -63,27 +54,50 @@ def run_jobs(what: str, jobs: Sequence[Job], plan: Plan, shop: Workshop, results
     if not waiting:
         return
     workers = min(shop.processes or (1 if torch.cuda.is_available() else os.cpu_count() or 1), len(waiting))
+    check_writable(shop.results)
+    check_writable(shop.work)
     clock, folders = _Clock(waiting, workers, results.rows), shop.folders_of(plan)
-    # Spawned, not forked: a fork would inherit this process's threads half-way through whatever they do.
-    with (
-        ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin, (shop.plugins,)) as pool,
-        log.bar(what, len(waiting)) as bar,
-    ):
-        running: dict[Future[dict[str, Any]], Job] = {}
-        queue = iter(waiting)
-        try:
-            while _top_up(running, queue, workers, pool, shop, folders):
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    job = running.pop(future)
-                    row = results.add_run({**_outcome(future, job), "protocol": plan.protocol_hash()})
-                    is_finished(job, results)  # where another process was first, its row must be of the same run
-                    _share(row, twins.get(job.identity, ()), results)
-                    _tell(bar, clock, job, row)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in multiprocessing.active_children():
-                process.terminate()  # or leaving the pool would wait for the runs that are under way
-            raise
+    failed: dict[str, str] = {}
+    with Crew(workers, shop.plugins) as crew, log.bar(what, len(waiting)) as bar:
+        queue = deque(Task(job, folders, shop.work, max(1, (os.cpu_count() or 1) // workers)) for job in waiting)
+        while queue or crew.busy:
+            while queue and crew.idle:
+                crew.start(queue.popleft())
+            for task, outcome in crew.finished():
+                job = task.job
+                if isinstance(outcome, Failure):
+                    if outcome.may_pass and task.number == 1:
+                        log.say(f"{job.name}: {outcome.reason}; it is tried once more")
+                        queue.append(replace(task, number=2))
+                    else:
+                        log.say(f"{job.name} FAILED: {outcome.reason}{outcome.trace}")
+                        failed[job.name] = outcome.reason
+                        bar.advance(1, f"{job.name} failed")
+                    continue
+                row = _publish({**outcome, "protocol": plan.protocol_hash()}, task, results)
+                if not shop.keep_runs:
+                    shutil.rmtree(task.folder)
+                is_finished(job, results)  # where another process was first, its row must be of the same run
+                _share(row, twins.get(job.identity, ()), results)
+                _tell(bar, clock, job, row)
+    if failed:
+        name, reason = next(iter(failed.items()))
+        raise UserError(
+            f"{what}: {len(failed)} of {len(waiting)} runs failed, the first of them {name}: {reason}. The others are "
+            "kept, and the same command runs those that failed again"
+        )
+
+
+def _publish(row: Row, task: Task, results: Results) -> Row:
+    """Publish a run's row, which counts; where that cannot be done, the run folder stays and nothing is lost."""
+    try:
+        return results.add_run(row)
+    except OSError as error:
+        raise UserError(
+            f"{task.job.name} is finished, but its row could not be written to {results.folder} "
+            f"({error.strerror or error}). {task.folder} is kept: make room, and the same command writes the row "
+            "without training it again"
+        ) from None
 
 
 def is_finished(job: Job, results: Results) -> bool:
@@ -96,39 +110,6 @@ def is_finished(job: Job, results: Results) -> bool:
             f"again, remove {results.place_of(job.name)}"
         )
     return True
-
-
-def train_job(job: Job, folders: Mapping[str, Path], work: Path, threads: int, keep: bool) -> dict[str, Any]:
-    """Train one job in this process, from and by the prepared models in `folders`, and return its row."""
-    torch.set_num_threads(threads)
-    config, folder = at_hand(job.config, folders), work / "runs" / job.name
-    described = folder / "config.yaml"
-    if described.is_file() and described.read_text() != dump_run(config):
-        shutil.rmtree(folder)
-    began = time.monotonic()
-    result = fit(config, folder, resume=described.is_file(), sources=_sources(config), quiet=True)
-    evaluation = result.evaluation
-    row = {
-        "split": job.split,
-        "regime": job.regime,
-        "arm": job.arm,
-        "learning_rate": job.learning_rate,
-        "seed": job.seed,
-        "metrics": evaluation.metrics,
-        "per_keypoint": evaluation.per_keypoint,
-        "similarity": pack_similarity(evaluation.similarity),
-        "conditions": evaluation.conditions,
-        "steps": config.train.steps,
-        "training_seconds": result.seconds,
-        "seconds": time.monotonic() - began,
-        "settings": job.settings,
-        "method_version": job.version,
-        "settings_hash": run_hash(job.config),
-        "surroundings": surroundings(),
-    }
-    if not keep:
-        shutil.rmtree(folder)
-    return row
 
 
 class _Clock:
@@ -183,52 +164,3 @@ def _share(row: Row, twins: Sequence[Job], results: Results) -> None:
     for job in twins:
         named = {"split": job.split, "regime": job.regime, "arm": job.arm, "same_run_as": name_of(row)}
         results.add_run({**row, **named})
-
-
-def _top_up(
-    running: dict[Future[dict[str, Any]], Job], queue: Iterator[Job], workers: int, pool: ProcessPoolExecutor,
-    shop: Workshop, folders: Mapping[str, Path],
-) -> bool:  # fmt: skip
-    """Hand out as many jobs as there are idle workers; False when nothing runs any more."""
-    threads = max(1, (os.cpu_count() or 1) // workers)
-    while len(running) < workers and (job := next(queue, None)) is not None:
-        running[pool.submit(train_job, job, folders, shop.work, threads, shop.keep_runs)] = job
-    return bool(running)
-
-
-def _begin(plugins: Sequence[Path]) -> None:
-    for path in plugins:
-        load_plugin(path)
-    end_with_parent()
-
-
-def end_with_parent() -> None:
-    """A plan that is killed leaves no process behind that would go on writing into the folders of the next one."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches every process: these end without a word
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        parent.join()  # at once, if it has ended while this process was starting
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _outcome(future: Future[dict[str, Any]], job: Job) -> dict[str, Any]:
-    try:
-        return future.result()
-    except UserError as error:
-        raise UserError(f"{job.name}: {error}") from None
-
-
-_OPEN: dict[str, Sources] = {}
-
-
-def _sources(config: RunConfig) -> Sources:
-    """Open sources are kept for the next run of this process: synthetic people are rendered once."""
-    key = json.dumps([config.data.train.model_dump(mode="json"), config.data.val.model_dump(mode="json")])
-    if key not in _OPEN:
-        _OPEN.clear()
-        _OPEN[key] = open_sources(config)
-    return _OPEN[key]

@@ -8,6 +8,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from posestill.schema import UserError
+
+_PROBE = 1 << 16
+"""bytes"""
+
 
 def publish(path: Path, text: str) -> bool:
     """Put a whole file at `path` unless one is there: False where another was first, whose file stays as it is."""
@@ -40,6 +45,18 @@ def replace(path: Path, text: str, *, unless: Callable[[], bool]) -> bool:
         draft.replace(path)
     _settle(path.parent)
     return True
+
+
+def check_writable(folder: Path) -> None:
+    """A `UserError` where a folder takes no file of the size of some rows, before anything is worked out for it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _drafted(folder / "probe", "0" * _PROBE):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"{folder} cannot be written ({error.strerror or error}): make room, or name another folder"
+        ) from None
 
 
 @contextmanager

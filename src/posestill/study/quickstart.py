@@ -22,7 +22,7 @@ from posestill.engine.log import RunLog
 from posestill.engine.setup import open_sources
 from posestill.engine.surroundings import run_hash, surroundings
 from posestill.evaluation.evaluate import Evaluation, Share, evaluate_model
-from posestill.files import refuse_taken, write_json
+from posestill.files import refuse_taken, write_json, write_whole
 from posestill.html.charts import curves
 from posestill.html.page import heading, page, paragraph, pictures, table
 from posestill.html.report import loss_curves, percent, read_metrics, side_by_side
@@ -252,5 +252,6 @@ def _write_report(
         curves(losses, across="steps", up="task loss"),
     ]
     path = out / "report.html"
-    path.write_text(page("posestill quickstart", parts))
+    text = page("posestill quickstart", parts)
+    write_whole(path, lambda draft: draft.write_text(text))
     return path

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -15,23 +16,27 @@ from typing import Literal
 import torch
 
 from posestill.engine.config import load_run
+from posestill.engine.differences import first_difference
 from posestill.engine.fit import fit
+from posestill.engine.folder import LOCK
 from posestill.engine.log import RunLog
 from posestill.engine.surroundings import surroundings
 from posestill.evaluation.evaluate import Share, evaluate_model
 from posestill.files import refuse_taken
 from posestill.schema import UserError, validate
-from posestill.study.agreement import agreement, first_difference
+from posestill.study.agreement import agreement
 from posestill.study.gains import compare_rows, pack_similarity
 from posestill.study.jobs import Asked, Job, Resolver, at_hand, chosen_rates, confirming, screening, tuning
 from posestill.study.lines import Row
 from posestill.study.page import said_of_test, write_comparison
 from posestill.study.plan import Plan, load_plan
 from posestill.study.pool import Workshop, is_finished, run_jobs
+from posestill.study.publish import check_writable
 from posestill.study.rehearse import rehearse
 from posestill.study.results import GATHERED, LOOSE, Results
 from posestill.study.step_time import measure_steps
 from posestill.teachers.base import ModelTeacher
+from posestill.teachers.lock import claimed
 
 Stage = Literal["tune", "screen", "confirm"]
 STAGES: tuple[Stage, ...] = ("tune", "screen", "confirm")
@@ -58,7 +63,10 @@ def run_and_write(path: Path, shop: Workshop, *, stages: Sequence[str] = STAGES)
     if plan.finished is not None:
         _need_all_gathered(path, plan.finished, results)
     else:
-        run_plan(plan, shop, results, log, stages=wanted)
+        with ExitStack() as held:
+            if wanted:
+                held.enter_context(_at_work_in(shop.work))
+            run_plan(plan, shop, results, log, stages=wanted)
         if not results.rows:
             raise UserError(f"nothing is finished in {shop.results}: run the plan first")
         measure_teachers(plan, shop, results, log)
@@ -78,6 +86,18 @@ def run_and_write(path: Path, shop: Workshop, *, stages: Sequence[str] = STAGES)
                               command=told["command"], report=shop.work / "report.html")  # fmt: skip
     log.say((shop.results / "table.md").read_text(encoding="utf-8"))
     return report
+
+
+def _at_work_in(work: Path) -> AbstractContextManager[None]:
+    """Within it no other process runs a plan in this folder."""
+    work.mkdir(parents=True, exist_ok=True)
+    return claimed(
+        work / LOCK,
+        refusal=lambda holder: (
+            f"{work} is in use by process {holder}, which runs a plan in it: wait until that has ended, or give this "
+            "one a folder of its own by --work"
+        ),
+    )
 
 
 def run_plan(plan: Plan, shop: Workshop, results: Results, log: RunLog, *, stages: Sequence[Stage] = STAGES) -> None:
@@ -120,6 +140,8 @@ def prepare(plan: Plan, jobs: Sequence[Job], shop: Workshop, results: Results, l
     for name in needed:
         if folders[name].is_dir() and name in results.prepared:
             continue
+        check_writable(shop.results)
+        check_writable(shop.work)
         log.say(f"preparing {name} ({plan.prepare[name].recipe}) ...")
         folder = folders[name].parent
         config = at_hand(load_run(plan.prepare[name].recipe, plan.prepare[name].set), folders)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -31,6 +32,9 @@ else:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
+        except OSError as error:  # a disk that knows no locks, such as some network shares
+            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+                raise
         return True
 
 
@@ -41,20 +45,56 @@ def held(path: Path, *, say: Callable[[str], None], meanwhile: str, pause: float
     Whoever comes meanwhile waits, trying again after `pause` seconds, and says so once: `meanwhile` and the holder's
     number.
     """
-    try:
-        handle = path.open("a+")
-    except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror}), so that nothing can be kept beside it") from None
-    with handle:  # closing it frees the lock
+    with _opened(path) as handle:  # closing it frees the lock
         waiting = False
         while not _try_to_lock(handle):
             if not waiting:
-                handle.seek(0)
-                say(f"{meanwhile} process {handle.read().strip() or 'unknown'}: waiting for it")
+                say(f"{meanwhile} process {_holder(handle)}: waiting for it")
                 waiting = True
             time.sleep(pause)
+        _sign(handle)
+        yield
+
+
+@contextmanager
+def claimed(path: Path, *, refusal: Callable[[str], str]) -> Iterator[None]:
+    """Within it the lock file at `path` is this process's; it is removed at the end.
+
+    Where another process has it, a `UserError` says what `refusal` makes of that one's number.
+    """
+    with _opened(path) as handle:
+        if not _try_to_lock(handle) or not _is_at(handle, path):  # or it was freed and removed this very instant
+            raise UserError(refusal(_holder(handle)))
+        _sign(handle)
+        try:
+            yield
+        finally:
+            if os.name == "posix":  # elsewhere an open file cannot be removed
+                path.unlink(missing_ok=True)
+
+
+def _opened(path: Path) -> IO[str]:
+    try:
+        return path.open("a+")
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}), so that nothing can be kept beside it") from None
+
+
+def _holder(handle: IO[str]) -> str:
+    handle.seek(0)
+    return handle.read().strip() or "unknown"
+
+
+def _sign(handle: IO[str]) -> None:
+    with suppress(OSError):  # a full disk: the lock holds all the same
         handle.seek(0)
         handle.truncate()
         handle.write(f"{os.getpid()} on {platform.node()}\n")
         handle.flush()
-        yield
+
+
+def _is_at(handle: IO[str], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
