@@ -210,7 +210,8 @@ def test_a_bad_name_of_a_picture_is_one_line_of_plain_characters(posestill, plac
     )
     for command in commands:
         status, out, err = posestill(*command)
-        assert status == {"data": 1, "predict": 0}.get(command[0], 2), (command, out, err)
+        # `predict` looks at other pictures, unless the name is none that a file can have.
+        assert status in {"data": (1,), "predict": (0, 2)}.get(command[0], (2,)), (command, out, err)
         assert "Traceback" not in err
         assert all(each.isprintable() or each in "\n\t" for each in out + err), (command, out, err)
         assert len((err.splitlines() or [""])[-1]) < 6000
