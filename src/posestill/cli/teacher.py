@@ -28,13 +28,14 @@ def check(
     from posestill.engine.log import RunLog
     from posestill.study.teacher_check import check_teacher
     from posestill.teachers.file import open_layout
+    from posestill.teachers.layouts import layout_beside
     from posestill.teachers.recognise import candidates
     from posestill.teachers.runtime import open_network
 
     if annotations is None or images is None:
         raise UserError("teacher check needs persons: --annotations GT.json --images FOLDER")
     network = open_network(file)
-    possible = candidates(network) if layout is None else ()
+    possible = candidates(network) if layout is None and layout_beside(file) is None else ()
     layouts = [open_layout(network, name) for name in (possible if len(possible) > 1 else (layout,))]
     source = CocoSource(annotations, images=images, metainfo=metainfo)
     found = check_teacher(network, layouts, source, people=people, bar=RunLog(None).bar)

@@ -28,7 +28,7 @@ def read(network: str | Path) -> dict[str, Any]:
     return told
 
 
-def cut(picture: np.ndarray, box: Sequence[float], told: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+def cut(picture: np.ndarray, box: Sequence[float] | np.ndarray, told: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     """The crop (H, W, 3) of a person in an (h, w, 3) uint8 RGB picture, and the affine (2, 3) from its px back.
 
     The box keeps its centre, is widened to the network's aspect and made `padding` times as large.
@@ -127,9 +127,7 @@ def _around(maps: np.ndarray, cell: np.ndarray, reach: int) -> np.ndarray:
 
 def _quarter_step(maps: np.ndarray, cell: np.ndarray, _: int) -> np.ndarray:
     near = _around(maps, cell, 1)
-    return 0.25 * np.sign(
-        np.stack([near[..., 1, 2] - near[..., 1, 0], near[..., 2, 1] - near[..., 0, 1]], axis=-1)
-    )
+    return 0.25 * np.sign(np.stack([near[..., 1, 2] - near[..., 1, 0], near[..., 2, 1] - near[..., 0, 1]], axis=-1))
 
 
 def _taylor_step(maps: np.ndarray, cell: np.ndarray, kernel: int) -> np.ndarray:
@@ -145,7 +143,7 @@ def _taylor_step(maps: np.ndarray, cell: np.ndarray, kernel: int) -> np.ndarray:
     dyy = near[..., 2, 1] - 2 * near[..., 1, 1] + near[..., 0, 1]
     dxy = (near[..., 2, 2] - near[..., 2, 0] - near[..., 0, 2] + near[..., 0, 0]) / 4
     determinant = dxx * dyy - dxy**2
-    curved = determinant > 1e-12
+    curved = np.asarray(determinant > 1e-12)
     step = np.stack([dxy * dy - dyy * dx, dxy * dx - dxx * dy], axis=-1) / np.where(curved, determinant, 1)[..., None]
     return np.where(curved[..., None], np.clip(step, -1, 1), 0)
 

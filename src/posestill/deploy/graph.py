@@ -42,7 +42,7 @@ class Graph(nn.Module):
         if self.order == "nhwc":
             image = image.permute(0, 3, 1, 2)
         model = self.model
-        normalised = (image / 255 - model.mean) / model.std
+        normalised = ((image / 255 - model.mean) / model.std).contiguous(memory_format=torch.channels_last)
         if self.half_inside:
             normalised = normalised.half()
         prediction = model.read(model.neck(model.backbone(normalised))).prediction
