@@ -28,7 +28,9 @@ def read(network: str | Path) -> dict[str, Any]:
     return told
 
 
-def cut(picture: np.ndarray, box: Sequence[float] | np.ndarray, told: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+def cut(
+    picture: np.ndarray, box: Sequence[float] | np.ndarray, told: Mapping[str, Any]
+) -> tuple[np.ndarray, np.ndarray]:
     """The crop (H, W, 3) of a person in an (h, w, 3) uint8 RGB picture, and the affine (2, 3) from its px back.
 
     The box keeps its centre, is widened to the network's aspect and made `padding` times as large.
@@ -104,9 +106,9 @@ def _of_maps(maps: np.ndarray, codec: Mapping[str, Any], size: Sequence[int]) ->
     if codec["decoder"] == "local":
         moved = _local_mean(maps, cell, 2.5 * codec["sigma"])
     elif codec["decoder"] != "argmax":
-        inside = ((cell >= 1) & (cell <= [columns - 2, rows - 2])).all(axis=-1)
+        inside = np.logical_and(cell >= 1, cell <= [columns - 2, rows - 2]).all(axis=-1, keepdims=True)
         refine = _taylor_step if codec["decoder"] == "dark" else _quarter_step
-        moved += np.where(inside[..., None], refine(maps, cell, codec["blur_kernel"]), 0)
+        moved += np.where(inside, refine(maps, cell, codec["blur_kernel"]), 0)
     stride, first = codec["stride"], 0.0
     step = [float(stride), float(stride)]
     if codec["grid"] == "udp":
@@ -143,7 +145,7 @@ def _taylor_step(maps: np.ndarray, cell: np.ndarray, kernel: int) -> np.ndarray:
     dyy = near[..., 2, 1] - 2 * near[..., 1, 1] + near[..., 0, 1]
     dxy = (near[..., 2, 2] - near[..., 2, 0] - near[..., 0, 2] + near[..., 0, 0]) / 4
     determinant = dxx * dyy - dxy**2
-    curved = np.asarray(determinant > 1e-12)
+    curved = determinant > 1e-12
     step = np.stack([dxy * dy - dyy * dx, dxy * dx - dxx * dy], axis=-1) / np.where(curved, determinant, 1)[..., None]
     return np.where(curved[..., None], np.clip(step, -1, 1), 0)
 

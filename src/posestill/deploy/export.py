@@ -88,6 +88,7 @@ def export_model(
             progress=progress,
         )
         if not gate.failed:
+            writer.tidy()
             _finish(draft, files, gate)
             _put(draft, out)
     return gate

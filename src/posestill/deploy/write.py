@@ -7,6 +7,7 @@ import copy
 import io
 import logging
 import os
+import shutil
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -52,13 +53,15 @@ class Writer:
                 if target.name == "pt2":
                     torch.export.save(_program(graph, self.model, order), path)
                 elif target.name == "litert":
-                    name = _write_litert(graph, path, example(self.model, order)[:1], precision)
+                    name = self._write_litert(graph, path, precision)
                 elif precision == "int8":
                     self._write_int8(graph, target, path, calibration)
-                elif target.name == "onnx":
+                elif half:
                     _write_onnx(graph, self.model, path)
+                elif target.name == "onnx":
+                    shutil.copyfile(self._in_float(graph), path)
                 else:
-                    self._write_openvino(graph, path, compress=precision == "fp16")
+                    _convert(self._in_float(graph), path, compress=precision == "fp16")
         except UserError:
             raise
         except Exception as error:  # every converter has classes of its own
@@ -77,21 +80,41 @@ class Writer:
         write_sidecar(path, describe(self.model, facts, parameters=_parameters(self.model), macs=macs_of(self.model)))
         return path
 
-    def _write_openvino(self, graph: Graph, path: Path, *, compress: bool) -> None:
-        between = path.with_suffix(".between.onnx")
-        _write_onnx(graph, self.model, between)
-        _convert(between, path, compress=compress)
+    def tidy(self) -> None:
+        """Remove what stood between the model and its files."""
+        for path in self.folder.glob(".float-*"):
+            path.unlink()
+
+    def _in_float(self, graph: Graph) -> Path:
+        """The model as an ONNX file in full precision, from which others are made; written once."""
+        path = self.folder / f".float-{self.decode}.onnx"
+        if not path.is_file():
+            _write_onnx(graph, self.model, path)
+        return path
 
     def _write_int8(self, graph: Graph, target: Target, path: Path, calibration: Sequence[Any]) -> None:
         from posestill.deploy.quantise import quantise
 
-        between = path.with_suffix(".between.onnx")
-        _write_onnx(graph, self.model, between)
-        quantised = path if target.name == "onnx" else path.with_suffix(".quantised.onnx")
-        quantise(between, quantised, calibration)
-        between.unlink()
+        quantised = self.folder / f".float-{self.decode}-quantised.onnx"
+        if not quantised.is_file():
+            quantise(self._in_float(graph), quantised, calibration)
         if target.name == "openvino":
             _convert(quantised, path, compress=False)
+        else:
+            shutil.copyfile(quantised, path)
+
+    def _write_litert(self, graph: Graph, path: Path, precision: Precision) -> str:
+        """Write a .tflite file; the name of its input."""
+        import litert_torch
+        from ai_edge_litert.interpreter import Interpreter
+
+        whole = self.folder / f".float-{self.decode}.tflite"
+        if not whole.is_file():
+            litert_torch.convert(graph, (example(self.model, "nhwc")[:1],)).export(str(whole))
+        shutil.copyfile(whole, path)
+        if precision == "fp16":
+            _halve_weights(path)
+        return str(Interpreter(model_path=str(path)).get_input_details()[0]["name"])
 
 
 def example(model: PoseModel, order: Order) -> torch.Tensor:
@@ -129,23 +152,10 @@ def _write_onnx(graph: Graph, model: PoseModel, path: Path) -> None:
 
 
 def _convert(between: Path, path: Path, *, compress: bool) -> None:
-    """OpenVINO's own file of an ONNX file, which then goes."""
+    """OpenVINO's own file of an ONNX file."""
     import openvino
 
     openvino.save_model(openvino.Core().read_model(str(between)), str(path), compress_to_fp16=compress)
-    between.unlink()
-
-
-def _write_litert(graph: Graph, path: Path, given: torch.Tensor, precision: Precision) -> str:
-    """Write a .tflite file; the name of its input."""
-    import litert_torch
-
-    litert_torch.convert(graph, (given,)).export(str(path))
-    if precision == "fp16":
-        _halve_weights(path)
-    from ai_edge_litert.interpreter import Interpreter
-
-    return str(Interpreter(model_path=str(path)).get_input_details()[0]["name"])
 
 
 def _halve_weights(path: Path) -> None:
