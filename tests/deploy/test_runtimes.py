@@ -52,6 +52,11 @@ def test_a_broken_file_is_one_line(exported, tmp_path):
     with pytest.raises(UserError, match="cut.pt2 cannot be read by torch.export") as error:
         open_any(tmp_path / "cut.pt2")
     assert "\n" not in str(error.value)
+    pytest.importorskip("onnxruntime")
+    (tmp_path / "cut.onnx").write_bytes(b"no network at all")
+    with pytest.raises(UserError, match=r"^\S+cut.onnx is no whole ONNX file") as error:
+        open_any(tmp_path / "cut.onnx")
+    assert "\n" not in str(error.value)
     with pytest.raises(UserError, match="no file"):
         open_any(tmp_path / "nowhere.pt2")
 

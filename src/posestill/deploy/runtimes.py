@@ -107,7 +107,10 @@ def open_any(path: Path, *, threads: int | None = None, calculates: str | None =
         return _TorchNetwork(path)
     if path.suffix == ".tflite" and importlib.util.find_spec("ai_edge_litert") is not None and path.is_file():
         return _LiteRtNetwork(path, threads or torch.get_num_threads())
-    return open_network(path, threads=threads, calculates=calculates)
+    try:
+        return open_network(path, threads=threads, calculates=calculates)
+    except UserError as error:  # which was made for teachers
+        raise UserError(str(error).removeprefix("teacher: ")) from None
 
 
 class _TorchNetwork(RuntimeNetwork):
