@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -181,6 +182,7 @@ def described(options: argparse.Namespace) -> dict[str, Any]:
         "command": "python benchmarks/export.py --json results/export.json",
         "models": f"64x48, {options.steps} steps on synthetic people; DistilPose-S at 256x192 has random weights",
         "threads": {"agreement": 1, "speed": options.threads},
+        "load": f"{os.getloadavg()[0]:.0f} processes wanted to run on {os.cpu_count()} cores at the end.",
         "surroundings": surroundings(),
     }
 

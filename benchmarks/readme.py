@@ -566,7 +566,7 @@ def export_speed() -> str:
         [
             *lines,
             "",
-            f"The same command: {figures['threads']['speed']} threads, all by turns in one run beside other work.",
+            f"The same command: {figures['threads']['speed']} threads, all by turns in one run. {figures['load']}",
         ]
     )
 
