@@ -39,6 +39,19 @@ def test_backbones_run_in_eight_bits_by_channel_while_first_layer_and_head_stay_
     assert all(eight_bits[1:-2])
     assert len(eight_bits) == len(layers)
     scales = {each.name: onnx.numpy_helper.to_array(each) for each in quantised.graph.initializer}
+    assert eight_bits.count(True) >= 3
     second = [node for node in quantised.graph.node if node.op_type == "Conv"][1]
     assert scales[made_by[second.input[1]].input[1]].size > 1  # a scale for each channel
     assert not list(tmp_path.glob("*prepared*"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["token", "simcc"])
+def test_every_backbone_runs_in_eight_bits_whatever_its_head(tmp_path, kind):
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    crops = np.random.default_rng(0).integers(0, 256, (300, 3, 32, 24)).astype(np.float32)
+    path = Writer(a_model(kind), tmp_path).write(TARGETS["onnx"], "int8", [crops])
+    nodes = onnx.load(str(path)).graph.node
+    assert sum(node.op_type == "DequantizeLinear" for node in nodes) >= 3

@@ -37,7 +37,7 @@ def export(
     ] = None,
     plugin: Plugin = None,
 ) -> None:
-    """Export a model to runtimes; exit status 1, and no files, where accuracy is lost."""
+    """Export a model to runtimes, held to its own accuracy."""
     from posestill.deploy.export import SYNTHETIC, Wanted, check_empty, export_model
     from posestill.deploy.gate import failure, table
     from posestill.deploy.runtimes import choose_targets

@@ -37,8 +37,12 @@ def quantise(given: Path, path: Path, calibration: Sequence[np.ndarray]) -> None
 
     check_enough(sum(map(len, calibration)))
     prepared = path.with_suffix(".prepared.onnx")
-    quant_pre_process(str(given), str(prepared), skip_symbolic_shape=True)
+    # Its optimiser would drop from which part of the model a node was made.
+    quant_pre_process(str(given), str(prepared), skip_symbolic_shape=True, skip_optimization=True)
     model = onnx.load(str(prepared))
+    kept = kept_in_float(model)
+    if not any(node.op_type in ("Conv", "MatMul", "Gemm") and node.name not in kept for node in model.graph.node):
+        raise UserError("--int8: nothing of this model would run in eight bits, as all but its first layer is its head")
     quantize_static(
         str(prepared),
         str(path),
@@ -48,7 +52,7 @@ def quantise(given: Path, path: Path, calibration: Sequence[np.ndarray]) -> None
         per_channel=True,
         activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8,
-        nodes_to_exclude=kept_in_float(model),
+        nodes_to_exclude=kept,
         calibrate_method=CalibrationMethod.MinMax,
     )
     prepared.unlink()
