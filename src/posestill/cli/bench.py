@@ -33,7 +33,7 @@ def bench(
     json_out: Annotated[Optional[Path], typer.Option("--json", help="Write the figures to this file.")] = None,
     plugin: Plugin = None,
 ) -> None:
-    """Time models in their runtimes by turns: latency, throughput, memory, operations and size."""
+    """Measure what models and files of runtimes cost."""
     import torch
 
     from posestill.deploy.bench import bench as measure
