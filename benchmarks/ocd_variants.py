@@ -32,6 +32,7 @@ class OcdVariantConfig(OcdConfig):
 
     variant: Variant = "head_only"
 
+
 class OcdVariant(Ocd):
     """OCD with one part exchanged."""
 

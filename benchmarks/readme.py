@@ -530,6 +530,67 @@ def file_teachers() -> str:
     )
 
 
+def export() -> str:
+    """How the exports of every kind of model agree with PyTorch, and what eight bits cost each."""
+    figures = read("export")
+    lines = [
+        "| model | AP in PyTorch | largest AP change, fp32 | largest median px, fp32 | the same, fp16 "
+        "| int8: AP, ONNX Runtime | OpenVINO | int8: x as fast as fp32, ONNX Runtime | OpenVINO |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    for kind, found in figures["agreement"].items():
+        by = {row["runtime"]: row for row in found["files"]}
+        whole, half = ([row for name, row in by.items() if name.endswith(each)] for each in ("fp32", "fp16"))
+        cells = [kind, f"{100 * found['pytorch']['AP']:.1f}" if found["labels"] else "agreement only"]
+        cells.append(f"{max(abs(row['AP_change']) for row in whole):.5f}")
+        cells += [f"{max(row['px_median'] for row in rows):.5f}" for rows in (whole, half)]
+        for what in ("AP", "times"):
+            for runtime in ("ONNX Runtime", "OpenVINO"):
+                row, exact = by.get(f"{runtime} int8"), by[f"{runtime} fp32"]
+                if row is None:
+                    cells.append("-")
+                elif what == "AP":
+                    cells.append(f"{100 * row['AP_change']:+.2f}")
+                else:
+                    cells.append(f"{exact['ms'] / row['ms']:.1f}")
+        lines.append(f"| {' | '.join(cells)} |")
+    around = figures["surroundings"]
+    runtimes = dict.fromkeys(row["runtime"][:-5] for each in figures["agreement"].values() for row in each["files"])
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"`{figures['command']}`: {', '.join(runtimes)}; {figures['models']}; beside other work "
+            f"({around['processor']}, {figures['threads']['agreement']} thread). AP as a share, its changes by int8 in "
+            "points of 100; px of the crop. Times are medians of 15 turns of a ms or so each: rough.",
+        ]
+    )
+
+
+def export_speed() -> str:
+    """Large models in every runtime at batch 1, beside eager PyTorch."""
+    figures = read("export")
+    lines = [
+        "| model | runtime | ms | 95 % | turns | x as fast as eager | with its norms folded | MB |",
+        "|---|---|--:|--:|---|--:|--:|--:|",
+    ]
+    for name, rows in figures["speed_at_batch_1"].items():
+        for row in rows:
+            low, high = row["turns_ms"]
+            lines.append(
+                f"| {name} | {row['runtime']} | {row['median_ms']:.0f} | {row['p95_ms']:.0f} | {low:.0f} to {high:.0f} "
+                f"| {row['times_faster_than_eager']:.1f} | {row['times_faster_than_eager_with_folded_norms']:.1f} "
+                f"| {row['size_mb']:.1f} |"
+            )
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"The same command: {figures['threads']['speed']} threads, all by turns in one run. {figures['load']}",
+        ]
+    )
+
+
 def written(text: str) -> str:
     """The README with every marked part made anew."""
     for part in PARTS:
@@ -542,11 +603,11 @@ def written(text: str) -> str:
 PARTS = (
     one_command, quickstart, sample, students, evaluator, protocol, longer, intervals, photographs, crops,
     distilpose, distilpose_finding, distilpose_cost, ocd, ocd_finding, ocd_cost, head_slimming,
-    agentpose, agentpose_finding, agentpose_cost, file_teachers,
+    agentpose, agentpose_finding, agentpose_cost, file_teachers, export, export_speed,
 )  # fmt: skip
 PAGES = (
     "README.md", "docs/measuring.md", "docs/evaluation.md", "docs/distilpose.md", "docs/ocd.md", "docs/agentpose.md",
-    "docs/teachers.md",
+    "docs/teachers.md", "docs/shipping.md",
 )  # fmt: skip
 FINDING = ROOT / "src" / "posestill" / "assets" / "protocol.json"
 

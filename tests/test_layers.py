@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1] / "src" / "posestill"
 ROOMS = (
     "schema", "types", "files", "documents", "keypoints", "skeletons", "geometry", "draw",
     "metrics", "codecs", "data", "doctor", "models", "teachers", "methods", "catalog",
-    "evaluation", "engine", "predict", "html", "study", "cli", "__main__",
+    "evaluation", "deploy", "engine", "predict", "html", "study", "cli", "__main__",
 )  # fmt: skip
 """From the ground up; docs/architecture.md says what each is for."""
 FILES = sorted(ROOT.rglob("*.py"))

@@ -280,6 +280,57 @@ def test_teacher_check_says_how_a_file_is_better_read_and_ends_with_status_1(fre
     assert "wrong: 'left and right exchanged' is better than the declared layout beyond chance" in out
 
 
+def test_export_and_bench_as_the_docs_show_them(fresh, tmp_path):
+    pytest.importorskip("onnxscript")
+    commands = re.findall(r"^posestill (.*)$", shipping("bash")[0], flags=re.M)
+    assert [command.split()[0] for command in commands] == ["data", "train", "export", "bench"]
+    fresh(*commands[0].split())
+    fresh(*commands[1].split(), "--set", "train.steps=120")
+    out = fresh(*commands[2].split())
+    assert re.search(r"^ONNX Runtime fp32 .*$", out, flags=re.M)
+    assert out.splitlines()[-1] == "exported: exported"
+    assert files(tmp_path / "exported") == {
+        "model-fp32.onnx", "model-fp32.onnx.json", "model-fp32.pt2", "model-fp32.pt2.json", "gate.json",
+        "posestill_decode.py", "posestill_decode.mjs",
+    }  # fmt: skip
+    out = fresh(*commands[3].split())
+    assert [line.split()[0] for line in out.splitlines()[2:]] == [
+        *["runs/sample/best"] * 3, "exported/model-fp32.onnx", "exported/model-fp32.pt2",
+    ]  # fmt: skip
+    picture = next((tmp_path / "data" / "sample" / "val").glob("*.jpg"))
+    (tmp_path / "exported" / "picture.jpg").write_bytes(picture.read_bytes())
+    (tmp_path / "exported" / "run.py").write_text(shipping("python")[0])
+    done = subprocess.run(
+        [sys.executable, "run.py"], cwd=tmp_path / "exported", capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 17  # x y score of each keypoint
+
+
+def test_an_exported_file_is_a_teacher_without_a_word_about_its_layout(fresh, tmp_path, sample_folder):
+    pytest.importorskip("onnxscript")
+    small_model(skeleton=COCO_17).save(tmp_path / "model")
+    fresh("export", "model", "--out", "exported", "--people", 8)
+    out = fresh(
+        "teacher", "check", "exported/model-fp32.onnx", "--images", sample_folder / "val",
+        "--annotations", sample_folder / "annotations" / "person_keypoints_val.json", "--people", 5,
+    )  # fmt: skip
+    assert "layout exported: crops of 32x24 px, 1.25 times the box" in out
+
+
+def test_bench_says_what_it_measured_in_json(fresh, tmp_path):
+    small_model("coords").save(tmp_path / "model")
+    fresh("bench", "model", "--to", "none", "--rounds", 1, "--json", "bench.json")
+    (row,) = json.loads((tmp_path / "bench.json").read_text())["rows"]
+    assert row["runtime"] == "PyTorch"
+    assert row["throughput"] > 0
+
+
+def shipping(language):
+    """The blocks of docs/shipping.md in a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / "docs" / "shipping.md").read_text(), flags=re.M | re.S)
+
+
 def said_sources(out):
     """The sources that a command printed for a recipe, as options."""
     return [

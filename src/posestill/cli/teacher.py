@@ -34,13 +34,14 @@ def check(
     from posestill.engine.log import RunLog
     from posestill.study.teacher_check import check_teacher
     from posestill.teachers.file import open_layout
+    from posestill.teachers.layouts import layout_beside
     from posestill.teachers.recognise import candidates
     from posestill.teachers.runtime import open_network
 
     if images is None:
         raise UserError("teacher check needs pictures: --images FOLDER, and --annotations GT.json with labels or boxes")
     network = open_network(file)
-    possible = candidates(network) if layout is None else ()
+    possible = candidates(network) if layout is None and layout_beside(file) is None else ()
     layouts = [open_layout(network, name) for name in (possible if len(possible) > 1 else (layout,))]
     log = RunLog(None)
     source = _people(annotations, images, metainfo, layouts[0].skeleton, log)

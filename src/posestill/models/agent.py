@@ -357,7 +357,7 @@ class AgentNeck(nn.Module):
         if self.training:
             denoised = self.agent.denoise(own, gaussian(own.shape, noise_of_this_step(own.device, stream=1)))
         else:
-            denoised = self.agent.denoise(own, iter(self.noise))
+            denoised = self.agent.denoise(own, iter(self.noise if self.agent.draws() else ()))
         bridged = features[-1] + self.gate * self.back(denoised.to(self.back.weight.dtype))
         return (*features, bridged.to(features[-1].dtype))
 

@@ -94,7 +94,8 @@ class TokenHead(Head):
     def answer(self, features: tuple[Tensor, ...]) -> tuple[Prediction, Tokens]:
         """The prediction, and the tokens (B, P, D) and (B, K, D) after the last layer, not normalised."""
         visual = self.embed(self._patches(features[-1]))  # (B, P, D)
-        keypoint = self.keypoint_tokens.expand(len(visual), -1, -1)  # (B, K, D)
+        # not len(): an exported graph would keep the batch size
+        keypoint = self.keypoint_tokens.expand(visual.shape[0], -1, -1)  # (B, K, D)
         count = keypoint.shape[1]
         position = F.pad(self.position, (0, 0, count, 0))  # (1, K + P, D): keypoints have no place of their own
         tokens = torch.cat([keypoint, visual], dim=1)  # (B, K + P, D)

@@ -16,7 +16,7 @@ from posestill.models.threads import ThreadTrial
 from posestill.schema import UserError, did_you_mean
 from posestill.teachers.base import Teacher, TeacherConfig, crops_of
 from posestill.teachers.blazepose import BlazePose
-from posestill.teachers.layouts import LAYOUTS, LayoutConfig, named_layout
+from posestill.teachers.layouts import LAYOUTS, LayoutConfig, layout_beside, named_layout
 from posestill.teachers.one_stage import ONE_STAGE
 from posestill.teachers.plain import Layout, PlainLayout
 from posestill.teachers.recognise import recognised
@@ -77,7 +77,9 @@ class FileConfig(TeacherConfig):
 
 
 def open_layout(network: RuntimeNetwork, wanted: str | LayoutConfig | None = None) -> Layout:
-    """The layout of a network: the one wanted, or the one that its inputs and outputs tell."""
+    """The layout of a network: the one wanted, the one that stands beside a file of ours, or what the file tells."""
+    if wanted is None and (beside := layout_beside(network.path)) is not None:
+        return PlainLayout("exported", beside, network)
     if isinstance(wanted, LayoutConfig):
         return PlainLayout("your own", wanted, network)
     name = recognised(network) if wanted is None else wanted

@@ -7,6 +7,7 @@ class of its own: BlazePose (`blazepose.py`) and networks that find several peop
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,6 +21,8 @@ Triple = tuple[float, float, float]
 PositiveTriple = tuple[PositiveFloat, PositiveFloat, PositiveFloat]
 IMAGENET_MEAN: Triple = (123.675, 116.28, 103.53)
 IMAGENET_STD: Triple = (58.395, 57.12, 57.375)
+EXPORTED = "posestill-export"
+"""the `format` of what stands beside a file that posestill exported"""
 
 
 class MapsOutput(Config):
@@ -155,3 +158,15 @@ def named_layout(name: str) -> LayoutConfig:
     if name.endswith((".yaml", ".yml")):
         return read_layout(Path(name))
     raise UserError(f"teacher.layout: no layout '{name}'{did_you_mean(name, LAYOUTS)} (known: {', '.join(LAYOUTS)})")
+
+
+def layout_beside(network: Path) -> LayoutConfig | None:
+    """The layout in `NETWORK.json` beside a file that posestill exported; None where it is somebody else's file."""
+    path = network.with_name(f"{network.name}.json")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    except (ValueError, OSError):
+        return None
+    if not isinstance(content, dict) or content.get("format") != EXPORTED:
+        return None
+    return validate(LayoutConfig, content.get("layout"), where=f"{path}: layout")

@@ -71,11 +71,15 @@ class RuntimeNetwork:
         raise NotImplementedError
 
 
-def open_network(path: Path, *, also: Sequence[str] = (), threads: int | None = None) -> RuntimeNetwork:
+def open_network(
+    path: Path, *, also: Sequence[str] = (), threads: int | None = None, calculates: str | None = None
+) -> RuntimeNetwork:
     """The network in a file.
 
-    `also` names inner tensors of an ONNX file that it shall give, too. `threads` defaults to torch's. A `UserError`
-    says what is wrong with the file, which package is not installed, or which inner tensors there are.
+    `also` names inner tensors of an ONNX file that it shall give, too. `threads` defaults to torch's. `calculates` says
+    in which numbers OpenVINO calculates (f32, f16, bf16); None leaves it the choice, which is bf16 where the processor
+    has units for that. A `UserError` says what is wrong with the file, which package is not installed, or which inner
+    tensors there are.
     """
     if path.is_dir():
         raise UserError(f"teacher: {path} is a folder; name the network's file in it ({', '.join(SUFFIXES)})")
@@ -91,7 +95,7 @@ def open_network(path: Path, *, also: Sequence[str] = (), threads: int | None = 
         return _OnnxNetwork(path, tuple(also), threads)
     if also:
         raise UserError(f"teacher.features: inner tensors can be had of an .onnx file, not of {path.name}")
-    return _OpenVinoNetwork(path, threads)
+    return _OpenVinoNetwork(path, threads, calculates)
 
 
 def file_hash(path: Path) -> str:
@@ -143,14 +147,17 @@ class _OnnxNetwork(RuntimeNetwork):
 
 
 class _OpenVinoNetwork(RuntimeNetwork):
-    def __init__(self, path: Path, threads: int) -> None:
+    def __init__(self, path: Path, threads: int, calculates: str | None) -> None:
         openvino = package_for(path, "openvino")
         self.path, self.threads = path, threads
         _check_openvino(path)
         core = openvino.Core()
         try:
             model = core.read_model(str(path))
-            self.compiled = core.compile_model(model, "CPU", {"INFERENCE_NUM_THREADS": threads})
+            wanted: dict[str, Any] = {"INFERENCE_NUM_THREADS": threads}
+            if calculates is not None:
+                wanted["INFERENCE_PRECISION_HINT"] = calculates
+            self.compiled = core.compile_model(model, "CPU", wanted)
             self.inputs = tuple(_openvino_port(each, f"input {at}") for at, each in enumerate(self.compiled.inputs))
             self.outputs = tuple(_openvino_port(each, f"output {at}") for at, each in enumerate(self.compiled.outputs))
         except Exception as error:

@@ -1,0 +1,55 @@
+"""`posestill bench` in this process: what it refuses, and what it hands on."""
+
+import json
+
+from posestill.cli.bench import _layout_of
+from posestill.deploy import bench as room
+from posestill.deploy.bench import Measured
+from tests.conftest import small_model
+
+
+def test_mistakes_are_one_line_and_end_with_status_2(posestill, tmp_path):
+    small_model("coords").save(tmp_path / "model")
+    wrong = {
+        (tmp_path / "nowhere",): "no model folder and no file",
+        (tmp_path / "model", "--batch", "0"): "--batch 0: whole numbers from 1 on",
+        (tmp_path / "model", "--threads", "two"): "--threads two: whole numbers from 1 on",
+        (tmp_path / "model", "--to", "onx"): "did you mean 'onnx'",
+        (tmp_path,): "no model in",
+    }
+    for options, words in wrong.items():
+        status, _, said = posestill("bench", *options)
+        assert status == 2, options
+        assert words in said
+        assert len(said.strip().splitlines()) == 1
+
+
+def test_table_and_json_have_a_row_for_each(posestill, tmp_path, monkeypatch):
+    small_model("coords").save(tmp_path / "model")
+    asked = []
+
+    def measured(candidates, *, batches, threads, rounds, progress):
+        asked.append((candidates, batches, threads, rounds))
+        return [
+            Measured("model", "PyTorch", batch, 1, 2.0, 3.0, (1.0, 4.0), 9, 2.5, None, 1_500_000, 64_000_000, 6_000_000)
+            for batch in batches
+        ]
+
+    monkeypatch.setattr(room, "bench", measured)
+    status, out, _ = posestill(
+        "bench", tmp_path / "model", "--to", "none", "--batch", "1,4", "--threads", "1", "--json", tmp_path / "b.json"
+    )
+    assert status == 0
+    assert asked[0][1:] == ([1, 4], [1], 12)
+    assert [each.path for each in asked[0][0]] == [tmp_path / "model"]
+    assert out.splitlines()[2].split() == [
+        "model", "PyTorch", "1", "1", "2.00", "3.00", "[1.00,", "4.00]", "2.50", "500.0", "-", "1.50", "0.064", "6.00",
+    ]  # fmt: skip
+    rows = json.loads((tmp_path / "b.json").read_text())["rows"]
+    assert [(row["batch"], row["throughput"]) for row in rows] == [(1, 500), (4, 2000)]
+
+
+def test_a_layout_may_be_said_for_all_files_or_for_one(tmp_path):
+    assert _layout_of(tmp_path / "a.onnx", ["movenet"]) == "movenet"
+    assert _layout_of(tmp_path / "a.onnx", ["b.onnx=hrnet", "a.onnx=vitpose", "movenet"]) == "vitpose"
+    assert _layout_of(tmp_path / "a.onnx", ["b.onnx=hrnet"]) is None
