@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from posestill.study.jobs import Asked, chosen_rates, confirming, screening, tuning
@@ -51,3 +53,18 @@ def test_arms_stand_in_the_tables_by_their_titles_with_the_gains_over_baseline_a
         "| few | student alone | 0.001 | 1 | 50.7 | – | – | 10.0 | 10 |",
         "| few | TCD | 0.001 | 1 | 60.7 | +10.0 [+10.0, +10.0] | – | 10.0 | 10 |",
     ]
+
+
+@pytest.mark.parametrize("is_apart", [True, False])
+def test_runs_on_test_are_confirmed_only_where_the_regime_names_other_persons_for_them(is_apart, tmp_path):
+    plan = small_plan(learning_rates=[1e-3], confirm={("few" if is_apart else "many"): ["alone", "tcd"]})
+    results = Results.read(tmp_path)
+    for asked in confirming(plan, chosen_rates(plan, [])):
+        results.add_run(small_row(asked, plan))
+    write_comparison(plan, results, chosen_rates(plan, []), name="p", command="c", report=tmp_path / "r.html")
+    notes = json.loads((tmp_path / "summary.json").read_text())["notes"]
+    said = "Not confirmed on test: many names no `test:` persons"
+    for text in ((tmp_path / "table.md").read_text(), (tmp_path / "r.html").read_text()):
+        assert ("Confirmed on test" in text) == is_apart
+        assert (said in text) != is_apart
+    assert len(notes) == (0 if is_apart else 1)

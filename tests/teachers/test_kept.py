@@ -84,7 +84,7 @@ def test_kept_keypoints_are_where_every_augmented_crop_shows_them(gives, size):
         rows = through_the_store(kept, PoseOutput(teacher.drawn(seen)), seen)
         place = kept.codec.decode(kept.give(rows, shown, None).prediction)
         wanted = Painter(DotSource(20), size=kept.framing.size).places(shown)
-        tolerance = {"maps": 0.6, "bins": 0.6, "keypoints": 1e-3}[gives] * kept.framing.size[0] / 32
+        tolerance = {"maps": 0.65, "bins": 0.6, "keypoints": 1e-3}[gives] * kept.framing.size[0] / 32
         assert (place.xy - wanted).norm(dim=-1).median() < tolerance
         assert (place.xy - wanted).norm(dim=-1).max() < 3 * tolerance + 1e-2
 

@@ -247,7 +247,7 @@ def test_a_layout_of_ones_own_is_a_yaml_file(tmp_path):
         ("output: {kind: mapps}\ncodec: heatmap", "output"),
         ("output: {kind: maps}\ncodec: heatmaps", "no 'heatmaps' among the codecs; did you mean 'heatmap'?"),
         ("output: {kind: maps}", "codec: Field required"),
-        ("{", "cannot be read as YAML"),
+        ("{", "is not valid YAML"),
         ("", "Input should be"),
     ],
 )
