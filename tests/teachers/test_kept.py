@@ -85,8 +85,13 @@ def test_kept_keypoints_are_where_every_augmented_crop_shows_them(gives, size):
         place = kept.codec.decode(kept.give(rows, shown, None).prediction)
         wanted = Painter(DotSource(20), size=kept.framing.size).places(shown)
         tolerance = {"maps": 0.65, "bins": 0.6, "keypoints": 1e-3}[gives] * kept.framing.size[0] / 32
-        assert (place.xy - wanted).norm(dim=-1).median() < tolerance
-        assert (place.xy - wanted).norm(dim=-1).max() < 3 * tolerance + 1e-2
+        off = (place.xy - wanted).norm(dim=-1)
+        assert off.median() < tolerance
+        height, width = kept.framing.size
+        edge = 2.5 * height / 16  # of two cells and a half, in which a decoder does not look between the cells
+        inner = ((wanted > edge) & (wanted < torch.tensor([width - 1 - edge, height - 1 - edge]))).all(dim=-1)
+        assert inner.sum() > 20
+        assert off[inner].max() < 3 * tolerance + 1e-2
 
 
 def test_of_a_map_the_highest_cells_are_kept_in_half_precision():
