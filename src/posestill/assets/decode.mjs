@@ -129,7 +129,8 @@ function ofMaps(output, told) {
     const cell = [best % width, Math.floor(best / width)];
     const value = (row, column) =>
       row < 0 || column < 0 || row >= height || column >= width ? 0 : map[row * width + column];
-    const isInside = cell[0] >= 1 && cell[1] >= 1 && cell[0] <= width - 2 && cell[1] <= height - 2;
+    const edge = codec.decoder === "dark" ? 2 : 1; // cells beside the border, where no step is taken
+    const isInside = Math.min(cell[0], cell[1], width - 1 - cell[0], height - 1 - cell[1]) >= edge;
     let move = [0, 0];
     if (codec.decoder === "local") move = localMean(value, cell, [width, height], 2.5 * codec.sigma);
     else if (codec.decoder === "quarter" && isInside) move = quarterStep(value, cell);

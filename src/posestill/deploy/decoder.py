@@ -106,7 +106,8 @@ def _of_maps(maps: np.ndarray, codec: Mapping[str, Any], size: Sequence[int]) ->
     if codec["decoder"] == "local":
         moved = _local_mean(maps, cell, 2.5 * codec["sigma"])
     elif codec["decoder"] != "argmax":
-        inside = np.logical_and(cell >= 1, cell <= [columns - 2, rows - 2]).all(axis=-1, keepdims=True)
+        edge = 2 if codec["decoder"] == "dark" else 1  # cells beside the border, where no step is taken
+        inside = np.logical_and(cell >= edge, cell <= [columns - 1 - edge, rows - 1 - edge]).all(axis=-1, keepdims=True)
         refine = _taylor_step if codec["decoder"] == "dark" else _quarter_step
         moved += np.where(inside, refine(maps, cell, codec["blur_kernel"]), 0)
     stride, first = codec["stride"], 0.0
