@@ -40,7 +40,10 @@ class BoxFile:
             if isinstance(content, Mapping) and {"images", "annotations"} <= set(content):
                 named = self._annotated()
             elif isinstance(content, Mapping):
-                named = {name: _boxes(number, each) for number, (name, each) in enumerate(content.items(), start=1)}
+                named = {
+                    name: _boxes(number, each, name=name)
+                    for number, (name, each) in enumerate(content.items(), start=1)
+                }
             elif isinstance(content, list) and all(isinstance(each, Mapping) for each in content):
                 named = _detected(content, threshold, *self._image_names(annotations))
             else:
@@ -97,7 +100,7 @@ class BoxFile:
         for person in source.people:
             if not person.crowd:
                 of_image.setdefault(person.image_id, []).append(person.bbox.tolist())
-        return {name: _boxes(number, of_image.get(number, [])) for number, name in source.file_names.items()}
+        return {name: _boxes(number, of_image.get(number, []), name=name) for number, name in source.file_names.items()}
 
 
 def _detected(
@@ -113,12 +116,15 @@ def _detected(
             numbers[name] = int(entry["image_id"]) if "image_id" in entry else len(numbers) + 1
             of_picture.setdefault(name, []).append((entry["bbox"], float(entry.get("score", 1.0))))
     return {
-        name: _boxes(numbers[name], [box for box, _ in found], [score for _, score in found])
+        name: _boxes(numbers[name], [box for box, _ in found], [score for _, score in found], name=name)
         for name, found in of_picture.items()
     }
 
 
-def _boxes(image_id: int, boxes: Sequence[Any], scores: Sequence[float] | None = None) -> PictureBoxes:
+def _boxes(image_id: int, boxes: Sequence[Any], scores: Sequence[float] | None = None, *, name: str) -> PictureBoxes:
+    for row, box in enumerate(boxes, start=1):
+        if len(box) != 4:
+            raise ValueError(f"box {row} of {name} has {len(box)} numbers, and four are wanted, x y w h")
     array = np.array(boxes, dtype=np.float64).reshape(-1, 4)
     return PictureBoxes(image_id, array, np.ones(len(array)) if scores is None else np.array(scores, dtype=np.float64))
 

@@ -19,7 +19,7 @@ from posestill.models.backbone import BackboneConfig
 from posestill.models.heads import HeadConfig
 from posestill.schema import Choice, Config, UserError, did_you_mean, validate
 from posestill.skeletons import Skeleton
-from posestill.types import FeatureShape, Keypoints, PoseBatch, PoseOutput, Size, mean_prediction
+from posestill.types import FeatureShape, Keypoints, PoseBatch, PoseOutput, Prediction, Size, mean_prediction
 
 WEIGHTS = "model.safetensors"
 SETTINGS = "config.json"
@@ -127,13 +127,18 @@ class PoseModel(nn.Module):
     @torch.no_grad()
     def predict(self, image: Tensor, *, flip_test: bool = False) -> Keypoints:
         """Keypoints in input px for crops (B, 3, H, W); `flip_test` averages with the mirrored crop's prediction."""
+        return self.codec.decode(self.prediction(image, flip_test=flip_test))
+
+    @torch.no_grad()
+    def prediction(self, image: Tensor, *, flip_test: bool = False) -> Prediction:
+        """What `predict` decodes, for crops (B, 3, H, W)."""
         with evaluating(self):
             prediction = self(image).prediction
+            assert prediction is not None
             if flip_test:
-                assert prediction is not None
                 mirrored = self.codec.flip(self(image.flip(-1)).prediction, self.swap)
                 prediction = mean_prediction(prediction, mirrored)
-            return self.codec.decode(prediction)
+            return prediction
 
     def save(self, folder: Path) -> None:
         """Write the folder that `PoseModel.load`, predict and export read: weights and their description."""
