@@ -55,7 +55,7 @@ class Results:
     def __init__(self, path: Path, outputs: Outputs, skeleton: Skeleton) -> None:
         """`path` was claimed."""
         self.path, self.skeleton, self._outputs = path, skeleton, outputs
-        self._target = path if self.streams else path.with_name(f".{path.name}.draft")
+        self._target = path if self.streams else path.with_name(f".{path.name}.part")
         self._file: TextIO | None = None
 
     def add(self, told: Told) -> None:

@@ -118,7 +118,7 @@ def predict_files(
                     break
             run.flush()
         if not run.done.images and not run.done.frames:
-            few = "" if len(wanted) == 1 else f"none of the {len(wanted)} images can be read; "
+            few = f"none of the {len(wanted)} images can be read; " if run.done.unreadable else ""
             raise UserError(few + next(iter(run.done.unreadable), "nothing was predicted before it was stopped"))
     except BaseException:
         file.abandon()
@@ -274,7 +274,7 @@ class _Run:
         if waiting + shot.waiting > self.batch_size or held + image.nbytes > _MOST_BYTES:
             self.flush()
         self._waiting.append(shot)
-        if len(self._waiting) >= self.batch_size:  # where few pictures have people
+        if len(self._waiting) >= self.batch_size:  # as where few pictures have people
             self.flush()
 
     def _cut(self, image: np.ndarray, boxes: np.ndarray) -> Crops:
