@@ -11,7 +11,8 @@ from tests.conftest import DOTS
 
 POSE = np.arange(12, dtype=float).reshape(1, 4, 3) / 7
 TOLD = Told(
-    name="a, b.mp4", image_id=5, category_id=1, size=(40, 30), boxes=np.array([[1.0, 2, 3, 4]]), box_score=np.array([0.5]),
+    name="a, b.mp4", image_id=5, category_id=1, size=(40, 30), boxes=np.array([[1.0, 2, 3, 4]]),
+    box_score=np.array([0.5]),
     poses=POSE, score=np.array([0.8]), tracks=np.array([3]), frame=2, seconds=0.2,
 )  # fmt: skip
 

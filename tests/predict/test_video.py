@@ -5,7 +5,6 @@ import pytest
 from posestill.files import Outputs
 from posestill.predict.video import DrawnVideo, Video, camera_number, is_moving
 from posestill.schema import UserError
-from tests.predict.clips import write_clip
 
 
 def test_cameras_and_videos_are_told_by_their_names():
@@ -53,8 +52,7 @@ def test_a_video_that_is_cut_off_ends_with_an_error_after_its_frames(tmp_path):
     (tmp_path / "a.avi").write_bytes(whole[: len(whole) // 2])
     frames = []
     with pytest.raises(UserError, match=r"a.avi ends early, after \d+ of 20 frames: fetch it again"):
-        for frame in Video(tmp_path / "a.avi").frames():
-            frames.append(frame)
+        frames.extend(Video(tmp_path / "a.avi").frames())
     assert 5 <= len(frames) <= 12
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -13,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+import posestill
 from posestill.codecs.base import CodecConfig
 from posestill.files import write_whole
 from posestill.models.backbone import BackboneConfig
@@ -147,6 +149,7 @@ class PoseModel(nn.Module):
         write_whole(folder / WEIGHTS, lambda path: save_file(weights, path, metadata={"format": "pt"}))
         described = {
             "format": "posestill",
+            "version": posestill.__version__,
             "model": self.config.model_copy(update={"init_from": None}).model_dump(mode="json"),
             "skeleton": self.skeleton.model_dump(mode="json"),
             "score": "trained" if self.codec.has_score else "none: every score is 1, persons rank by their box score",
@@ -160,12 +163,13 @@ class PoseModel(nn.Module):
         """The model of a folder, in eval mode. Fails with a message that names the file and the key."""
         folder = Path(folder)
         described = read_description(folder)
-        model = PoseModel(
-            validate(ModelConfig, described["model"], where=f"{folder / SETTINGS}: model"),
-            validate(Skeleton, described["skeleton"], where=f"{folder / SETTINGS}: skeleton"),
-            pretrained=False,
-        )
-        model.load_weights(read_weights(folder), where=str(folder / WEIGHTS))
+        with _told_by_version(folder, described.get("version")):
+            model = PoseModel(
+                validate(ModelConfig, described["model"], where=f"{folder / SETTINGS}: model"),
+                validate(Skeleton, described["skeleton"], where=f"{folder / SETTINGS}: skeleton"),
+                pretrained=False,
+            )
+            model.load_weights(read_weights(folder), where=str(folder / WEIGHTS))
         model.lineage = described.get("lineage", {})
         return model.eval()
 
@@ -237,6 +241,21 @@ def read_description(folder: Path) -> dict[str, Any]:
     if missing := {"model", "skeleton"} - set(described):
         raise UserError(f"{path} lacks {' and '.join(sorted(missing))}: copy the folder again")
     return described
+
+
+@contextmanager
+def _told_by_version(folder: Path, version: object) -> Iterator[None]:
+    """What does not fit in a model that another version of posestill wrote is told in one line that names both."""
+    try:
+        yield
+    except UserError as error:
+        if version in (None, posestill.__version__):  # models of the first version do not say it
+            raise
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"the model in {folder} was written by posestill {version}, and this is {posestill.__version__}: "
+            f"use that version, or train anew ({reason})"
+        ) from None
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:

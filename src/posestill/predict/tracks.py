@@ -60,13 +60,14 @@ class Tracks:
         return ~oks_nms(poses[..., :2], score, area, oks_sigmas=self.skeleton.oks_sigmas)
 
     def update(self, poses: np.ndarray, given: np.ndarray) -> np.ndarray:
-        """(N,) the numbers of the persons of a frame, by the overlap of their boxes with those of the frame before.
+        """(N,) the numbers of the persons of a frame, by the overlap of their boxes with those before.
 
         Persons whose keypoints are not sure are not followed into the next frame.
         """
         boxes, sure = self.boxes(poses, given), self.sure(poses)
         numbers = np.zeros(len(boxes), dtype=np.int64)
-        shared = overlaps(boxes, np.array([each.box for each in self._tracks]).reshape(-1, 4))
+        before = np.array([each.box for each in self._tracks]).reshape(-1, 4)
+        shared = np.maximum(overlaps(boxes, before), overlaps(given, before))  # who was looked for there is the same
         free = np.ones(len(self._tracks), dtype=bool)
         for row, column in zip(
             *np.unravel_index(np.argsort(-shared, axis=None, kind="stable"), shared.shape), strict=True
