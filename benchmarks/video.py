@@ -188,26 +188,28 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
     model = posestill.load(asked.model)
-    loads = [os.getloadavg()[0]]
-    with tempfile.TemporaryDirectory() as folder:
-        minute = whole_minute(model, asked.detector, Path(folder))
-        loads.append(os.getloadavg()[0])
-        many = many_frames(model, Path(folder))
-    loads.append(os.getloadavg()[0])
-    figures = {
+    figures: dict[str, Any] = {
         "command": " ".join(["python", "benchmarks/video.py", *sys.argv[1:]]),
         "model": "bundled" if asked.model == BUNDLED else str(asked.model),
         "crop": model.model.config.size,
         "machine_was": asked.busy or "not said",
-        "load_of_the_machine": {"before": loads[0], "between": loads[1], "after": loads[2]},
-        "a_minute": minute,
-        "ten_thousand_frames": many,
         "surroundings": surroundings(),
+        "load_of_the_machine": {"before": os.getloadavg()[0]},
     }
+    with tempfile.TemporaryDirectory() as folder:
+        figures["a_minute"] = whole_minute(model, asked.detector, Path(folder))
+        figures["load_of_the_machine"]["between"] = os.getloadavg()[0]
+        write(figures, asked.json)  # the second part takes as long again
+        figures["ten_thousand_frames"] = many_frames(model, Path(folder))
+        figures["load_of_the_machine"]["after"] = os.getloadavg()[0]
+    sys.stdout.write(write(figures, asked.json))
+
+
+def write(figures: dict[str, Any], path: Path | None) -> str:
     text = json.dumps(figures, indent=2) + "\n"
-    sys.stdout.write(text)
-    if asked.json:
-        asked.json.write_text(text)
+    if path:
+        path.write_text(text)
+    return text
 
 
 if __name__ == "__main__":

@@ -62,7 +62,11 @@ def test_a_name_that_may_mean_two_pictures_is_refused(tmp_path):
         ([1], "is neither a COCO annotation file nor COCO detections nor"),
         ("text", "is neither"),
         ({"a.png": [[0, 0, float("inf"), 1]]}, "not finite numbers"),
-        ({"a.png": [[0, 0, 1]]}, r"the boxes in .*boxes\.json is malformed"),
+        (
+            {"a.png": [[0, 0, 1]]},
+            r"the boxes in .*boxes\.json is malformed: box 1 of a\.png has 3 numbers, and four are",
+        ),
+        ({"b.png": [[0, 0, 1, 1], [0, 0, 1, 1, 0.9]] * 4}, r"malformed: box 2 of b\.png has 5 numbers, and four are"),
         ([{"image_id": 1, "score": 1.0}], r"the boxes in .*boxes\.json is malformed: 'bbox' is missing"),
     ],
 )

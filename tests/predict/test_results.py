@@ -74,3 +74,18 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")  # where a folder was to be
     with pytest.raises(UserError, match=r"r.jsonl could not be written \(.*\): make room, or name another place"):
         results.add(TOLD)
+
+
+def test_lines_that_were_written_whole_outlive_an_error_and_a_half_one_does_not(tmp_path):
+    outputs = Outputs("predict")
+    results = open_results(outputs.claim(tmp_path / "r.jsonl", "--save-results"), outputs, DOTS)
+    results.add(TOLD)
+    results._file.write('{"half": ')
+    results.abandon()
+    (line,) = (tmp_path / "r.jsonl").read_text().splitlines()
+    assert json.loads(line)["image_id"] == 5
+    outputs = Outputs("predict")
+    results = open_results(outputs.claim(tmp_path / "r.json", "--save-results"), outputs, DOTS)
+    results.add(TOLD)
+    results.abandon()
+    assert {each.name for each in tmp_path.iterdir()} == {"r.jsonl", ".posestill"}

@@ -127,7 +127,7 @@ def predict(
     if not predictor.model.codec.has_score:
         typer.echo("This model has no trained confidence: every keypoint score is 1.")
     where = out if save_results is None else f"{save_results}, {out}" if draw else save_results
-    _report(done, found, wanted, boxes, where=str(where), is_camera=paths[0].startswith("camera:"))
+    _report(done, found, wanted, boxes, where=str(where), is_camera=any(each.startswith("camera:") for each in paths))
 
 
 def _check_following(following: Following, wanted: Sequence[Wanted]) -> None:

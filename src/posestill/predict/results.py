@@ -57,6 +57,8 @@ class Results:
         self.path, self.skeleton, self._outputs = path, skeleton, outputs
         self._target = path if self.streams else path.with_name(f".{path.name}.part")
         self._file: TextIO | None = None
+        self._whole = 0
+        """bytes up to the last picture that was written whole"""
 
     def add(self, told: Told) -> None:
         """Write what was found in one picture or frame. A `UserError` where that fails, as on a full disk."""
@@ -69,6 +71,7 @@ class Results:
             self.write(self._file, told)
             if self.streams:
                 self._file.flush()
+                self._whole = os.fstat(self._file.fileno()).st_size
         except OSError as error:
             raise self._failed(error) from None
 
@@ -94,6 +97,7 @@ class Results:
                 self._file.close()
             if self.streams:
                 with suppress(OSError, UserError):
+                    os.truncate(self.path, self._whole)
                     self._outputs.remember(self.path)
             else:
                 with suppress(OSError):
