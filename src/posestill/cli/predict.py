@@ -73,7 +73,7 @@ def predict(
     plugin: Plugin = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Find the poses of the persons in pictures and videos, and draw them.
+    """Find and draw the poses of persons in pictures and videos.
 
     The exit status is 1 when something could not be read or a box was left out; the rest is predicted.
     """
