@@ -17,7 +17,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from posestill.files import check_readable
 from posestill.models.pose_model import ModelConfig, PoseModel
 from posestill.schema import UserError, did_you_mean, validate
 from posestill.skeletons import COCO_17
@@ -106,7 +105,8 @@ def our_name(key: str, own: Mapping[str, object]) -> str | None:
 
 def read_checkpoint(path: Path | str) -> dict[str, Tensor]:
     """The tensors of a torch checkpoint, its `state_dict` where there is one; only weights are read, no code is run."""
-    check_readable(Path(path), what="checkpoint")
+    if not Path(path).is_file():
+        raise UserError(f"no checkpoint {path}")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
