@@ -176,7 +176,10 @@ def test_a_detector_is_asked_about_every_picture_and_nobody_may_be_there(predict
     )
     assert (done.people, done.empty) == (1, 1)
     first, second = lines(tmp_path / "r.jsonl")
-    assert (first["people"][0]["box"], first["people"][0]["box_score"]) == ([2, 3, 20, 30], 0.7)
+    (person,) = first["people"]
+    assert (person["box"], person["box_score"]) == ([2, 3, 20, 30], 0.7)
+    counting = [score for *_, score in person["keypoints"].values() if score > 0.2]
+    assert person["score"] == pytest.approx(0.7 * np.mean(counting) if counting else 0, abs=2e-4)
     assert second["people"] == []
     assert read_image(tmp_path / "out" / "b.png").max() == 0
 

@@ -296,7 +296,12 @@ class _Run:
         """Write and draw what was found in one picture."""
         told = shot.told
         rescoring = self.predictor.model.codec.rescoring
-        score = [person_score(pose[:, 2], 1.0, rescoring=rescoring) for pose in told.poses]
+        is_tracked = shot.people is not None and self.following.track  # whose boxes nobody scored
+        sure = np.ones(len(told.poses)) if is_tracked else told.box_score
+        score = [
+            person_score(pose[:, 2], each, rescoring=rescoring)
+            for pose, each in zip(told.poses, sure.tolist(), strict=True)
+        ]
         told = replace(told, score=np.array(score, dtype=np.float64))
         if shot.people is not None:
             poses, numbers = shot.people.known_again(told.poses, told.boxes, told.seconds or 0.0)

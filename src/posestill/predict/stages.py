@@ -27,6 +27,6 @@ class Stages:
             self.seconds[stage] += time.perf_counter() - began
 
     def __str__(self) -> str:
-        total = sum(self.seconds.values()) or 1.0
-        shares = ", ".join(f"{name} {100 * each / total:.0f} %" for name, each in self.seconds.items())
+        total = sum(self.seconds.values())
+        shares = ", ".join(f"{name} {100 * each / max(total, 1e-9):.0f} %" for name, each in self.seconds.items())
         return f"{total:.1f} s: {shares}"
