@@ -194,3 +194,39 @@ def test_the_rest_of_a_batch_is_predicted_and_the_exit_status_is_1(posestill, tm
     assert "1 persons in 2 images" in out
     assert "nobody was found in 1 of 2 pictures" in out
     assert "passed over: a.png: box 2 [50, 50, 9, 9] lies outside of the picture (9 x 9 px)" in err
+
+
+@pytest.mark.parametrize(("given", "expected"), [("camera:0", 0), ("walk.mp4", 130)])
+def test_a_user_who_stops_keeps_what_was_written_and_a_camera_is_meant_to_be_stopped(
+    posestill, tmp_path, monkeypatch, given, expected
+):
+    class Stopped:
+        """Gives three frames; then somebody presses Ctrl-C."""
+
+        def __init__(self, number):
+            self.left = 3
+
+        def isOpened(self):
+            return True
+
+        def get(self, what):
+            return 10.0
+
+        def read(self):
+            self.left -= 1
+            if self.left < 0:
+                raise KeyboardInterrupt
+            return True, np.full((48, 64, 3), 90, dtype=np.uint8)
+
+        def release(self):
+            pass
+
+    monkeypatch.chdir(tmp_path)
+    folder_of(tmp_path)
+    write_clip(tmp_path / "walk.mp4", 1)
+    monkeypatch.setattr("posestill.predict.video.cv2.VideoCapture", Stopped)
+    status, out, err = posestill("predict", "model", given, "--save-results", "r.csv")
+    assert (status, "3 persons in 3 frames of 1 videos" in out) == (expected, True), err
+    assert len((tmp_path / "r.csv").read_text().splitlines()) == 1 + 3
+    assert ("stopped: what was predicted before is written" in err) == (expected == 130)
+    assert (tmp_path / "predictions" / f"{given.replace(':', '-').removesuffix('.mp4')}.mp4").stat().st_size > 300
