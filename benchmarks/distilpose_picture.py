@@ -12,11 +12,11 @@ import cv2
 import numpy as np
 import torch
 
-from posestill import load
 from posestill.codecs.heatmap import simulated_heatmaps
 from posestill.data.synthetic.people import SyntheticConfig
 from posestill.data.topdown import Labels, TopDownDataset
 from posestill.draw import draw_poses, encode_image
+from posestill.models.pose_model import PoseModel
 from posestill.types import Coords, Heatmaps
 
 PEOPLE, HEIGHT, GAP = 6, 192, 6
@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("student", type=Path)
     parser.add_argument("--out", type=Path, default=Path("docs/distilpose.jpg"))
     asked = parser.parse_args()
-    teacher, student = load(asked.teacher), load(asked.student)
+    teacher, student = PoseModel.load(asked.teacher), PoseModel.load(asked.student)
     source = SyntheticConfig(people=PEOPLE, seed=3000).build()
     labels = Labels(np.arange(PEOPLE), np.ones(PEOPLE, dtype=bool))
     size, finer = student.config.size, teacher.config.size

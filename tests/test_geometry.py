@@ -66,3 +66,9 @@ def test_fit_aspect_never_cuts(extent):
     fitted = g.fit_aspect(np.array(extent), (256, 192))
     assert (fitted >= np.array(extent)).all()
     assert fitted[0] / fitted[1] == pytest.approx(0.75)
+
+
+def test_a_person_is_larger_than_its_joints_and_never_a_line():
+    assert g.bbox_of_joints(np.array([[10.0, 10], [30, 110], [20, 50]])).tolist() == [5, 0, 30, 120]  # a quarter of 120
+    assert g.bbox_of_joints(np.array([[10.0, 10], [60, 110]])).tolist() == [5, 0, 60, 120]
+    assert g.bbox_of_joints(np.array([[10.0, 10], [10, 10]])).tolist() == pytest.approx([9.4, 9.4, 1.2, 1.2])

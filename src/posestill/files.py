@@ -124,9 +124,9 @@ class Outputs:
 
     def remember(self, path: Path) -> None:
         """Write down, beside a file, that posestill wrote it."""
-        record, known = path.parent / WRITTEN, _recorded(path.parent)
-        if path.parent not in self._recorded:
-            if known is None:
+        record = path.parent / WRITTEN
+        if path.parent not in self._recorded:  # read once: it has a line for each of perhaps thousands of files
+            if (known := _recorded(path.parent)) is None:
                 return  # something else has this name
             lines = [json.dumps({"about": _ABOUT}) + "\n"]
             lines += [_line(name, *told) for name, told in known.items() if (path.parent / name).is_file()]

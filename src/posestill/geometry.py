@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 PADDING = 1.25
 """How much larger than the bbox a crop is, on each axis (the field's constant)."""
+_AROUND = 1.2
+"""how much larger a person is than the box around its joints"""
+_THINNEST = 0.25
+"""the least width of a person as a share of its height, and the other way round"""
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,14 @@ def crop_of_bbox(bbox: np.ndarray, size: Size, *, padding: float = PADDING) -> C
     """The upright crop of each bbox (..., 4) x y w h: padded, at the aspect of the input `size`."""
     centre = bbox[..., :2] + bbox[..., 2:] / 2
     return Crop(centre=centre, extent=fit_aspect(np.maximum(bbox[..., 2:], 1.0), size) * padding)
+
+
+def bbox_of_joints(points: np.ndarray) -> np.ndarray:
+    """(4,) x y w h of the person whose joints (N, 2) these are, which is larger: joints are not fingertips."""
+    low, high = points.min(axis=0), points.max(axis=0)
+    extent = _AROUND * np.maximum(high - low, 1.0)
+    extent = np.maximum(extent, _THINNEST * extent.max())
+    return np.concatenate([(low + high - extent) / 2, extent])
 
 
 def affine_to_input(crop: Crop, size: Size) -> np.ndarray:

@@ -7,6 +7,7 @@ import ast
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -28,6 +29,7 @@ from posestill.teachers.file import ABOUT_LAYOUTS
 from tests.cli.conftest import RECIPE
 from tests.conftest import small_model
 from tests.networks import write_detector, write_photos, write_teacher
+from tests.predict.clips import write_clip
 from tests.published import fill, plain_distilpose
 
 pytestmark = pytest.mark.slow
@@ -148,9 +150,46 @@ def test_predict_draws_every_picture_and_writes_its_persons(fresh, tmp_path, sam
     assert "6 persons in 3 images -> drawn" in out
     entries = json.loads((tmp_path / "drawn" / "predictions.json").read_text())
     assert [len(entry["keypoints"]) for entry in entries] == [51] * 6
-    drawn = files(tmp_path / "drawn") - {"predictions.json"}
+    drawn = files(tmp_path / "drawn") - {"predictions.json", ".posestill"}
     assert {Path(name).stem for name in drawn} == {Path(name).stem for name in boxes}
     assert all(cv2.imread(str(tmp_path / "drawn" / name)) is not None for name in drawn)
+
+
+def of_predicting(language):
+    """The commands, or the program, of docs/predicting.md."""
+    text = (ROOT / "docs" / "predicting.md").read_text()
+    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.M | re.S)
+
+
+def test_predict_runs_every_command_and_the_program_of_its_page(fresh, tmp_path):
+    small_model(skeleton=COCO_17).save(tmp_path / "runs" / "sample" / "best")
+    for path in write_photos(tmp_path / "photos", 2, size=(60, 40)).iterdir():
+        path.rename(path.with_suffix(".jpg"))  # which no reader minds
+    (tmp_path / "boxes.json").write_text(json.dumps({"1.jpg": [[5, 5, 20, 50]]}))
+    write_clip(tmp_path / "walk.mp4", 4)
+    write_detector(tmp_path / "detector.onnx")
+    commands = [shlex.split(line)[1:] for block in of_predicting("bash") for line in block.splitlines()]
+    assert len(commands) == 4
+    for command in commands:
+        fresh(*command)
+    assert {"predictions/1.png", "predictions/2.png", "predictions/predictions.json"} <= files(tmp_path)
+    assert {"drawn/1.png", "drawn/walk.mp4", "drawn/poses.jsonl", "poses.json", "poses.csv"} <= files(tmp_path)
+    assert len((tmp_path / "drawn" / "poses.jsonl").read_text().splitlines()) == 2 + 4
+    assert len(json.loads((tmp_path / "poses.json").read_text())) == 1
+    assert len((tmp_path / "poses.csv").read_text().splitlines()) == 1 + 4
+    (program,) = of_predicting("python")
+    assert fresh("-c", f"{program}print(poses.shape)", program=(sys.executable,)) == "(1, 17, 3)\n"
+
+
+def test_predict_names_a_camera_that_is_not_there(fresh, tmp_path):
+    small_model(skeleton=COCO_17).save(tmp_path / "runs" / "sample" / "best")
+    (command,) = of_predicting("console")
+    words = shlex.split(command.replace("camera:0", "camera:97"))[1:]
+    said = fresh(*words, status=2, stream="stderr").splitlines()
+    assert said[-1] == (
+        "posestill: none of the 1 images can be read; camera:97 is not there, or another program has it: name another, "
+        "such as camera:0"
+    )
 
 
 def test_config_prints_a_run_that_loads_again(fresh, tmp_path):

@@ -99,6 +99,7 @@ CHECK = ("data", "check", "gt.json", "--images", "data/val")
 PACK = ("data", "pack", "recipe.yaml")
 LABEL = ("label", "photos", "--teacher", "teacher.onnx")
 PREDICT = ("predict", "model", "photos")
+PREDICT_ALONE = (*PREDICT, "--no-draw")
 CONVERT = ("convert", "checkpoint.pth", "--from", "distilpose-s")
 
 OUTPUTS = {
@@ -111,6 +112,9 @@ OUTPUTS = {
     "label's sheet": (LABEL, "--out", "o.json", "o.png"),
     "predict's listing": (PREDICT, "--out", "o", "o/predictions.json"),
     "predict's drawing": (PREDICT, "--out", "o", "o/1.png"),
+    "predict's results": (PREDICT_ALONE, "--save-results", "o.json", "o.json"),
+    "predict's lines": (PREDICT_ALONE, "--save-results", "o.jsonl", "o.jsonl"),
+    "predict's table": (PREDICT_ALONE, "--save-results", "o.csv", "o.csv"),
     "convert's weights": (CONVERT, "--out", "o", "o/model.safetensors"),
     "convert's settings": (CONVERT, "--out", "o", "o/config.json"),
 }
@@ -170,6 +174,7 @@ READ = {
     "a photograph by a sheet": (LABEL, "--out", "photos/1.json"),
     "a checkpoint by a folder": (CONVERT, "--out", "checkpoint.pth"),
     "a model by a converted one": (CONVERT, "--out", "model"),
+    "boxes by predictions": (("predict", "model", "data/val", "--boxes", "gt.json"), "--save-results", "gt.json"),
     "photographs by drawings": (PREDICT, "--out", "photos"),
     "photographs by drawings elsewhere": (("predict", "model", "photos/1.png"), "--out", "photos"),
     "a picture by a drawing": (("predict", "model", "photos/1.png", "data/val"), "--out", "photos"),

@@ -1,9 +1,16 @@
 import json
+import re
+import struct
+import zlib
 
+import cv2
 import numpy as np
+import pytest
 
 from posestill.draw import write_image
 from tests.conftest import DOTS, small_model
+from tests.networks import write_detector
+from tests.predict.clips import write_clip
 
 
 def test_boxes_come_from_a_coco_file_or_a_plain_mapping(posestill, tmp_path, capsys):
@@ -90,3 +97,136 @@ def test_a_picture_that_cannot_be_read_is_named_and_the_exit_status_says_so(pose
     assert "passed over: image photos/b.png cannot be decoded" in err
     assert "1 of 2 images could not be read" in err
     assert (tmp_path / "predictions" / "a.png").is_file()
+
+
+def test_predictions_are_written_in_the_format_of_their_name_and_whole_frames_are_said_once(
+    posestill, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    folder_of(tmp_path, "photos/a.png", "photos/b.png")
+    status, out, err = posestill("predict", "model", "photos/*.png", "--no-draw", "--save-results", "r.jsonl")
+    assert (status, out.count("each picture is taken for one person as a whole")) == (0, 1), err
+    assert "2 persons in 2 images -> r.jsonl" in out
+    names = [json.loads(line)["file_name"] for line in (tmp_path / "r.jsonl").read_text().splitlines()]
+    assert names == ["a.png", "b.png"]
+    assert not (tmp_path / "predictions").exists()
+    assert posestill("predict", "model", "photos", "--save-results", "r.csv")[0] == 0
+    assert len((tmp_path / "r.csv").read_text().splitlines()) == 3
+    assert (tmp_path / "predictions" / "a.png").is_file()
+
+
+def test_a_video_is_drawn_followed_smoothed_and_its_time_is_told(posestill, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    small_model().save(tmp_path / "model")
+    write_clip(tmp_path / "walk.mp4", 6)
+    write_detector(tmp_path / "detector.onnx")
+    options = ("--detector", "detector.onnx", "--track", "--threshold", "0", "--smooth", "--beta", "2", "--frames", "4")
+    status, out, err = posestill("predict", "model", "walk.mp4", *options, "--save-results", "r.jsonl")
+    assert status == 0, err
+    assert "4 persons in 4 frames of 1 videos -> r.jsonl, predictions" in out
+    assert re.search(
+        r"^[\d.]+ s: decode \d+ %, find \d+ %, crop \d+ %, network \d+ %, decode keypoints", out, flags=re.M
+    )
+    assert "No boxes" not in out
+    told = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()]
+    assert [each["frame"] for each in told] == [0, 1, 2, 3]
+    assert [person["track"] for each in told for person in each["people"]] == [1, 1, 1, 1]
+    assert cv2.VideoCapture("predictions/walk.mp4").get(cv2.CAP_PROP_FRAME_COUNT) == 4
+
+
+MISTAKES = {
+    "no such file": (("gone.png",), "no image or folder gone.png"),
+    "no file of a pattern": (("gone*.png",), "no image or folder gone*.png"),
+    "no video": (("text.mp4",), "video text.mp4 cannot be opened: it is no video"),
+    "a folder without pictures": (("empty",), "folder empty holds no images and no videos"),
+    "a camera that is not there": (("camera:97",), "camera:97 is not there, or another program has it"),
+    "a huge picture": (("huge.png",), "image huge.png declares 100000 x 100000 px"),
+    "rows of five numbers": (("a.png", "--boxes", "five.json"), "has a box of 5 numbers"),
+    "nobody": (("a.png", "--boxes", "nobody.json"), "nobody was found at all"),
+    "a box outside": (("a.png", "--boxes", "outside.json"), "nobody was found at all"),
+    "boxes of a video": (("walk.mp4", "--boxes", "five.json"), "walk.mp4: --boxes name no frames of a video"),
+    "two finders": (("a.png", "--boxes", "five.json", "--detector", "d.onnx"), "give one of them"),
+    "annotations alone": (("a.png", "--annotations", "five.json"), "give --boxes, too"),
+    "a detector that is not there": (("a.png", "--detector", "gone.onnx"), "gone.onnx"),
+    "no format": (("a.png", "--save-results", "r.xml"), "--save-results r.xml: name it .json"),
+    "an output that is no folder": (("a.png", "--out", "a.png/out"), "a.png is no folder"),
+    "an output of the system": (("a.png", "--out", "/proc/nothing/here"), "/proc/nothing"),
+    "pictures tracked": (("a.png", "--track"), "--track follows persons from frame to frame"),
+    "a setting alone": (("walk.mp4", "--min-cutoff", "2"), "--min-cutoff is a setting of --smooth"),
+    "a setting without sense": (("walk.mp4", "--smooth", "--beta", "-1"), "--smooth:"),
+}
+
+
+@pytest.mark.parametrize("case", MISTAKES)
+def test_a_mistake_is_one_line_and_exit_status_2(posestill, tmp_path, monkeypatch, case):
+    monkeypatch.chdir(tmp_path)
+    folder_of(tmp_path, "a.png")
+    write_clip(tmp_path / "walk.mp4", 2)
+    (tmp_path / "text.mp4").write_text("no video")
+    (tmp_path / "empty").mkdir()
+    header = struct.pack(">II", 100_000, 100_000) + bytes([8, 2, 0, 0, 0])
+    block = struct.pack(">I", 13) + b"IHDR" + header + struct.pack(">I", zlib.crc32(b"IHDR" + header))
+    (tmp_path / "huge.png").write_bytes(b"\x89PNG\r\n\x1a\n" + block)
+    for name, boxes in (("five", [[1, 2, 3, 4, 0.9]]), ("nobody", []), ("outside", [[500, 500, 9, 9]])):
+        (tmp_path / f"{name}.json").write_text(json.dumps({"a.png": boxes}))
+    arguments, message = MISTAKES[case]
+    status, _, err = posestill("predict", "model", *arguments)
+    said = [line for line in err.splitlines() if not line.startswith("predicting")]
+    assert (status, message in said[-1] or message in said[-2]) == (2, True), err
+    assert len(said) <= (2 if case in ("a box outside", "a setting without sense") else 1), err
+    assert "Traceback" not in err
+
+
+def test_the_rest_of_a_batch_is_predicted_and_the_exit_status_is_1(posestill, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder_of(tmp_path, "a.png", "b.png")
+    write_clip(tmp_path / "walk.mp4", 2)
+    (tmp_path / "text.mp4").write_text("no video")
+    status, out, err = posestill(
+        "predict", "model", "gone.png", "a.png", "text.mp4", "walk.mp4", "camera:97", "--save-results", "r.csv"
+    )
+    assert (status, "3 persons in 1 images and 2 frames of 1 videos" in out) == (1, True), err
+    passed = [line.removeprefix("passed over: ") for line in err.splitlines() if line.startswith("passed over: ")]
+    assert [line.split(" ")[0:2] for line in passed] == [["no", "image"], ["video", "text.mp4"], ["camera:97", "is"]]
+    (tmp_path / "boxes.json").write_text(json.dumps({"a.png": [[0, 0, 9, 9], [50, 50, 9, 9]], "b.png": []}))
+    status, out, err = posestill("predict", "model", "a.png", "b.png", "--boxes", "boxes.json")
+    assert status == 1
+    assert "1 persons in 2 images" in out
+    assert "nobody was found in 1 of 2 pictures" in out
+    assert "passed over: a.png: box 2 [50, 50, 9, 9] lies outside of the picture (9 x 9 px)" in err
+
+
+@pytest.mark.parametrize(("given", "expected"), [("camera:0", 0), ("walk.mp4", 130)])
+def test_a_user_who_stops_keeps_what_was_written_and_a_camera_is_meant_to_be_stopped(
+    posestill, tmp_path, monkeypatch, given, expected
+):
+    class Stopped:
+        """Gives three frames; then somebody presses Ctrl-C."""
+
+        def __init__(self, number):
+            self.left = 3
+
+        def isOpened(self):
+            return True
+
+        def get(self, what):
+            return 10.0
+
+        def read(self):
+            self.left -= 1
+            if self.left < 0:
+                raise KeyboardInterrupt
+            return True, np.full((48, 64, 3), 90, dtype=np.uint8)
+
+        def release(self):
+            pass
+
+    monkeypatch.chdir(tmp_path)
+    folder_of(tmp_path)
+    write_clip(tmp_path / "walk.mp4", 1)
+    monkeypatch.setattr("posestill.predict.video.cv2.VideoCapture", Stopped)
+    status, out, err = posestill("predict", "model", given, "--save-results", "r.csv")
+    assert (status, "3 persons in 3 frames of 1 videos" in out) == (expected, True), err
+    assert len((tmp_path / "r.csv").read_text().splitlines()) == 1 + 3
+    assert ("stopped: what was predicted before is written" in err) == (expected == 130)
+    assert (tmp_path / "predictions" / f"{given.replace(':', '-').removesuffix('.mp4')}.mp4").stat().st_size > 300

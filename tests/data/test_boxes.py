@@ -92,6 +92,7 @@ def test_a_name_that_may_mean_two_pictures_is_refused(tmp_path):
         ("text", "is neither"),
         ({"a.png": [[0, 0, float("inf"), 1]]}, "those of 'a.png', row 0: box is .* no place in a picture"),
         ({"a.png": [[0, 0, 1]]}, r"the boxes in .*boxes\.json: those of 'a.png', row 0 has a box of 3 numbers"),
+        ({"b.png": [[0, 0, 1, 1], [0, 0, 1, 1, 0.9]] * 4}, "those of 'b.png', row 1 has a box of 5 numbers"),
         ([{"image_id": 1, "score": 1.0}], r"boxes\.json: entry 0 lacks a proper 'bbox': it is missing"),
     ],
 )

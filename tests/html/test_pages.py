@@ -3,12 +3,13 @@ import re
 import numpy as np
 import pytest
 
-from posestill.draw import LEFT, RIGHT, draw_poses
+from posestill.draw import LEFT, MIDDLE, RIGHT, draw_poses
 from posestill.files import finite, write_json
 from posestill.html.charts import COLOURS, Point, curves, dots, gains, round_numbers, standalone
 from posestill.html.page import page, paragraph, pictures, table
 from posestill.html.report import loss_curves, percent, side_by_side
 from posestill.models.cost import measure
+from posestill.skeletons import Skeleton
 from tests.conftest import DOTS, DotSource, small_model
 
 
@@ -22,6 +23,20 @@ def test_left_is_warm_right_is_cool_and_the_original_is_untouched():
     assert drawn[90, 50].max() == 0  # below the threshold
     assert drawn[5, 50].min() > 100  # the box
     assert draw_poses(image, np.full((1, 4, 3), np.nan), DOTS).max() == 0
+
+
+def test_sides_are_told_by_names_of_every_usual_style_and_many_keypoints_get_thin_lines():
+    names = ("LWrist", "r_wrist", "nose", "rankle", "wing left tip")
+    skeleton = Skeleton(names=names, swap=(1, 0, 2, 3, 4), edges=(), oks_sigmas=(0.1,) * 5)
+    pose = np.array([[10, 10, 1], [190, 10, 1], [100, 100, 1], [10, 190, 1], [190, 190, 1]], dtype=float)
+    drawn = draw_poses(np.zeros((200, 200, 3), dtype=np.uint8), pose[None], skeleton)
+    assert [tuple(drawn[int(y), int(x)].tolist()) for x, y, _ in pose] == [LEFT, RIGHT, MIDDLE, RIGHT, LEFT]
+    grid = np.stack([*np.meshgrid(np.arange(12) * 80.0 + 40, np.arange(10) * 80.0 + 40), np.ones((10, 12))], axis=-1)
+    many = Skeleton(
+        names=tuple(f"point {index}" for index in range(120)), swap=tuple(range(120)), edges=(), oks_sigmas=(0.1,) * 120
+    )
+    dense = draw_poses(np.zeros((1000, 1000, 3), dtype=np.uint8), grid.reshape(1, 120, 3), many)
+    assert 0.01 < (dense.max(axis=-1) > 0).mean() < 0.1
 
 
 def test_pages_escape_what_they_are_given():

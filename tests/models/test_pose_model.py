@@ -3,6 +3,7 @@ import json
 import pytest
 import torch
 
+import posestill
 from posestill.models.pose_model import PoseModel, build_model
 from posestill.schema import UserError
 from tests.conftest import DOTS, small_model, small_model_config
@@ -117,3 +118,18 @@ def test_a_checkpoint_of_other_weights_is_refused_with_the_shapes(tmp_path):
     (tmp_path / "m" / "config.json").write_text(json.dumps(described))
     with pytest.raises(UserError, match=r"does not fit .*is \(16, .*wanted \(32, "):
         PoseModel.load(tmp_path / "m")
+
+
+def test_a_model_of_another_version_that_does_not_fit_is_told_in_one_line_that_names_both(tmp_path):
+    small_model().save(tmp_path)
+    described = json.loads((tmp_path / "config.json").read_text())
+    assert described["version"] == posestill.__version__
+    described["model"]["head"]["of_the_future"] = 1
+    (tmp_path / "config.json").write_text(json.dumps({**described, "version": "9.1"}))
+    with pytest.raises(
+        UserError, match=r"^the model in [^\n]* was written by posestill 9\.1, and this is [^\n]*of_the_f"
+    ):
+        PoseModel.load(tmp_path)
+    del described["model"]["head"]["of_the_future"]
+    (tmp_path / "config.json").write_text(json.dumps({**described, "version": "9.1"}))
+    assert PoseModel.load(tmp_path).skeleton == small_model().skeleton  # what fits is loaded

@@ -4,15 +4,9 @@ import os
 import numpy as np
 import pytest
 
-from posestill.data.image_files import read_image
 from posestill.draw import write_image
-from posestill.files import Outputs
-from posestill.models.threads import ThreadTrial
-from posestill.predict import files
-from posestill.predict.files import drawings, find_images, find_pictures, predict_files
-from posestill.predict.predictor import Predictor
+from posestill.predict.files import drawings, find_images, find_pictures
 from posestill.schema import UserError
-from tests.conftest import small_model
 
 GREY = np.full((40, 30, 3), 90, dtype=np.uint8)
 
@@ -70,65 +64,8 @@ def test_what_is_no_picture_and_no_folder_is_named(tmp_path, name):
     with pytest.raises(UserError, match="no image or folder"):
         find_images([tmp_path / name])
     (tmp_path / "empty" / "below").mkdir(parents=True)
-    with pytest.raises(UserError, match="holds no images, nor do the folders in it"):
+    with pytest.raises(UserError, match="holds no images and no videos, nor do the folders in it"):
         find_images([str(tmp_path / "empty")])
-
-
-def test_what_cannot_be_read_is_passed_over_and_the_rest_is_written(tmp_path):
-    folder = photos(tmp_path / "p", "a.png", "b.png", "c.png")
-    (folder / "b.png").write_bytes((folder / "a.png").read_bytes()[:-20])
-    os.mkfifo(folder / "d.png")
-    (folder / "c\x1b[2J.png").write_bytes(b"")
-    wanted, _ = find_images([folder])
-    done = predict_files(Predictor(small_model()), wanted, out=tmp_path / "out")
-    assert (done.people, done.images, len(done.unreadable)) == (2, 2, 3)
-    assert sorted(line.split("image ")[1].split("/")[-1] for line in done.unreadable) == [
-        "b.png is cut off: fetch it again",
-        "c\\x1b[2J.png is empty: fetch it again",
-        "d.png is a pipe, a socket or a device: a file is wanted",
-    ]
-    entries = json.loads((tmp_path / "out" / "predictions.json").read_text())
-    assert [(entry["file_name"], entry["image_id"]) for entry in entries] == [("a.png", 1), ("c.png", 4)]
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"a.png", "c.png", "predictions.json", ".posestill"}
-    assert read_image(tmp_path / "out" / "a.png").shape == GREY.shape
-
-
-def test_nothing_is_written_where_no_picture_can_be_read(tmp_path):
-    (tmp_path / "a.png").write_text("no picture")
-    with pytest.raises(UserError, match=r"none of the 1 images can be read; image .*a.png cannot be decoded"):
-        predict_files(Predictor(small_model()), find_images([tmp_path / "a.png"])[0], out=tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-
-
-def test_everything_is_checked_before_anything_is_written(tmp_path):
-    folder = photos(tmp_path / "p", "a.png", "b.png")
-    photos(tmp_path / "out", "b.png")
-    before = (tmp_path / "out" / "b.png").read_bytes()
-    with pytest.raises(UserError, match=r"b.png is there already, and not what predict wrote there"):
-        predict_files(Predictor(small_model()), find_images([folder])[0], out=tmp_path / "out")
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["b.png"]
-    assert (tmp_path / "out" / "b.png").read_bytes() == before
-
-
-def test_a_drawing_that_cannot_be_written_ends_the_command_and_leaves_no_half_file(tmp_path, monkeypatch):
-    folder = photos(tmp_path / "p", "a.png", "b.png")
-    wanted, _ = find_images([folder])
-    (tmp_path / "out").mkdir()
-    real = Outputs.write
-
-    def full(self, path, write, **options):
-        if path.name == "b.png":
-
-            def write(draft):
-                draft.write_bytes(b"half")
-                raise OSError(28, "No space left on device")
-
-        real(self, path, write, **options)
-
-    monkeypatch.setattr(Outputs, "write", full)
-    with pytest.raises(UserError, match=r"b.png could not be written \(No space left on device\)"):
-        predict_files(Predictor(small_model()), wanted, out=tmp_path / "out")
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"a.png", ".posestill"}
 
 
 def test_detections_name_pictures_by_numbers_that_annotations_explain(tmp_path):
@@ -151,20 +88,42 @@ def test_detections_name_pictures_by_numbers_that_annotations_explain(tmp_path):
     assert (only.name, only.image_id, only.category_id, only.boxes.tolist()) == ("b.png", 8, 3, [[1, 2, 20, 30]])
 
 
-def test_a_predictor_reads_an_image_file_by_its_name(tmp_path):
-    write_image(tmp_path / "a.png", GREY)
-    predictor = Predictor(small_model())
-    np.testing.assert_array_equal(predictor(str(tmp_path / "a.png")), predictor(GREY))
-    np.testing.assert_array_equal(predictor(tmp_path / "a.png", [[0, 0, 9, 9]]), predictor(GREY, [[0, 0, 9, 9]]))
+def test_patterns_stand_for_the_files_that_they_match_in_order(tmp_path):
+    folder = photos(tmp_path / "p", "b.png", "a.png", "c.jpg", "deep/d.png", "[x].png")
+    assert names_of(folder / "?.png") == ["a.png", "b.png"]
+    assert names_of(folder / "**" / "d.png") == ["d.png"]
+    assert names_of(folder / "[x].png") == ["[x].png"]  # a file of that name is there
+    with pytest.raises(UserError, match=r"no image or folder .*\*\.webp"):
+        find_pictures([folder / "*.webp"])
 
 
-def test_the_fastest_number_of_threads_is_told_before_anything_is_predicted(tmp_path, monkeypatch, capsys):
-    found = []
-    monkeypatch.setattr(files, "try_threads", lambda work: (found.append(work()), ThreadTrial({1: 0.01, 2: 0.02}))[1])
-    write_image(tmp_path / "a.png", np.full((60, 40, 3), 90, dtype=np.uint8))
-    predictor = Predictor(small_model(), device="cpu")
-    assert predict_files(predictor, find_images([tmp_path / "a.png"])[0], out=tmp_path / "out").images == 1
-    told = capsys.readouterr().err.splitlines()
-    assert told[0] == "threads: 1 of 2 threads is the fastest here (1: 10 ms, 2: 20 ms)"
-    assert told[1].startswith("predicting 1/1")
-    assert found[0].shape == (1, 4, 3)  # the whole work for one person was tried
+def test_what_is_missing_beside_others_is_told_and_the_others_are_found(tmp_path):
+    folder = photos(tmp_path / "p", "a.png")
+    (tmp_path / "empty").mkdir()
+    found = find_pictures([tmp_path / "gone.png", folder, tmp_path / "empty"])
+    assert found.names == ("a.png",)
+    missing, empty = found.problems
+    assert missing == f"no image or folder {tmp_path / 'gone.png'}"
+    assert empty.startswith(f"folder {tmp_path / 'empty'} holds no images and no videos")
+
+
+def test_videos_and_cameras_stand_among_the_pictures_and_have_no_image_id(tmp_path):
+    folder = photos(tmp_path / "p", "a.png", "c.png")
+    (folder / "b.MP4").write_bytes(b"")
+    wanted, _ = find_images([folder, "camera:0"])
+    assert [(each.called, each.image_id, each.is_moving) for each in wanted] == [
+        ("a.png", 1, False), ("b.MP4", 0, True), ("c.png", 2, False), ("camera-0", 0, True),
+    ]  # fmt: skip
+    assert drawings(["a.png", "b.MP4", "camera-0"], [False, True, True]) == ["a.png", "b.mp4", "camera-0.mp4"]
+
+
+def test_boxes_name_no_frames_of_a_video(tmp_path):
+    folder = photos(tmp_path / "p", "a.png")
+    (folder / "b.mp4").write_bytes(b"")
+    (tmp_path / "boxes.json").write_text(json.dumps({"a.png": [[0, 0, 9, 9]]}))
+    wanted, found = find_images([folder], tmp_path / "boxes.json")
+    assert [each.called for each in wanted] == ["a.png"]
+    assert len(found.problems) == 1
+    assert "b.mp4: --boxes name no frames of a video: give --detector" in found.problems[0]
+    with pytest.raises(UserError, match="--boxes name no frames of a video"):
+        find_images([folder / "b.mp4"], tmp_path / "boxes.json")

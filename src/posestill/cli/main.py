@@ -26,6 +26,7 @@ for file in VERBS:
 def main() -> None:
     """Run the command line; a user's mistake becomes one line and exit status 2."""
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # what it would say of a broken picture is said in one line
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # nor need its reader of videos
     try:
         app()
     except UserError as error:

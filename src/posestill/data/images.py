@@ -15,6 +15,7 @@ from posestill.data.coco import CocoSource
 from posestill.data.coco_entries import AREA_OF_BBOX
 from posestill.data.pictures import Pictures
 from posestill.data.source import PoseSource, SourceConfig
+from posestill.geometry import bbox_of_joints
 from posestill.keypoints.names import same_keypoint
 from posestill.schema import UserError
 from posestill.skeletons import Skeleton, from_category
@@ -22,10 +23,6 @@ from posestill.types import Person
 
 TEACHERS_ANSWERS = "the teacher's answers"
 """the truth of pictures without labels"""
-_AROUND = 1.2
-"""how much larger a person is than the box around its keypoints, which are joints and not fingertips"""
-_THINNEST = 0.25
-"""the least width of a person as a share of its height, and the other way round"""
 
 
 def _as_list(given: Any) -> Any:
@@ -247,6 +244,4 @@ def with_answer(person: Person, answer: np.ndarray, *, threshold: float) -> Pers
 
 def _area_of_pose(points: np.ndarray) -> float:
     """The area (image px squared) that COCO's rule gives the person whose keypoints (N, 2) these are."""
-    extent = _AROUND * np.maximum(np.ptp(points, axis=0), 1.0)
-    extent = np.maximum(extent, _THINNEST * extent.max())
-    return AREA_OF_BBOX * float(extent.prod())
+    return AREA_OF_BBOX * float(bbox_of_joints(points)[2:].prod())

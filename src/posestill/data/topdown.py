@@ -26,6 +26,9 @@ from posestill.geometry import (
 from posestill.schema import UserError
 from posestill.types import Person, PoseBatch, Size
 
+_LONGEST_SIDE = 32766
+"""px of a side beyond which OpenCV warps no image"""
+
 
 @dataclass(frozen=True)
 class Labels:
@@ -211,4 +214,18 @@ def teacher_crop(crop: Crop, framing: Framing) -> Crop:
 
 def warp(image: np.ndarray, affine: np.ndarray, size: Size) -> np.ndarray:
     """(H, W, 3) uint8: the crop of `size` that a (2, 3) affine image px -> input px cuts out; black outside."""
+    if max(image.shape[:2]) > _LONGEST_SIDE:
+        image, affine = _part_of(image, affine, size)
     return cv2.warpAffine(image, affine, (size[1], size[0]), flags=cv2.INTER_LINEAR)
+
+
+def _part_of(image: np.ndarray, affine: np.ndarray, size: Size) -> tuple[np.ndarray, np.ndarray]:
+    """The part of a huge image that a crop shows, at most so many px long, and the affine from there."""
+    corners = np.array([[-1.0, -1.0], [size[1], -1.0], [-1.0, size[0]], [size[1], size[0]]])
+    seen = transform_points(corners, invert_affine(affine))  # (4, 2) image px
+    low = np.floor(seen.min(axis=0)).clip(0, [image.shape[1] - 1, image.shape[0] - 1]).astype(int)
+    high = np.ceil(seen.max(axis=0)).clip(low, [image.shape[1], image.shape[0]]).astype(int) + 1
+    part = image[low[1] : high[1], low[0] : high[0]]
+    step = -(-max(part.shape[:2]) // _LONGEST_SIDE)  # above 1 where even the part is too long: pixels are left out
+    linear = affine[:, :2] * step
+    return np.ascontiguousarray(part[::step, ::step]), np.column_stack([linear, affine[:, 2] + affine[:, :2] @ low])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -15,6 +16,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as as_bytes
 from torch import Tensor, nn
 
+import posestill
 from posestill.codecs.base import CodecConfig
 from posestill.documents.parse import read_json
 from posestill.files import write_whole
@@ -22,7 +24,7 @@ from posestill.models.backbone import BackboneConfig
 from posestill.models.heads import HeadConfig
 from posestill.schema import Choice, Config, UserError, did_you_mean, validate
 from posestill.skeletons import Skeleton
-from posestill.types import FeatureShape, Keypoints, PoseBatch, PoseOutput, mean_prediction
+from posestill.types import FeatureShape, Keypoints, PoseBatch, PoseOutput, Prediction, mean_prediction
 
 WEIGHTS = "model.safetensors"
 SETTINGS = "config.json"
@@ -135,13 +137,18 @@ class PoseModel(nn.Module):
     @torch.no_grad()
     def predict(self, image: Tensor, *, flip_test: bool = False) -> Keypoints:
         """Keypoints in input px for crops (B, 3, H, W); `flip_test` averages with the mirrored crop's prediction."""
+        return self.codec.decode(self.prediction(image, flip_test=flip_test))
+
+    @torch.no_grad()
+    def prediction(self, image: Tensor, *, flip_test: bool = False) -> Prediction:
+        """What `predict` decodes, for crops (B, 3, H, W)."""
         with evaluating(self):
             prediction = self(image).prediction
+            assert prediction is not None
             if flip_test:
-                assert prediction is not None
                 mirrored = self.codec.flip(self(image.flip(-1)).prediction, self.swap)
                 prediction = mean_prediction(prediction, mirrored)
-            return self.codec.decode(prediction)
+            return prediction
 
     def save(self, folder: Path) -> None:
         """Write the folder that `PoseModel.load`, predict and export read: weights and their description."""
@@ -152,6 +159,7 @@ class PoseModel(nn.Module):
         write_whole(folder / WEIGHTS, lambda path: path.write_bytes(content))
         described = {
             "format": "posestill",
+            "version": posestill.__version__,
             "model": self.config.model_copy(update={"init_from": None}).model_dump(mode="json"),
             "skeleton": self.skeleton.model_dump(mode="json"),
             "score": "trained" if self.codec.has_score else "none: every score is 1, persons rank by their box score",
@@ -165,12 +173,13 @@ class PoseModel(nn.Module):
         """The model of a folder, in eval mode. Fails with a message that names the file and the key."""
         folder = Path(folder)
         described = read_description(folder)
-        model = PoseModel(
-            validate(ModelConfig, described["model"], where=f"{folder / SETTINGS}: model"),
-            validate(Skeleton, described["skeleton"], where=f"{folder / SETTINGS}: skeleton"),
-            pretrained=False,
-        )
-        model.load_weights(read_weights(folder), where=str(folder / WEIGHTS))
+        with _told_by_version(folder, described.get("version")):
+            model = PoseModel(
+                validate(ModelConfig, described["model"], where=f"{folder / SETTINGS}: model"),
+                validate(Skeleton, described["skeleton"], where=f"{folder / SETTINGS}: skeleton"),
+                pretrained=False,
+            )
+            model.load_weights(read_weights(folder), where=str(folder / WEIGHTS))
         model.lineage = described.get("lineage", {})
         return model.eval()
 
@@ -249,6 +258,21 @@ def read_description(folder: Path) -> dict[str, Any]:
     if missing := {"model", "skeleton"} - set(described):
         raise UserError(f"{path} lacks {' and '.join(sorted(missing))}: copy the folder again")
     return described
+
+
+@contextmanager
+def _told_by_version(folder: Path, version: object) -> Iterator[None]:
+    """What does not fit in a model that another version of posestill wrote is told in one line that names both."""
+    try:
+        yield
+    except UserError as error:
+        if version in (None, posestill.__version__):  # models of the first version do not say it
+            raise
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"the model in {folder} was written by posestill {version}, and this is {posestill.__version__}: "
+            f"use that version, or train anew ({reason})"
+        ) from None
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:

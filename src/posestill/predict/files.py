@@ -1,42 +1,53 @@
-"""Poses of the persons in image files: drawn, and as a COCO results list."""
+"""Which pictures, videos and cameras are looked at, and what each is called."""
 
 from __future__ import annotations
 
+import glob
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
 import numpy as np
 
 from posestill.data.boxes import BoxFile
-from posestill.data.coco import coco_lists
 from posestill.data.image_files import IMAGE_SUFFIXES, read_image
-from posestill.draw import draw_poses, image_writer
-from posestill.engine.log import RunLog
-from posestill.evaluation.evaluate import person_score
-from posestill.files import Outputs, distinct
-from posestill.models.threads import try_threads
-from posestill.predict.predictor import Predictor
+from posestill.data.pictures import VIDEO_SUFFIXES
+from posestill.files import distinct
+from posestill.predict.video import DRAWN_SUFFIX, camera_number, is_moving
 from posestill.schema import UserError, printable
 
-PREDICTIONS = "predictions.json"
+_SUFFIXES = (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
 _NAMED = 5
 """so many kinds of other files are named, and the rest of them counted"""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """One image to predict, and the persons in it."""
+    """One picture, video or camera to predict, and the persons in it."""
 
     path: Path
+    """of a camera `camera:0` and so on"""
     image_id: int
+    """of a video 0: its frames are numbered after all pictures"""
     boxes: np.ndarray | None = None
-    """(N, 4) x y w h image px; None: the whole frame is one person"""
+    """(N, 4) x y w h image px; None: nobody has said where persons are"""
     category_id: int = 1
     name: str = ""
     """what the predictions call it: its path within the folder that was given; empty: its file's name"""
+    box_score: np.ndarray | None = None
+    """(N,) how sure a detector was of each box; None: 1 each"""
+
+    @property
+    def called(self) -> str:
+        """What the predictions call it."""
+        return self.name or self.path.name
+
+    @property
+    def is_moving(self) -> bool:
+        """True for a video and a camera."""
+        return is_moving(self.path)
 
     def read(self) -> np.ndarray:
         """(H, W, 3) uint8 RGB."""
@@ -44,25 +55,16 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Predicted:
-    """What came of some images."""
-
-    people: int
-    images: int
-    """that were read"""
-    unreadable: tuple[str, ...]
-    """what is wrong with the others, a line each"""
-
-
-@dataclass(frozen=True)
 class Found:
-    """Pictures in files and folders, in order."""
+    """Pictures, videos and cameras, in order."""
 
     files: tuple[Path, ...]
     names: tuple[str, ...]
     """what predictions call them; no two are alike"""
     others: tuple[Path, ...]
     """files in these folders that are no pictures, by their names"""
+    problems: tuple[str, ...] = ()
+    """what was given and cannot be looked at, a line each"""
 
     def passed_over(self) -> str:
         """What was found beside pictures, in a sentence; empty where nothing was."""
@@ -81,7 +83,7 @@ def find_images(
     threshold: float = 0.0,
     out: Path | None = None,
 ) -> tuple[list[Wanted], Found]:
-    """The images of some files and folders, which are read with all folders in them, with their boxes.
+    """What some files, folders, patterns and cameras hold, with the persons' boxes.
 
     `boxes` is a COCO annotation file (its boxes and image ids are taken), COCO detections, or a JSON of {file name:
     [[x, y, w, h], ...]}; pictures that it does not name are left out, and so are boxes scored below `threshold`. Where
@@ -89,102 +91,88 @@ def find_images(
     `out`, where drawings go, is no picture to look at.
     """
     found = find_pictures([Path(path) for path in paths], without=out)
+    named = list(zip(found.files, found.names, strict=True))
     if boxes is None:
-        return [
-            Wanted(path, number, name=name)
-            for number, (path, name) in enumerate(zip(found.files, found.names, strict=True), start=1)
-        ], found
+        numbers = iter(range(1, len(named) + 1))
+        return [Wanted(path, 0 if is_moving(path) else next(numbers), name=name) for path, name in named], found
+    moving = [path for path, _ in named if is_moving(path)]
+    problems = [
+        f"{printable(path)}: --boxes name no frames of a video: give --detector, or write the frames into a folder"
+        for path in moving
+    ]
+    still = [(path, name) for path, name in named if not is_moving(path)]
+    if not still:
+        raise UserError(problems[0])
     known = BoxFile(boxes, threshold=threshold, annotations=annotations)
     return [
-        Wanted(path, each.image_id, each.boxes, known.category_id, name)
-        for path, name, each in zip(found.files, found.names, known.match(found.files), strict=True)
+        Wanted(path, each.image_id, each.boxes, known.category_id, name, each.score)
+        for (path, name), each in zip(still, known.match([path for path, _ in still]), strict=True)
         if each is not None
-    ], found
+    ], replace(found, problems=(*found.problems, *problems))
 
 
 def find_pictures(paths: Sequence[Path], *, without: Path | None = None) -> Found:
-    """The pictures of some files and folders; folders in them are read, too, hidden ones and `without` are not."""
+    """The pictures and videos of some files, folders and patterns, and cameras.
+
+    Folders are read with all folders in them; hidden ones and `without` are not. A `UserError` where nothing of it is
+    there; what is missing beside others is told in `problems`.
+    """
     places: dict[Path, tuple[Path, PurePath]] = {}  # where a file really is -> as it was given, and its name
     others: list[Path] = []
+    problems: list[str] = []
     for path in paths:
-        if os.path.isdir(path):  # False, too, for what no file can be called
-            inside = _inside(path, without)
-            pictures = [each for each in inside if each.suffix.lower() in IMAGE_SUFFIXES]
-            others += [each for each in inside if each.suffix.lower() not in IMAGE_SUFFIXES]
-            if not pictures:
-                raise UserError(
-                    f"folder {printable(path)} holds no images, nor do the folders in it "
-                    f"({', '.join(sorted(IMAGE_SUFFIXES))})"
-                )
-            for each in pictures:
-                places.setdefault(_real(each), (each, each.relative_to(path)))
-        elif os.path.isfile(path):
-            places.setdefault(_real(path), (path, PurePath(path.name)))
-        else:
-            raise UserError(f"no image or folder {printable(path, most=200)}")
+        given = _matching(path)
+        if not given:
+            problems.append(f"no image or folder {printable(path, most=200)}")
+        for each in given:
+            if camera_number(each) is not None:
+                places.setdefault(each, (each, PurePath(str(each).replace(":", "-"))))
+            elif os.path.isdir(each):
+                inside = _inside(each, without)
+                others += [file for file in inside if file.suffix.lower() not in _SUFFIXES]
+                files = [file for file in inside if file.suffix.lower() in _SUFFIXES]
+                for file in files:
+                    places.setdefault(_real(file), (file, file.relative_to(each)))
+                if not files:
+                    problems.append(
+                        f"folder {printable(each)} holds no images and no videos, nor do the folders in it "
+                        f"({', '.join(sorted(_SUFFIXES))})"
+                    )
+            else:
+                places.setdefault(_real(each), (each, PurePath(each.name)))
+    if not places:
+        raise UserError(problems[0])
     files = [path for path, _ in places.values()]
-    return Found(tuple(files), tuple(_names([name for _, name in places.values()], files)), tuple(others))
+    names = _names([name for _, name in places.values()], files)
+    return Found(tuple(files), tuple(names), tuple(others), tuple(problems))
 
 
-def drawings(names: Sequence[str]) -> list[str]:
-    """Under which name each picture is drawn: its own as a PNG, with its suffix where two would have the same one."""
-    plain = [str(PurePath(name).with_suffix(".png")) for name in names]
-    times = Counter(each.casefold() for each in plain)
-    whole = [each if times[each.casefold()] == 1 else f"{name}.png" for name, each in zip(names, plain, strict=True)]
-    return distinct(whole)
+def _matching(path: Path) -> list[Path]:
+    """The files, folders and cameras that one word of the command line means; none where there is nothing of it."""
+    if camera_number(path) is not None or os.path.isdir(path) or os.path.isfile(path):  # False for impossible names
+        return [path]
+    if "\0" in str(path) or not glob.has_magic(str(path)):
+        return []
+    return [
+        Path(each)
+        for each in sorted(glob.glob(str(path), recursive=True))
+        if os.path.isfile(each) or os.path.isdir(each)
+    ]
 
 
-def predict_files(
-    predictor: Predictor,
-    wanted: Sequence[Wanted],
-    *,
-    out: Path,
-    threshold: float = 0.2,
-    draw: bool = True,
-    outputs: Outputs | None = None,
-) -> Predicted:
-    """Write drawn images and `predictions.json`, a COCO results list with file names.
+def drawings(names: Sequence[str], moving: Sequence[bool] | None = None) -> list[str]:
+    """Under which name each is drawn: its own as a PNG or, where it is moving, as an MP4.
 
-    An image that cannot be read is passed over; where that is all of them, a `UserError` names the first. Nothing is
-    written before all names in `out` are known to be free, which `outputs` decides.
+    Where two would have the same one, they keep their own suffix before it.
     """
-    outputs = outputs or Outputs("predict", read=[each.path for each in wanted])
-    names = [each.name or each.path.name for each in wanted]
-    listing = outputs.claim(out / PREDICTIONS, "--out")
-    places = [outputs.claim(out / name, "--out") for name in drawings(names)] if draw else [None] * len(names)
-    entries: list[dict[str, object]] = []
-    unreadable: list[str] = []
-    log = RunLog(None)
-    if predictor.device.type == "cpu":
-        blank = np.zeros((*predictor.model.config.size, 3), dtype=np.uint8)
-        if (trial := try_threads(lambda: predictor(blank))) is not None:
-            log.say(f"threads: {trial}")
-    with log.bar("predicting", len(wanted)) as bar:
-        for each, name, place in zip(wanted, names, places, strict=True):
-            bar.advance()
-            try:
-                image = each.read()
-            except UserError as error:
-                unreadable.append(str(error))
-                continue
-            poses = predictor(image, each.boxes)
-            if place is not None:
-                drawn = draw_poses(image, poses, predictor.skeleton, threshold=threshold, boxes=each.boxes)
-                outputs.write(place, image_writer(place, drawn), one_of_many=True)
-            entries += [
-                {
-                    "image_id": each.image_id,
-                    "category_id": each.category_id,
-                    "file_name": name,
-                    **coco_lists(pose.round(3), predictor.skeleton),
-                    "score": person_score(pose[:, 2], 1.0, rescoring=predictor.model.codec.rescoring),
-                }
-                for pose in poses
-            ]
-    if len(unreadable) == len(wanted):
-        raise UserError(f"none of the {len(wanted)} images can be read; {unreadable[0]}")
-    outputs.write_json(listing, entries, indent=None)
-    return Predicted(len(entries), len(wanted) - len(unreadable), tuple(unreadable))
+    kinds = [DRAWN_SUFFIX if each else ".png" for each in moving or [False] * len(names)]
+    plain = [str(PurePath(name).with_suffix(kind)) for name, kind in zip(names, kinds, strict=True)]
+    times = Counter(each.casefold() for each in plain)
+    whole = [
+        each if times[each.casefold()] == 1 else f"{name}{kind}"
+        for name, kind, each in zip(names, kinds, plain, strict=True)
+    ]
+    return distinct(whole)
 
 
 def _inside(folder: Path, without: Path | None) -> list[Path]:
