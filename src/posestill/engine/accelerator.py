@@ -30,14 +30,22 @@ def open_accelerator(config: RunConfig, folder: Path) -> Accelerator:
     if missing:
         raise UserError(f"train.trackers: {', '.join(missing)} not installed: pip install {' '.join(missing)}")
     AcceleratorState._reset_state()  # a second run in this process may want another precision
-    return Accelerator(
-        # Without `cpu`, processes on CPUs alone would not find each other.
-        cpu=trains_on_cpu(config.train.device),
-        mixed_precision=precision,
-        log_with=list(config.train.trackers) or None,
-        project_dir=str(folder),
-        step_scheduler_with_optimizer=False,
-    )
+    # Without `cpu`, processes on CPUs alone would not find each other.
+    cpu = trains_on_cpu(config.train.device)
+    try:
+        return Accelerator(
+            cpu=cpu,
+            mixed_precision=precision,
+            log_with=list(config.train.trackers) or None,
+            project_dir=str(folder),
+            step_scheduler_with_optimizer=False,
+        )
+    except torch.distributed.DistError as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"the processes of this run could not connect to one another ({reason}): start all of them again, with "
+            "--resume to go on from the last saved step"
+        ) from None
 
 
 def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
