@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -103,3 +104,22 @@ def test_eight_bits_pass_the_gate_by_agreement_in_both_runtimes(tmp_path):
     ]  # fmt: skip
     assert not found.failed
     assert all(row.px_median > 1e-4 for row in found.rows[1::2])
+
+
+def test_a_file_that_fails_in_half_precision_is_judged_again_calculating_in_single(tmp_path, monkeypatch):
+    pytest.importorskip("openvino")
+    real, calculated, said = export.judge, [], []
+
+    def strict(model, files, *given, **settings):
+        calculated.append(read_sidecar(files[0])["calculates"])
+        found = real(model, files, *given, **settings)
+        lost = 5.0 if calculated[-1] == "bf16" else 0.0
+        return replace(found, rows=tuple(replace(row, lost=lost) for row in found.rows))
+
+    monkeypatch.setattr(export, "judge", strict)
+    wanted = Wanted([TARGETS["openvino"]], ["fp16"])
+    found = export_model(small_model(skeleton=COCO_17).eval(), wanted, tmp_path / "out", People(), say=said.append)
+    assert not found.failed
+    assert calculated == ["bf16", "f32"]
+    assert read_sidecar(tmp_path / "out" / "model-fp16.xml")["calculates"] == "f32"
+    assert "OpenVINO fp16 loses 5.00 points where it calculates in bf16: it is judged in f32" in said

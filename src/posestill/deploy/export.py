@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib import resources
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from posestill.deploy.gate import Gate, Unlabelled, judge
 from posestill.deploy.graph import Decode, Precision
 from posestill.deploy.quantise import LEAST, check_enough
 from posestill.deploy.runtimes import Target
-from posestill.deploy.sidecar import read_sidecar, write_sidecar
+from posestill.deploy.sidecar import HALF, read_sidecar, write_sidecar
 from posestill.deploy.write import Writer
 from posestill.evaluation.evaluate import labelled_people
 from posestill.files import write_json
@@ -79,19 +80,30 @@ def export_model(
                 if precision != "int8" or target.int8:
                     say(f"writing {target.title} {precision}")
                     files.append(writer.write(target, precision, calibration))
-        gate = judge(
-            model,
-            files,
-            source,
-            labels=people.validation is not None,
-            tolerance=wanted.tolerance,
+        judged = partial(
+            judge, model, files, source, labels=people.validation is not None, tolerance=wanted.tolerance,
             progress=progress,
-        )
+        )  # fmt: skip
+        gate = judged()
+        if let_calculate_exactly(gate, draft, say):
+            gate = judged()
         if not gate.failed:
             writer.tidy()
             _finish(draft, files, gate)
             _put(draft, out)
     return gate
+
+
+def let_calculate_exactly(gate: Gate, folder: Path, say: Callable[[str], None]) -> bool:
+    """Let files that fail because they calculate in half precision keep it for their weights alone; True for any."""
+    found = False
+    for row in gate.failed:
+        sidecar = read_sidecar(folder / row.file)
+        if sidecar is not None and sidecar.get("calculates") == HALF:
+            say(f"{row.title} loses {row.lost:.2f} points where it calculates in {HALF}: it is judged in f32")
+            write_sidecar(folder / row.file, {**sidecar, "calculates": "f32"})
+            found = True
+    return found
 
 
 @contextmanager
