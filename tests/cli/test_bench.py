@@ -49,6 +49,20 @@ def test_table_and_json_have_a_row_for_each(posestill, tmp_path, monkeypatch):
     assert [(row["batch"], row["throughput"]) for row in rows] == [(1, 500), (4, 2000)]
 
 
+def test_a_file_of_the_users_is_not_written_over_and_an_earlier_one_of_its_own_is(posestill, tmp_path, monkeypatch):
+    small_model("coords").save(tmp_path / "model")
+    asked, row = [], Measured("model", "PyTorch", 1, 1, 2.0, 3.0, (1.0, 4.0), 9, 2.5, None, 1, 1, 1)
+    monkeypatch.setattr(room, "bench", lambda candidates, **settings: asked.append(settings) or [row])
+    command = ("bench", tmp_path / "model", "--to", "none", "--json", tmp_path / "b.json")
+    (tmp_path / "b.json").write_text("mine")
+    status, _, said = posestill(*command)
+    assert (status, (tmp_path / "b.json").read_text(), asked) == (2, "mine", [])
+    assert "--overwrite" in said
+    assert posestill(*command, "--overwrite")[0] == 0
+    assert posestill(*command)[0] == 0
+    assert len(json.loads((tmp_path / "b.json").read_text())["rows"]) == 1
+
+
 def test_a_layout_may_be_said_for_all_files_or_for_one(tmp_path):
     assert _layout_of(tmp_path / "a.onnx", ["movenet"]) == "movenet"
     assert _layout_of(tmp_path / "a.onnx", ["b.onnx=hrnet", "a.onnx=vitpose", "movenet"]) == "vitpose"

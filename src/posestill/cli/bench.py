@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from posestill.cli.app import app
-from posestill.cli.options import Plugin, load_plugins
+from posestill.cli.options import Overwrite, Plugin, load_plugins
 from posestill.schema import UserError
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def bench(
     ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Turns that each one has.")] = 12,
     json_out: Annotated[Optional[Path], typer.Option("--json", help="Write the figures to this file.")] = None,
+    overwrite: Overwrite = False,
     plugin: Plugin = None,
 ) -> None:
     """Measure what models and files of runtimes cost."""
@@ -39,9 +40,12 @@ def bench(
     from posestill.deploy.bench import bench as measure
     from posestill.engine.log import RunLog
     from posestill.engine.surroundings import surroundings
-    from posestill.files import write_json
+    from posestill.files import Outputs
 
     load_plugins(plugin)
+    outputs = Outputs("bench", overwrite=overwrite, read=models)
+    if json_out is not None:
+        outputs.claim(json_out, "--json")
     batches = _numbers(batch, "--batch")
     counts = [torch.get_num_threads()] if threads is None else _numbers(threads, "--threads")
     log = RunLog(None)
@@ -54,7 +58,7 @@ def bench(
         typer.echo(line)
     if json_out is not None:
         rows = [{**vars(each), "throughput": each.throughput} for each in found]
-        write_json(json_out, {"rounds": rounds, "rows": rows, "surroundings": surroundings()})
+        outputs.write_json(json_out, {"rounds": rounds, "rows": rows, "surroundings": surroundings()})
 
 
 @contextlib.contextmanager
