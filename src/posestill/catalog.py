@@ -34,7 +34,7 @@ from posestill.models.pose_model import NeckConfig
 from posestill.models.stemnet import StemNetConfig
 from posestill.models.token_head import TokenConfig
 from posestill.teachers.base import TeacherConfig
-from posestill.teachers.checkpoint import BundledConfig, CheckpointConfig
+from posestill.teachers.checkpoint import BundledConfig, BundledTokensConfig, CheckpointConfig
 from posestill.teachers.file import FileConfig
 
 CODECS: dict[str, type[CodecConfig]] = {
@@ -73,6 +73,7 @@ HEADS: dict[str, type[HeadConfig]] = {
 TEACHERS: dict[str, type[TeacherConfig]] = {
     "checkpoint": CheckpointConfig,
     "bundled": BundledConfig,
+    "bundled-tokens": BundledTokensConfig,
     "file": FileConfig,
 }
 METHODS: dict[str, type[MethodConfig]] = {

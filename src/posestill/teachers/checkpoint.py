@@ -16,6 +16,8 @@ from posestill.teachers.runtime import SUFFIXES, file_hash
 
 BUNDLED = Path(__file__).parents[1] / "assets" / "teacher"
 """A half-width residual heatmap model, trained on synthetic people; `results/` has its figures."""
+BUNDLED_TOKENS = BUNDLED.parent / "token-teacher"
+"""A small token model with heatmaps, which DistilPose needs, trained on synthetic people."""
 
 
 class CheckpointConfig(TeacherConfig):
@@ -55,6 +57,14 @@ class BundledConfig(TeacherConfig):
     def open(self) -> Teacher:
         """The bundled model as a teacher."""
         return ModelTeacher(_load(BUNDLED))
+
+
+class BundledTokensConfig(TeacherConfig):
+    """The small token teacher that comes with posestill knows COCO's 17 keypoints, from synthetic people only."""
+
+    def open(self) -> Teacher:
+        """The bundled model as a teacher."""
+        return ModelTeacher(_load(BUNDLED_TOKENS))
 
 
 def _load(folder: Path) -> PoseModel:
