@@ -266,9 +266,7 @@ def _write_report(
     models: Mapping[str, PoseModel],
     source: PoseSource,
 ) -> Path:
-    losses = {
-        variant.title: loss_curves(read_metrics(out / variant.name / "metrics.jsonl"))["task"] for variant in ORDER
-    }
+    losses = {variant.title: _loss_on_labels(out / variant.name / "metrics.jsonl") for variant in ORDER}
     parts = [
         paragraph(sentence, strong=True),
         table(_HEADERS, lines),
@@ -286,3 +284,9 @@ def _write_report(
     text = page("posestill quickstart", parts)
     write_whole(path, lambda draft: draft.write_text(text))
     return path
+
+
+def _loss_on_labels(path: Path) -> list[tuple[float, float]]:
+    """Steps and the loss on the labels at each, which DistilPose calls its regression."""
+    curves = loss_curves(read_metrics(path))
+    return curves["task" if "task" in curves else "regression"]
