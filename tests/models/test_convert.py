@@ -3,8 +3,9 @@ import torch
 from typer.testing import CliRunner
 
 from posestill.cli.main import app
-from posestill.models.convert import LAYOUTS, convert_checkpoint
+from posestill.models.convert import convert_checkpoint
 from posestill.models.pose_model import ModelConfig, PoseModel
+from posestill.models.published import PUBLISHED
 from posestill.schema import UserError, validate
 from posestill.skeletons import COCO_17
 from tests.published import fill, plain_distilpose
@@ -84,7 +85,7 @@ def renamed(model, *, teacher):
 @pytest.mark.release
 @pytest.mark.parametrize("layout", ["distilpose-l", "tokenpose-hr48"])
 def test_the_larger_published_layouts_convert(layout, tmp_path):
-    model = PoseModel(validate(ModelConfig, LAYOUTS[layout], where="test"), COCO_17)
+    model = PoseModel(validate(ModelConfig, PUBLISHED[layout].model, where="test"), COCO_17)
     fill(model)
     torch.save({"state_dict": renamed(model, teacher=layout == "tokenpose-hr48")}, tmp_path / "m.pth")
     converted = convert_checkpoint(tmp_path / "m.pth", layout)

@@ -112,9 +112,9 @@ def predict(
         )
     finder = None
     if detector is not None:
-        from posestill.teachers.detect import Detector
+        from posestill.teachers.detect import open_detector
 
-        finder = Detector(detector, threshold=0.3 if box_threshold is None else box_threshold)
+        finder = open_detector(detector, threshold=0.3 if box_threshold is None else box_threshold)
     predictor = Predictor(model, flip_test=flip_test, device=device)
     if boxes is None and detector is None:
         typer.echo(_about_whole_frames(track))
