@@ -1,5 +1,9 @@
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
 
 from posestill.data.coco import CocoSource
 from posestill.schema import UserError
@@ -7,6 +11,7 @@ from posestill.teachers.detect import open_detector
 from posestill.teachers.one_stage import overlap
 from tests.conftest import shared_folder
 from tests.networks import photo, write_detector, write_teacher
+from tests.saved import save_detector
 
 
 def test_a_detector_finds_people_with_their_boxes(tmp_path):
@@ -40,3 +45,33 @@ def test_movenet_multipose_finds_most_large_people_of_photographs(coco_sample):
     ]  # fmt: skip
     hits = [len(found[each.image_id]) and overlap(found[each.image_id], each.bbox).max() > 0.5 for each in large]
     assert np.mean(hits) > 0.6
+
+
+def test_a_detector_of_transformers_gives_its_persons_in_px_of_the_picture_surest_first(tmp_path):
+    network = save_detector(tmp_path)
+    picture = photo(1, (60, 90))
+    found = open_detector(tmp_path, threshold=0.0)(picture)
+    given = torch.nn.functional.interpolate(
+        torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255, (64, 64), mode="bilinear", antialias=True
+    )
+    with torch.no_grad():
+        answer = network(pixel_values=given)
+    score = answer.logits.sigmoid()[0]  # (queries, classes)
+    surest = score[:, 1].argmax()
+    x, y, width, height = (answer.pred_boxes[0, surest] * torch.tensor([90, 60, 90, 60])).tolist()
+    assert found.score[0] == pytest.approx(score[surest, 1].item(), abs=0.02)
+    np.testing.assert_allclose(found.boxes[0], [x - width / 2, y - height / 2, width, height], atol=2)
+    assert (np.diff(found.score) <= 0).all()
+    assert len(open_detector(tmp_path, threshold=1.0)(picture).boxes) == 0
+
+
+def test_a_detector_without_a_class_of_persons_is_refused(tmp_path):
+    save_detector(tmp_path, labels=("car", "dog"))
+    with pytest.raises(UserError, match=r"^detector: .* knows no person \(its classes: car, dog, \.\.\.\)$"):
+        open_detector(tmp_path)
+
+
+def test_a_detector_of_the_hub_needs_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(UserError, match=r'hf:owner/detector needs the package transformers.*posestill\[hf\]"$'):
+        open_detector(Path("hf:owner/detector"))

@@ -45,16 +45,16 @@ def convert(
 ) -> None:
     """Make a model folder of a published checkpoint, or a folder that transformers reads of a VitPose of yours."""
     from posestill.files import Outputs
+    from posestill.models.pose_model import SETTINGS, WEIGHTS
 
     if (layout is None) == (target is None):
         raise UserError("convert: say what is converted by --from NAME, or into what by --to transformers")
-    outputs = Outputs("convert", overwrite=overwrite, read=(source, metainfo))
+    inside = (source / name for name in (SETTINGS, WEIGHTS))
+    outputs = Outputs("convert", overwrite=overwrite, read=(source, metainfo, *inside))
     if target is not None:
         _write_for(target, source, out, outputs)
         return
     assert layout is not None
-    from posestill.models.pose_model import SETTINGS, WEIGHTS
-
     files = [outputs.claim(out / name, "--out") for name in (SETTINGS, WEIGHTS)]
     converted = _converted(source, layout, metainfo, dataset_index)
     converted.model.save(out)

@@ -43,7 +43,7 @@ class CheckpointConfig(TeacherConfig):
     def open(self) -> Teacher:
         """The folder's model as a teacher."""
         if is_reference(str(self.path)) or is_saved_network(self.path):
-            return TransformersConfig(path=str(self.path)).open()
+            return TransformersConfig(path=self.path).open()
         if self.path.suffix.lower() in SUFFIXES:
             return FileConfig(path=self.path).open()
         if not self.path.exists():

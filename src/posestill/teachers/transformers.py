@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -33,7 +34,7 @@ DATASETS = ("COCO", "AI Challenger", "MPII", "AP-10K", "APT-36K", "COCO-WholeBod
 class TransformersConfig(TeacherConfig):
     """A pose estimator that transformers executes is the teacher: `teacher: hf:usyd-community/vitpose-base-simple`."""
 
-    path: str
+    path: Path
     """A repository of the Hugging Face Hub as `hf:OWNER/NAME@REVISION`, or a folder that transformers saved. The
     revision is a commit, a tag or a branch; without one the newest commit is taken, which the student's lineage
     records."""
@@ -45,8 +46,8 @@ class TransformersConfig(TeacherConfig):
 
     def open(self) -> Teacher:
         """The teacher; a `UserError` says what cannot be fetched, is not installed or does not fit."""
-        transformers_library(self.path)  # before anything is fetched
-        saved = find_network(self.path, where="teacher")
+        transformers_library(str(self.path))  # before anything is fetched
+        saved = find_network(str(self.path), where="teacher")
         return TransformersTeacher(saved, dataset_index=self.dataset_index, licence=self.licence)
 
 
