@@ -12,7 +12,7 @@ SIZE = (64, 48)
 TINY_VITPOSE: dict[str, Any] = {
     "size": SIZE,
     "backbone": {"name": "vitpose", "width": 32, "depth": 2, "attention_heads": 4},
-    "head": "upsampled_maps",
+    "head": "vitpose",
     "codec": {"name": "heatmap", "grid": "udp"},
 }
 """the settings of a pose model that is a small VitPose"""

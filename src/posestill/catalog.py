@@ -34,7 +34,7 @@ from posestill.models.hrnet import HRNetConfig
 from posestill.models.pose_model import NeckConfig
 from posestill.models.stemnet import StemNetConfig
 from posestill.models.token_head import TokenConfig
-from posestill.models.vitpose import UpsampledMapsConfig, VitPoseConfig
+from posestill.models.vitpose import VitPoseConfig, VitPoseHeadConfig
 from posestill.teachers.base import TeacherConfig
 from posestill.teachers.checkpoint import BundledConfig, CheckpointConfig
 from posestill.teachers.file import FileConfig
@@ -74,7 +74,7 @@ HEADS: dict[str, type[HeadConfig]] = {
     "simcc": SimccHeadConfig,
     "gau": GauConfig,
     "token": TokenConfig,
-    "upsampled_maps": UpsampledMapsConfig,
+    "vitpose": VitPoseHeadConfig,
 }
 TEACHERS: dict[str, type[TeacherConfig]] = {
     "checkpoint": CheckpointConfig,

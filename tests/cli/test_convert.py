@@ -1,13 +1,35 @@
 import json
+import re
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
-from posestill.models.pose_model import PoseModel
+from posestill.models.pose_model import ModelConfig, PoseModel
 from posestill.models.published import PUBLISHED
+from posestill.schema import validate
+from posestill.teachers.transformers import TransformersConfig
 from tests.conftest import small_model
 from tests.mmpose import filled, shapes_of
 from tests.saved import TINY_VITPOSE, save_vitpose
+
+PAGE = (Path(__file__).parents[2] / "docs" / "published.md").read_text()
+
+
+def test_the_page_names_real_settings_and_every_network_of_mmpose():
+    for text in re.findall(r"^```yaml\n(.*?)^```", PAGE, flags=re.M | re.S):
+        told = yaml.safe_load(text)
+        if "model" in told:
+            validate(ModelConfig, told["model"], where="docs/published.md")
+        else:
+            assert told["teacher"].pop("name") == "transformers"
+            validate(TransformersConfig, told["teacher"], where="docs/published.md")
+    rows = [line for line in PAGE.splitlines() if line.startswith("| `")]
+    named = {name for row in rows for name in re.findall(r"`([a-z]+-[a-z]+[0-9-]*)`", row)}
+    assert named <= PUBLISHED.keys()
+    families = {name.partition("-")[0] for name, each in PUBLISHED.items() if each.source == "mmpose"}
+    assert {name.partition("-")[0] for name in named} == families
 
 
 @pytest.fixture

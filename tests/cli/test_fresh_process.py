@@ -250,15 +250,14 @@ def test_convert_makes_a_model_folder_of_a_published_checkpoint(fresh, tmp_path)
     assert torch.equal(model.state_dict()["backbone.conv1.weight"], published.state_dict()["backbone.conv1.weight"])
 
 
-def test_convert_takes_a_checkpoint_of_mmpose_whose_file_then_passes_the_teacher_check(fresh, tmp_path):
+def test_convert_takes_a_checkpoint_of_mmpose_which_then_passes_the_teacher_check(fresh, tmp_path):
     torch.save({"state_dict": filled(shapes_of("rtmpose-t"))}, tmp_path / "rtmpose-t.pth")
     fresh("data", "sample", "data", "--pictures", 8)
-    convert, export, check = docs_of_mmpose()
+    convert, check = docs_of_mmpose()
     assert "3,337,007 parameters, every key fits, 0 not used" in fresh(*convert)
-    fresh(*export)
     out = fresh(*check)
-    assert "layout exported: crops of 256x192 px, 1.25 times the box" in out
-    assert "the layout exported holds" in out
+    assert "layout of the model: crops of 256x192 px, 1.25 times the box" in out
+    assert "the layout of the model holds" in out
 
 
 def test_a_vitpose_teaches_a_vitpose_s_which_transformers_reads_afterwards(fresh, tmp_path, coco_sample):
@@ -266,7 +265,7 @@ def test_a_vitpose_teaches_a_vitpose_s_which_transformers_reads_afterwards(fresh
     data = f"{{name: coco, annotations: {coco_sample / 'annotations/all.json'}, images: {coco_sample / 'images'}}}"
     changes = [
         f"data.train={data}", f"data.val={data}", "method=pkd", "model.size=[64, 48]", "model.backbone=vitpose",
-        "model.head=upsampled_maps", "model.codec={name: heatmap, grid: udp}", "train.steps=2", "train.batch_size=4",
+        "model.head=vitpose", "model.codec={name: heatmap, grid: udp}", "train.steps=2", "train.batch_size=4",
         "evaluate.every=2",
     ]  # fmt: skip
     told = fresh("distil", "coco-sample", "--teacher", "teacher", "--out", "run",
@@ -316,8 +315,8 @@ def test_a_repository_that_cannot_be_had_is_one_line(fresh, tmp_path, monkeypatc
 
 
 def docs_of_mmpose():
-    """The commands of docs/teachers.md about a checkpoint of mmpose, as words."""
-    text = (ROOT / "docs" / "teachers.md").read_text()
+    """The commands of docs/published.md about a checkpoint of mmpose, as words."""
+    text = (ROOT / "docs" / "published.md").read_text()
     block = next(each for each in re.findall(r"^```bash\n(.*?)^```", text, flags=re.M | re.S) if "rtmpose-t" in each)
     lines = block.replace("\\\n", " ").splitlines()
     return [shlex.split(line)[1:] for line in lines if line.strip()]

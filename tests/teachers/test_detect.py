@@ -48,7 +48,7 @@ def test_movenet_multipose_finds_most_large_people_of_photographs(coco_sample):
 
 
 def test_a_detector_of_transformers_gives_its_persons_in_px_of_the_picture_surest_first(tmp_path):
-    network = save_detector(tmp_path)
+    network = save_detector(tmp_path, labels=("person",))
     picture = photo(1, (60, 90))
     found = open_detector(tmp_path, threshold=0.0)(picture)
     given = torch.nn.functional.interpolate(
@@ -56,13 +56,27 @@ def test_a_detector_of_transformers_gives_its_persons_in_px_of_the_picture_sures
     )
     with torch.no_grad():
         answer = network(pixel_values=given)
-    score = answer.logits.sigmoid()[0]  # (queries, classes)
-    surest = score[:, 1].argmax()
+    score = answer.logits.sigmoid()[0, :, 0]  # (queries,)
+    surest = score.argmax()
     x, y, width, height = (answer.pred_boxes[0, surest] * torch.tensor([90, 60, 90, 60])).tolist()
-    assert found.score[0] == pytest.approx(score[surest, 1].item(), abs=0.02)
+    assert found.score[0] == pytest.approx(score[surest].item(), abs=0.02)
     np.testing.assert_allclose(found.boxes[0], [x - width / 2, y - height / 2, width, height], atol=2)
     assert (np.diff(found.score) <= 0).all()
     assert len(open_detector(tmp_path, threshold=1.0)(picture).boxes) == 0
+
+
+def test_what_is_no_person_is_left_out_and_the_surest_comes_first(tmp_path, monkeypatch):
+    save_detector(tmp_path, ("car", "person"))
+    detector = open_detector(tmp_path)
+    found = {
+        "labels": torch.tensor([0, 1, 1]),
+        "scores": torch.tensor([0.9, 0.5, 0.75]),
+        "boxes": torch.tensor([[0.0, 0, 4, 4], [1, 2, 4, 8], [0, 0, 2, 2]]),  # corners
+    }
+    monkeypatch.setattr(detector.processor, "post_process_object_detection", lambda *given, **told: [found])
+    people = detector(photo(1))
+    assert people.boxes.tolist() == [[0, 0, 2, 2], [1, 2, 3, 6]]
+    assert people.score.tolist() == [0.75, 0.5]
 
 
 def test_a_detector_without_a_class_of_persons_is_refused(tmp_path):

@@ -5,13 +5,15 @@ from pathlib import Path
 import pytest
 import torch
 
+from posestill.models.hub import SavedNetwork
 from posestill.models.pose_model import PoseModel
 from posestill.schema import UserError
-from posestill.teachers.base import ModelTeacher
+from posestill.teachers.base import CacheConfig, ModelTeacher
 from posestill.teachers.bridge import Bridge, worth_knowing
+from posestill.teachers.cache import CachedTeacher
 from posestill.teachers.checkpoint import CheckpointConfig
 from posestill.teachers.keypoint_sets import KEYPOINT_SETS
-from posestill.teachers.transformers import TransformersConfig
+from posestill.teachers.transformers import TransformersConfig, TransformersTeacher
 from posestill.types import PoseBatch
 from tests.conftest import small_model
 from tests.saved import IMAGENET, SIZE, save_sapiens, save_vitpose
@@ -115,6 +117,17 @@ def test_a_path_alone_is_enough_and_the_lineage_says_what_taught(tmp_path):
             small_model(skeleton=KEYPOINT_SETS["coco"]),
         )
     )
+
+
+def test_a_commit_that_nobody_asked_for_is_told_when_a_run_starts(tmp_path):
+    save_vitpose(tmp_path)
+    student = small_model(skeleton=KEYPOINT_SETS["coco"])
+    teacher = TransformersTeacher(SavedNetwork(tmp_path, "hf:owner/name@0123", is_pinned=False))
+    said = "the teacher is hf:owner/name@0123: name this commit in the recipe, so that it stays the same"
+    assert worth_knowing(teacher, student) == [said]
+    assert CachedTeacher(teacher, size=(32, 24), config=CacheConfig()).remarks == (said,)
+    assert teacher.lineage["path"] == "hf:owner/name@0123"
+    assert TransformersTeacher(SavedNetwork(tmp_path, "hf:owner/name@0123")).remarks == ()
 
 
 def test_tensors_that_are_missing_are_named(tmp_path):

@@ -28,7 +28,7 @@ _INITIAL_SPREAD = 0.02
 
 
 class VitPoseConfig(BackboneConfig):
-    """ViTPose's plain vision transformer; the defaults are those of ViTPose-S, which `width: 768` makes ViTPose-B."""
+    """ViTPose's plain vision transformer; the defaults are ViTPose-S, and `width: 768` is ViTPose-B."""
 
     width: PositiveInt = 384
     """The channels of each token: 384 in ViTPose-S, 768 in B, 1024 in L, 1280 in H. More channels make the network
@@ -129,8 +129,8 @@ class _Layer(nn.Module):
         return merged
 
 
-class UpsampledMapsConfig(HeadConfig):
-    """ViTPose's simple head enlarges the map and draws one map a keypoint by a single convolution of 3x3."""
+class VitPoseHeadConfig(HeadConfig):
+    """ViTPose's simple head enlarges the map and draws one map a keypoint by one 3x3 convolution."""
 
     scale: PositiveInt = 4
     """How many times larger than the feature map the heatmaps are; 4 is published. Larger maps place keypoints more
@@ -138,10 +138,10 @@ class UpsampledMapsConfig(HeadConfig):
 
     def build(self, feature_shape: tuple[int, int, int], num_keypoints: int, codec: Codec) -> Head:
         """The network; its maps are `scale` times the feature map."""
-        return UpsampledMapsHead(feature_shape[0], self.scale, num_keypoints)
+        return VitPoseHead(feature_shape[0], self.scale, num_keypoints)
 
 
-class UpsampledMapsHead(Head):
+class VitPoseHead(Head):
     """ReLU, bilinear enlargement and a 3x3 convolution to K maps."""
 
     def __init__(self, given: int, scale: int, num_keypoints: int) -> None:

@@ -21,7 +21,7 @@ from posestill.models.heads import DeconvConfig
 from posestill.models.hub import PROCESSOR, SETTINGS, SavedNetwork
 from posestill.models.pose_model import WEIGHTS, ModelConfig, PoseModel
 from posestill.models.saved_keypoints import saved_skeleton, spelled_out
-from posestill.models.vitpose import PATCH, UpsampledMapsConfig, VitPoseConfig
+from posestill.models.vitpose import PATCH, VitPoseConfig, VitPoseHeadConfig
 from posestill.schema import UserError, reading, validate
 from posestill.skeletons import Skeleton
 
@@ -118,7 +118,7 @@ def _our_settings(settings: Mapping[str, Any], dataset_index: int) -> dict[str, 
             "dataset_index": dataset_index,
             "norm_eps": inner.get("layer_norm_eps", 1e-12),
         },
-        "head": {"name": "upsampled_maps", "scale": scale} if simple else {"name": "deconv", "channels": _CLASSIC},
+        "head": {"name": "vitpose", "scale": scale} if simple else {"name": "deconv", "channels": _CLASSIC},
         "codec": {"name": "heatmap", "stride": PATCH // (scale if simple else 4), "grid": "udp"},
     }
 
@@ -126,12 +126,12 @@ def _our_settings(settings: Mapping[str, Any], dataset_index: int) -> dict[str, 
 def _their_settings(model: PoseModel) -> dict[str, Any]:
     """A pose model's settings as theirs; a `UserError` where it is no VitPose of theirs."""
     backbone, head = model.config.backbone, model.config.head
-    simple = isinstance(head, UpsampledMapsConfig)
+    simple = isinstance(head, VitPoseHeadConfig)
     classic = isinstance(head, DeconvConfig) and head.channels == _CLASSIC
     if not isinstance(backbone, VitPoseConfig) or model.config.neck is not None or not (simple or classic):
         raise UserError(
-            "transformers reads a VitPose, which is the backbone vitpose without a neck under the head upsampled_maps, "
-            "or under {name: deconv, channels: [256, 256]}: this model is another"
+            "transformers reads a VitPose, which is the backbone vitpose without a neck under the head vitpose "
+            "or {name: deconv, channels: [256, 256]}: this model is another"
         )
     form = model.codec.form
     if not isinstance(form, MapForm) or not form.has_the_cells_of(_udp(model, form)):
@@ -157,7 +157,7 @@ def _their_settings(model: PoseModel) -> dict[str, Any]:
             "layer_norm_eps": backbone.norm_eps,
             "out_indices": [backbone.depth],
         },
-        "scale_factor": head.scale if isinstance(head, UpsampledMapsConfig) else 4,
+        "scale_factor": head.scale if isinstance(head, VitPoseHeadConfig) else 4,
         "use_simple_decoder": simple,
         **spelled_out(model.skeleton),
     }

@@ -32,7 +32,7 @@ DATASETS = ("COCO", "AI Challenger", "MPII", "AP-10K", "APT-36K", "COCO-WholeBod
 
 
 class TransformersConfig(TeacherConfig):
-    """A pose estimator that transformers executes is the teacher: `teacher: hf:usyd-community/vitpose-base-simple`."""
+    """VitPose, VitPose++ or Sapiens2 of transformers is the teacher: `teacher: hf:OWNER/NAME`."""
 
     path: Path
     """A repository of the Hugging Face Hub as `hf:OWNER/NAME@REVISION`, or a folder that transformers saved. The
@@ -107,7 +107,8 @@ class TransformersTeacher(Teacher):
         with torch.no_grad():
             maps = self.head((torch.zeros(1, *self.feature_shapes[0]),))
         stride = self.input_size[0] // maps.maps.shape[-2]
-        self.codec = HeatmapConfig(stride=stride, sigma=self.family.sigma, grid="udp").build(self.input_size)
+        self.codec_config = HeatmapConfig(stride=stride, sigma=self.family.sigma, grid="udp")
+        self.codec = self.codec_config.build(self.input_size)
         self.codec.check(PoseOutput(prediction=maps))
         self.skeleton = saved_skeleton(
             settings, maps.maps.shape[1], lambda count: keypoint_set(None, count=count, where=saved.name)
@@ -130,7 +131,11 @@ class TransformersTeacher(Teacher):
         """The last feature map, without the work of the head."""
         crops = crops_of(batch)
         image = crops.float() / 255 if crops.dtype == torch.uint8 else crops
-        tokens = self.family.tokens(self.network, (image - self.mean) / self.std, self.dataset_index)
+        return self.features_of((image - self.mean) / self.std)
+
+    def features_of(self, image: Tensor) -> tuple[Tensor, ...]:
+        """The last feature map of crops (B, 3, H, W) that are normalised already."""
+        tokens = self.family.tokens(self.network, image, self.dataset_index)
         return (tokens.transpose(1, 2).unflatten(2, self.cells),)
 
     def head(self, features: tuple[Tensor, ...]) -> Heatmaps:
