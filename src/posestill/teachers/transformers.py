@@ -1,7 +1,7 @@
 """Teachers of the library transformers: VitPose, VitPose++ and Sapiens2, from the Hugging Face Hub or from a folder.
 
-The library executes the network. Crops and decoding are posestill's: the library's own processor of VitPose smooths
-heatmaps less than they were trained for, and knows no flip test.
+The library executes the network. Crops and decoding are posestill's: the library's own processor of VitPose smooths a
+heatmap less than ViTPose's authors do before it looks for the peak.
 """
 
 from __future__ import annotations
