@@ -11,11 +11,11 @@ from posestill.schema import validate
 from posestill.skeletons import COCO_17
 from tests.mmpose import CSPNEXT, filled, shapes_of
 
-EACH_NETWORK = (
-    "simplebaseline-r50", "simplebaseline-r101", "simplebaseline-r152", "hrnet-w32", "hrnet-w48", "deeppose-r50",
-    "rle-r50", "simcc-r50", "rtmpose-t", "rtmpose-s", "rtmpose-m", "rtmpose-l", "rtmpose-m-384",
+QUICK = ("simplebaseline-r50", "hrnet-w32", "deeppose-r50", "rle-r50", "simcc-r50", "rtmpose-t")
+LARGE = (
+    "simplebaseline-r101", "simplebaseline-r152", "hrnet-w48", "rtmpose-s", "rtmpose-m", "rtmpose-l", "rtmpose-m-384",
 )  # fmt: skip
-"""the others have the same tensors and another codec"""
+"""the layouts that PUBLISHED has beside these have the same tensors and another codec"""
 MILLIONS = {
     # Simple Baselines and HRNet: table 1 of "Deep High-Resolution Representation Learning" (CVPR 2019)
     "simplebaseline-r50": 34.0, "simplebaseline-r101": 53.0, "simplebaseline-r152": 68.6,
@@ -25,6 +25,12 @@ MILLIONS = {
 }  # fmt: skip
 
 
+def each_of(layouts):
+    """The layouts, those that take a while to build in the slow tier."""
+    marked = [pytest.param(each, marks=pytest.mark.slow) if each in LARGE else each for each in layouts]
+    return pytest.mark.parametrize("layout", marked)
+
+
 @functools.cache
 def empty(layout):
     """The model of a layout; without memory for its weights, but for heads that read coordinates."""
@@ -32,13 +38,13 @@ def empty(layout):
         return PoseModel(validate(ModelConfig, PUBLISHED[layout].model, where="test"), COCO_17)
 
 
-@pytest.mark.parametrize("layout", EACH_NETWORK)
+@each_of((*QUICK, *LARGE))
 def test_every_published_tensor_has_its_place_and_its_shape(layout):
     own = {name: tuple(value.shape) for name, value in empty(layout).state_dict().items()}
     assert {PUBLISHED[layout].our_name(name): shape for name, shape in shapes_of(layout).items()} == own
 
 
-@pytest.mark.parametrize("layout", MILLIONS)
+@each_of(MILLIONS)
 def test_a_family_has_the_published_number_of_parameters(layout):
     count = sum(each.numel() for each in empty(layout).parameters())
     digits = 2 if layout.startswith("rtmpose") else 1

@@ -41,7 +41,8 @@ def predict(
         Optional[Path], typer.Option(help="COCO annotations that say what the image ids of --boxes are called.")
     ] = None,
     detector: Annotated[
-        Optional[Path], typer.Option(help="A file that finds people (.onnx, .tflite, .xml), instead of --boxes.")
+        Optional[Path],
+        typer.Option(help="A file (.onnx, .tflite, .xml) or hf:OWNER/NAME that finds people, instead of --boxes."),
     ] = None,
     box_threshold: Annotated[
         Optional[float], typer.Option(help="Boxes scored below are left out: 0 of --boxes, 0.3 of --detector.")
