@@ -152,6 +152,7 @@ def test_a_converted_rtmpose_computes_what_the_published_names_say(tmp_path):
     torch.testing.assert_close((found.x, found.y), wanted, rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_a_converted_simcc_gives_the_published_probabilities_and_a_full_score_to_the_published_target(tmp_path):
     state = filled(shapes_of("simcc-r50"))
     torch.save(state, tmp_path / "s.pth")

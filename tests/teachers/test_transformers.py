@@ -104,6 +104,12 @@ def test_names_and_partners_that_the_settings_tell_are_taken(tmp_path):
     assert (skeleton.swap[3], skeleton.swap[300], skeleton.swap[4]) == (300, 3, 4)
 
 
+def test_numbered_keypoints_of_no_known_set_are_refused(tmp_path):
+    save_vitpose(tmp_path, num_labels=5)
+    with pytest.raises(UserError, match=r"only numbers its 5 keypoints, and no known set has as many: name them by"):
+        TransformersConfig(path=tmp_path).build()
+
+
 def test_a_path_alone_is_enough_and_the_lineage_says_what_taught(tmp_path):
     save_vitpose(tmp_path)
     (tmp_path / "README.md").write_text("---\nlicense: apache-2.0\n---\n# A card\n")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,11 +20,12 @@ from torch import Tensor
 
 from posestill.codecs.heatmap import HeatmapConfig
 from posestill.models.backbone import IMAGENET_MEAN, IMAGENET_STD
-from posestill.models.hub import SavedNetwork, find_network
+from posestill.models.hub import SETTINGS, SavedNetwork, find_network
 from posestill.models.saved_keypoints import saved_skeleton
 from posestill.schema import UserError, did_you_mean
+from posestill.skeletons import Skeleton
 from posestill.teachers.base import Teacher, TeacherConfig, crops_of
-from posestill.teachers.keypoint_sets import keypoint_set
+from posestill.teachers.keypoint_sets import KEYPOINT_SETS
 from posestill.types import Heatmaps, PoseBatch, PoseOutput, Size
 
 INSTALL = 'pip install "posestill[hf]"'
@@ -110,9 +112,7 @@ class TransformersTeacher(Teacher):
         self.codec_config = HeatmapConfig(stride=stride, sigma=self.family.sigma, grid="udp")
         self.codec = self.codec_config.build(self.input_size)
         self.codec.check(PoseOutput(prediction=maps))
-        self.skeleton = saved_skeleton(
-            settings, maps.maps.shape[1], lambda count: keypoint_set(None, count=count, where=saved.name)
-        )
+        self.skeleton = saved_skeleton(settings, maps.maps.shape[1], partial(_numbered, saved))
         self.provides = frozenset(("prediction", "features", "head"))
         self.lineage = {"path": saved.name, "sha256": saved.digest(), "licence": licence or saved.licence()}
         if experts > 1:
@@ -196,6 +196,17 @@ def _family_of(settings: dict[str, Any], saved: SavedNetwork) -> Family:
             f"{' and '.join(FAMILIES)}{did_you_mean(kind, FAMILIES)}"
         )
     return FAMILIES[kind]
+
+
+def _numbered(saved: SavedNetwork, count: int) -> Skeleton:
+    """The known set of as many keypoints."""
+    found = next((each for each in KEYPOINT_SETS.values() if len(each) == count), None)
+    if found is None:
+        raise UserError(
+            f"teacher: {saved.name} only numbers its {count} keypoints, and no known set has as many: name them by "
+            f"id2label in its {SETTINGS}"
+        )
+    return found
 
 
 def _normalisation(saved: SavedNetwork) -> tuple[Tensor, Tensor]:
