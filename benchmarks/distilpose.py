@@ -25,17 +25,17 @@ from torch.utils.flop_counter import FlopCounterMode
 from posestill.engine.optim import OptimiserConfig, build_optimiser
 from posestill.engine.surroundings import surroundings
 from posestill.methods.distilpose import losses, simulated_heatmap_loss
-from posestill.models.convert import LAYOUTS
 from posestill.models.cost import macs_as_published
 from posestill.models.fold import folded
 from posestill.models.pose_model import ModelConfig, PoseModel
+from posestill.models.published import DISTILPOSE
 from posestill.schema import validate
 from posestill.skeletons import COCO_17
 from posestill.types import Coords, Heatmaps, PoseOutput, Tokens
 
 TWO_OUTPUTS = {"name": "coords", "bounded": True}
 MODELS: dict[str, dict[str, Any]] = {
-    **LAYOUTS,
+    **{name: each.model for name, each in DISTILPOSE.items()},
     "tokenpose-stemnet": {"backbone": "stemnet", "head": "token", "codec": "heatmap"},
     "baseline-stemnet": {"backbone": "stemnet", "head": "token", "codec": TWO_OUTPUTS},
     "baseline-hr48-3stage": {"backbone": {"name": "hrnet", "stages": 3}, "head": "token", "codec": TWO_OUTPUTS},

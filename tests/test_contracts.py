@@ -178,7 +178,9 @@ def test_a_method_gives_every_trainable_parameter_a_gradient(name):
     assert grouped == {id(parameter) for parameter in distiller.parameters() if parameter.requires_grad}
 
 
-@pytest.mark.parametrize("backbone", ["resnet18", "hrnet_w18_small", "small_resnet", "stemnet", "hrnet"])
+@pytest.mark.parametrize(
+    "backbone", ["resnet18", "hrnet_w18_small", "small_resnet", "stemnet", "hrnet", "vitpose", "cspnext"]
+)
 def test_every_trainable_parameter_of_a_backbone_gets_a_gradient(backbone):
     """Data parallel stops at the second step otherwise."""
     kinds = {"head": {"name": "deconv", "channels": [8]}, "codec": {"name": "heatmap", "stride": 16}}
@@ -186,6 +188,8 @@ def test_every_trainable_parameter_of_a_backbone_gets_a_gradient(backbone):
         kinds = {"head": "conv_maps", "codec": {"name": "heatmap", "stride": 4}}
     if backbone == "small_resnet":
         kinds["codec"] = {"name": "heatmap", "stride": 16}
+    if backbone == "vitpose":
+        kinds["codec"] = {"name": "heatmap", "stride": 8}
     model = small_model(size=[64, 64], backbone=backbone, **kinds).train()
     model(torch.rand(2, 3, 64, 64)).prediction.maps.sum().backward()
     assert not [name for name, each in model.named_parameters() if each.requires_grad and each.grad is None]
@@ -255,7 +259,7 @@ def test_every_method_is_listed_with_its_origin_and_needs(name):
 def test_every_setting_in_the_catalog_has_a_default_or_is_the_point_of_the_entry(table):
     allowed = {
         "TimmConfig": {"model"}, "CheckpointConfig": {"path"}, "FileConfig": {"path"}, "YoloConfig": {"data"},
-        "PackedConfig": {"file"}, "ImagesConfig": {"folder"},
+        "PackedConfig": {"file"}, "ImagesConfig": {"folder"}, "TransformersConfig": {"path"},
     }  # fmt: skip
     for entry in getattr(catalog, table).values():
         required = {name for name, field in entry.model_fields.items() if field.is_required()}

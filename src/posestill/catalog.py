@@ -27,15 +27,18 @@ from posestill.methods.supervised import SupervisedConfig
 from posestill.methods.tcd import TcdConfig
 from posestill.models.agent import AgentNeckConfig, PaperAgentNeckConfig
 from posestill.models.backbone import BackboneConfig, SmallResNetConfig, TimmConfig
+from posestill.models.cspnext import CspNextConfig
 from posestill.models.gau_head import GauConfig
 from posestill.models.heads import ConvMapsConfig, DeconvConfig, FlatFcConfig, GapFcConfig, HeadConfig, SimccHeadConfig
 from posestill.models.hrnet import HRNetConfig
 from posestill.models.pose_model import NeckConfig
 from posestill.models.stemnet import StemNetConfig
 from posestill.models.token_head import TokenConfig
+from posestill.models.vitpose import VitPoseConfig, VitPoseHeadConfig
 from posestill.teachers.base import TeacherConfig
 from posestill.teachers.checkpoint import BundledConfig, BundledTokensConfig, CheckpointConfig
 from posestill.teachers.file import FileConfig
+from posestill.teachers.transformers import TransformersConfig
 
 CODECS: dict[str, type[CodecConfig]] = {
     "heatmap": HeatmapConfig,
@@ -56,6 +59,8 @@ BACKBONES: dict[str, type[BackboneConfig]] = {
     "small_resnet": SmallResNetConfig,
     "stemnet": StemNetConfig,
     "hrnet": HRNetConfig,
+    "vitpose": VitPoseConfig,
+    "cspnext": CspNextConfig,
 }
 NECKS: dict[str, type[NeckConfig]] = {
     "agent": AgentNeckConfig,
@@ -69,12 +74,14 @@ HEADS: dict[str, type[HeadConfig]] = {
     "simcc": SimccHeadConfig,
     "gau": GauConfig,
     "token": TokenConfig,
+    "vitpose": VitPoseHeadConfig,
 }
 TEACHERS: dict[str, type[TeacherConfig]] = {
     "checkpoint": CheckpointConfig,
     "bundled": BundledConfig,
     "bundled-tokens": BundledTokensConfig,
     "file": FileConfig,
+    "transformers": TransformersConfig,
 }
 METHODS: dict[str, type[MethodConfig]] = {
     "supervised": SupervisedConfig,

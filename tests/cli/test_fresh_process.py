@@ -28,9 +28,11 @@ from posestill.skeletons import COCO_17
 from posestill.teachers.file import ABOUT_LAYOUTS
 from tests.cli.conftest import RECIPE
 from tests.conftest import small_model
+from tests.mmpose import filled, shapes_of
 from tests.networks import write_detector, write_photos, write_teacher
 from tests.predict.clips import write_clip
 from tests.published import fill, plain_distilpose
+from tests.saved import IMAGENET, save_vitpose
 
 pytestmark = pytest.mark.slow
 
@@ -246,6 +248,78 @@ def test_convert_makes_a_model_folder_of_a_published_checkpoint(fresh, tmp_path)
     assert "model: model" in out
     model = PoseModel.load(tmp_path / "model")
     assert torch.equal(model.state_dict()["backbone.conv1.weight"], published.state_dict()["backbone.conv1.weight"])
+
+
+def test_convert_takes_a_checkpoint_of_mmpose_which_then_passes_the_teacher_check(fresh, tmp_path):
+    torch.save({"state_dict": filled(shapes_of("rtmpose-t"))}, tmp_path / "rtmpose-t.pth")
+    fresh("data", "sample", "data", "--pictures", 16)
+    convert, check = docs_of_mmpose()
+    assert "3,337,007 parameters, every key fits, 0 not used" in fresh(*convert)
+    out = fresh(*check)
+    assert "layout of the model: crops of 256x192 px, 1.25 times the box" in out
+    assert "the layout of the model holds" in out
+
+
+def test_a_vitpose_teaches_a_vitpose_s_which_transformers_reads_afterwards(fresh, tmp_path, coco_sample):
+    save_vitpose(tmp_path / "teacher", size=(64, 48))
+    data = f"{{name: coco, annotations: {coco_sample / 'annotations/all.json'}, images: {coco_sample / 'images'}}}"
+    changes = [
+        f"data.train={data}", f"data.val={data}", "method=pkd", "model.size=[64, 48]", "model.backbone=vitpose",
+        "model.head=vitpose", "model.codec={name: heatmap, grid: udp}", "train.steps=2", "train.batch_size=4",
+        "evaluate.every=2",
+    ]  # fmt: skip
+    told = fresh("distil", "coco-sample", "--teacher", "teacher", "--out", "run",
+                 *(word for change in changes for word in ("--set", change)))  # fmt: skip
+    assert "model: run/best" in told
+    student = PoseModel.load(tmp_path / "run" / "best")
+    assert student.lineage["teacher"]["path"] == "teacher"
+    assert "21,653,393 parameters" in fresh("convert", "run/best", "--to", "transformers", "--out", "back")
+    import transformers
+
+    network = transformers.VitPoseForPoseEstimation.from_pretrained(tmp_path / "back").eval()
+    image, (mean, std) = torch.rand(1, 3, 64, 48), IMAGENET
+    with torch.no_grad():
+        found, wanted = network((image - mean) / std).heatmaps, student(image).prediction.maps
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("hidden", "said"),
+    [
+        (False, "is not in the cache and could not be fetched"),
+        (True, 'needs the package transformers, which is not installed: pip install "posestill[hf]"'),
+    ],
+    ids=["without a network", "without the extra"],
+)
+@pytest.mark.parametrize("verb", ["distil", "label", "convert"])
+def test_a_repository_that_cannot_be_had_is_one_line(fresh, tmp_path, monkeypatch, hidden, said, verb):
+    if hidden and verb == "convert":
+        pytest.skip("a VitPose is read without transformers")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    if hidden:
+        (tmp_path / "transformers.py").write_text("raise ImportError\n")
+    else:
+        pytest.importorskip("transformers")
+    write_photos(tmp_path / "photos", 2)
+    name = "hf:usyd-community/vitpose-base-simple"
+    command = {
+        "distil": ("distil", "small.yaml", "--set", "method=pseudo_label", "--teacher", name, "--dry-run"),
+        "label": ("label", "photos", "--teacher", name, "--out", "labels.json"),
+        "convert": ("convert", name, "--from", "vitpose", "--out", "model"),
+    }[verb]
+    err = fresh(*command, status=2, stream="stderr")
+    lines = [line for line in err.splitlines() if line.startswith("posestill: ")]
+    assert len(lines) == 1
+    assert said in lines[0]
+
+
+def docs_of_mmpose():
+    """The commands of docs/published.md about a checkpoint of mmpose, as words."""
+    text = (ROOT / "docs" / "published.md").read_text()
+    block = next(each for each in re.findall(r"^```bash\n(.*?)^```", text, flags=re.M | re.S) if "rtmpose-t" in each)
+    lines = block.replace("\\\n", " ").splitlines()
+    return [shlex.split(line)[1:] for line in lines if line.strip()]
 
 
 def test_compare_runs_a_plan_to_its_table(fresh, tmp_path):

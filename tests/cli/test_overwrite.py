@@ -101,6 +101,7 @@ LABEL = ("label", "photos", "--teacher", "teacher.onnx")
 PREDICT = ("predict", "model", "photos")
 PREDICT_ALONE = (*PREDICT, "--no-draw")
 CONVERT = ("convert", "checkpoint.pth", "--from", "distilpose-s")
+CONVERT_BACK = ("convert", "model", "--to", "transformers")
 
 OUTPUTS = {
     "evaluate --json": (EVALUATE, "--json", "o.json", "o.json"),
@@ -117,6 +118,9 @@ OUTPUTS = {
     "predict's table": (PREDICT_ALONE, "--save-results", "o.csv", "o.csv"),
     "convert's weights": (CONVERT, "--out", "o", "o/model.safetensors"),
     "convert's settings": (CONVERT, "--out", "o", "o/config.json"),
+    "convert --to's weights": (CONVERT_BACK, "--out", "o", "o/model.safetensors"),
+    "convert --to's settings": (CONVERT_BACK, "--out", "o", "o/config.json"),
+    "convert --to's processor": (CONVERT_BACK, "--out", "o", "o/preprocessor_config.json"),
 }
 """what is written -> the verb, the option and its value, and the file"""
 
@@ -174,6 +178,7 @@ READ = {
     "a photograph by a sheet": (LABEL, "--out", "photos/1.json"),
     "a checkpoint by a folder": (CONVERT, "--out", "checkpoint.pth"),
     "a model by a converted one": (CONVERT, "--out", "model"),
+    "a model by its form for another library": (CONVERT_BACK, "--out", "model"),
     "boxes by predictions": (("predict", "model", "data/val", "--boxes", "gt.json"), "--save-results", "gt.json"),
     "photographs by drawings": (PREDICT, "--out", "photos"),
     "photographs by drawings elsewhere": (("predict", "model", "photos/1.png"), "--out", "photos"),

@@ -3,10 +3,12 @@ import torch
 from typer.testing import CliRunner
 
 from posestill.cli.main import app
-from posestill.models.convert import LAYOUTS, convert_checkpoint
+from posestill.models.convert import convert_checkpoint
 from posestill.models.pose_model import ModelConfig, PoseModel
+from posestill.models.published import PUBLISHED
 from posestill.schema import UserError, validate
 from posestill.skeletons import COCO_17
+from tests.mmpose import filled, shapes_of
 from tests.published import fill, plain_distilpose
 
 PLAIN = plain_distilpose()
@@ -84,7 +86,7 @@ def renamed(model, *, teacher):
 @pytest.mark.release
 @pytest.mark.parametrize("layout", ["distilpose-l", "tokenpose-hr48"])
 def test_the_larger_published_layouts_convert(layout, tmp_path):
-    model = PoseModel(validate(ModelConfig, LAYOUTS[layout], where="test"), COCO_17)
+    model = PoseModel(validate(ModelConfig, PUBLISHED[layout].model, where="test"), COCO_17)
     fill(model)
     torch.save({"state_dict": renamed(model, teacher=layout == "tokenpose-hr48")}, tmp_path / "m.pth")
     converted = convert_checkpoint(tmp_path / "m.pth", layout)
@@ -134,3 +136,78 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path):
     with pytest.raises(UserError, match="cannot be read as weights"):
         convert_checkpoint(tmp_path / "evil.pth", "distilpose-s")
     assert not (tmp_path / "was_run").exists()
+
+
+def as_mmengine_averages(state):
+    """mmengine's file of a run with averaging: the averaged weights stand in `state_dict`, the others beside it."""
+    others = {f"module.{key}": torch.zeros_like(value) for key, value in state.items()}
+    return {"state_dict": state, "ema_state_dict": {**others, "steps": torch.tensor(9)}, "meta": {"epoch": 9}}
+
+
+def as_mmcv_averages(state):
+    """mmcv's: the averaged weights have the names, the others have these with underscores behind `ema_`."""
+    return {"state_dict": {**state, **{f"ema_{key.replace('.', '_')}": value * 0 for key, value in state.items()}}}
+
+
+WRAPPED = {
+    "bare": lambda state: state,
+    "nested": lambda state: {"state_dict": state},
+    "data parallel": lambda state: {f"module.{key}": value for key, value in state.items()},
+    "averages alone": lambda state: {
+        "ema_state_dict": {**{f"module.{key}": value for key, value in state.items()}, "steps": torch.tensor(9)}
+    },
+    "mmengine's averages": as_mmengine_averages,
+    "mmcv's averages": as_mmcv_averages,
+    "with its preprocessor": lambda state: {"state_dict": {**state, "data_preprocessor.mean": torch.zeros(3, 1, 1)}},
+    "before mmpose 1.0": lambda state: {
+        key.replace("head.", "keypoint_head.") if key.startswith("head.") else key: value
+        for key, value in state.items()
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def rtmpose():
+    return filled(shapes_of("rtmpose-t"))
+
+
+@pytest.mark.parametrize("wrapped", WRAPPED)
+def test_whatever_wraps_the_weights_is_taken_off(rtmpose, wrapped, tmp_path):
+    torch.save(WRAPPED[wrapped](rtmpose), tmp_path / "t.pth")
+    converted = convert_checkpoint(tmp_path / "t.pth", "rtmpose-t")
+    assert converted.unused == ()
+    found = converted.model.state_dict()
+    assert torch.equal(found["backbone.stem.0.conv.weight"], rtmpose["backbone.stem.0.conv.weight"])
+    assert torch.equal(found["head.unit.expand.weight"], rtmpose["head.gau.uv.weight"])
+
+
+def test_a_flow_that_only_trained_is_passed_over_and_what_is_unknown_is_told(tmp_path):
+    state = filled(shapes_of("rle-r50"))
+    flow = {
+        "head.loss_module.flow_model.mask": torch.zeros(6, 2),
+        "head.loss_module.flow_model.s.0.0.weight": torch.zeros(64, 2),
+    }
+    torch.save({**state, **flow, "auxiliary.weight": torch.zeros(1)}, tmp_path / "r.pth")
+    converted = convert_checkpoint(tmp_path / "r.pth", "rle-r50")
+    assert converted.unused == ("auxiliary.weight",)
+    with torch.no_grad():
+        answer = converted.model.head((torch.rand(1, 2048, 8, 6),))
+    # The published head gives x, y and the logits of two spreads, keypoint after keypoint.
+    assert torch.equal(converted.model.head.coordinates.bias, state["head.fc.bias"])
+    assert answer.scale.min() > 0
+    assert answer.scale.max() < 1
+
+
+def test_a_checkpoint_of_another_network_and_tensors_that_do_not_fit_are_named(rtmpose, tmp_path):
+    path = tmp_path / "t.pth"
+    torch.save(rtmpose, path)
+    with pytest.raises(UserError, match=r"is no rtmpose-s: \d+ keys do not fit"):
+        convert_checkpoint(path, "rtmpose-s")
+    with pytest.raises(UserError, match=r"is no deeppose-r50: what tells the number of its keypoints .* is not there"):
+        convert_checkpoint(path, "deeppose-r50")
+    torch.save({**rtmpose, "backbone.stem.0.conv.weight": torch.zeros(16, 3, 3, 3)}, path)
+    with pytest.raises(UserError, match=r"stem\.0\.conv\.weight is \(16, 3, 3, 3\), wanted \(12, 3, 3, 3\)$"):
+        convert_checkpoint(path, "rtmpose-t")
+    torch.save({key: value for key, value in rtmpose.items() if key != "head.gau.ln.g"}, path)
+    with pytest.raises(UserError, match=r"1 keys do not fit\n  missing head\.unit\.norm\.scale$"):
+        convert_checkpoint(path, "rtmpose-t")

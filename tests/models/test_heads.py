@@ -77,3 +77,14 @@ def test_coordinates_keep_their_precision_under_mixed_precision():
         inside = head(features)
     torch.testing.assert_close(inside.xy, head(features).xy)
     torch.testing.assert_close(inside.scale, head(features).scale)
+
+
+def test_the_simcc_head_of_mmpose_draws_on_an_enlarged_map_and_adds_a_number_to_each_bin():
+    head = SimccHeadConfig(deconv=(8, 8), bias=True).build((4, 2, 3), 5, SimccConfig().build((32, 24))).eval()
+    assert head.x.weight.shape == (48, 16 * 2 * 3)
+    with torch.no_grad():
+        head.x.weight.zero_()
+        head.x.bias.copy_(torch.arange(48.0))
+        found = head((torch.rand(1, 4, 2, 3),))
+    assert found.x[0, 4].tolist() == list(range(48))
+    assert found.y.shape == (1, 5, 64)

@@ -14,7 +14,9 @@ from posestill.cli.options import Boxes, Detector, Device, Overwrite, Plugin, lo
 @app.command()
 def label(
     pictures: Annotated[list[Path], typer.Argument(help="Pictures, videos, or folders of them.")],
-    teacher: Annotated[str, typer.Option(help="A file (.onnx, .tflite, .xml), a model folder, or `bundled`.")],
+    teacher: Annotated[
+        str, typer.Option(help="A file (.onnx, .tflite, .xml), a model folder, hf:OWNER/NAME, or `bundled`.")
+    ],
     out: Annotated[Path, typer.Option(help="The COCO file to write; a contact sheet goes beside it.")],
     boxes: Boxes = None,
     detector: Detector = None,

@@ -25,7 +25,9 @@ Overwrite = Annotated[
 Boxes = Annotated[
     Optional[Path], typer.Option(help="COCO annotations or detections, or {file name: [[x, y, w, h], ...]}.")
 ]
-Detector = Annotated[Optional[Path], typer.Option(help="A file that finds people; else the whole frame is one person.")]
+Detector = Annotated[
+    Optional[Path], typer.Option(help="A file or hf:OWNER/NAME that finds people; else the whole frame is one person.")
+]
 
 
 def load_plugins(plugins: Sequence[Path] | None) -> None:

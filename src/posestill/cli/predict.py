@@ -41,7 +41,8 @@ def predict(
         Optional[Path], typer.Option(help="COCO annotations that say what the image ids of --boxes are called.")
     ] = None,
     detector: Annotated[
-        Optional[Path], typer.Option(help="A file that finds people (.onnx, .tflite, .xml), instead of --boxes.")
+        Optional[Path],
+        typer.Option(help="A file (.onnx, .tflite, .xml) or hf:OWNER/NAME that finds people, instead of --boxes."),
     ] = None,
     box_threshold: Annotated[
         Optional[float], typer.Option(help="Boxes scored below are left out: 0 of --boxes, 0.3 of --detector.")
@@ -112,9 +113,9 @@ def predict(
         )
     finder = None
     if detector is not None:
-        from posestill.teachers.detect import Detector
+        from posestill.teachers.detect import open_detector
 
-        finder = Detector(detector, threshold=0.3 if box_threshold is None else box_threshold)
+        finder = open_detector(detector, threshold=0.3 if box_threshold is None else box_threshold)
     predictor = Predictor(model, flip_test=flip_test, device=device)
     if boxes is None and detector is None:
         typer.echo(_about_whole_frames(track))

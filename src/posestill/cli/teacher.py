@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from posestill.data.source import PoseSource
     from posestill.engine.log import RunLog
     from posestill.skeletons import Skeleton
+    from posestill.teachers.plain import Layout
+    from posestill.teachers.runtime import RuntimeNetwork
 
 teacher = typer.Typer(help="Look at a teacher before it teaches.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(teacher, name="teacher")
@@ -21,7 +23,7 @@ app.add_typer(teacher, name="teacher")
 
 @teacher.command("check")
 def check(
-    file: Annotated[Path, typer.Argument(help="A network that a runtime executes: .onnx, .tflite or .xml.")],
+    file: Annotated[Path, typer.Argument(help="A file (.onnx, .tflite, .xml), a model folder, or hf:OWNER/NAME.")],
     layout: Annotated[Optional[str], typer.Option(help="Its layout, a name or a YAML file.")] = None,
     annotations: Annotated[
         Optional[Path], typer.Option(help="COCO labels, or a file of boxes as for label; else a frame is one person.")
@@ -33,16 +35,10 @@ def check(
     """Say whether a file is read as it wants to be; exit status 1 where another way is better."""
     from posestill.engine.log import RunLog
     from posestill.study.teacher_check import check_teacher
-    from posestill.teachers.file import open_layout
-    from posestill.teachers.layouts import layout_beside
-    from posestill.teachers.recognise import candidates
-    from posestill.teachers.runtime import open_network
 
     if images is None:
         raise UserError("teacher check needs pictures: --images FOLDER, and --annotations GT.json with labels or boxes")
-    network = open_network(file)
-    possible = candidates(network) if layout is None and layout_beside(file) is None else ()
-    layouts = [open_layout(network, name) for name in (possible if len(possible) > 1 else (layout,))]
+    network, layouts = _opened(file, layout)
     log = RunLog(None)
     source = _people(annotations, images, metainfo, layouts[0].skeleton, log)
     found = check_teacher(network, layouts, source, people=people, bar=log.bar, say=log.say)
@@ -71,6 +67,26 @@ def check(
         raise typer.Exit(1)
     named = "" if len(found.candidates) == 1 else f"; say layout: {found.layout}"
     typer.echo(f"the layout {found.layout} holds: nothing plausible is better beyond chance{named}")
+
+
+def _opened(file: Path, layout: str | None) -> tuple[RuntimeNetwork, list[Layout]]:
+    """A network, and the layouts that it may have: more than one where it does not tell and none was named."""
+    from posestill.engine.choose import open_teacher
+    from posestill.models.hub import is_reference
+    from posestill.study.own_network import own_network
+    from posestill.teachers.file import open_layout
+    from posestill.teachers.layouts import layout_beside
+    from posestill.teachers.recognise import candidates
+    from posestill.teachers.runtime import open_network
+
+    if file.is_dir() or is_reference(str(file)):
+        if layout is not None:
+            raise UserError(f"--layout {layout} says how a file is read, and {file} tells that itself: leave it out")
+        own = own_network(open_teacher(str(file)), file)
+        return own.network, [own.layout]
+    network = open_network(file)
+    possible = candidates(network) if layout is None and layout_beside(file) is None else ()
+    return network, [open_layout(network, name) for name in (possible if len(possible) > 1 else (layout,))]
 
 
 def _people(

@@ -56,7 +56,7 @@ def distil(
     control: Control = False,
     seeds: Seeds = 1,
     teacher: Annotated[
-        Optional[str], typer.Option(help="A file (.onnx, .tflite, .xml), a model folder, or `bundled`.")
+        Optional[str], typer.Option(help="A file (.onnx, .tflite, .xml), a model folder, hf:OWNER/NAME, or `bundled`.")
     ] = None,
     images: Annotated[
         Optional[list[Path]], typer.Option(help="Pictures without labels: a folder, a file or a video. Repeatable.")

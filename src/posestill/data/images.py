@@ -41,8 +41,9 @@ class ImagesConfig(SourceConfig):
     """A file that says where persons are: COCO annotations (only their boxes are read), COCO detections, or a JSON of
     {file name: [[x, y, w, h], ...]}. None: the detector says so or, without one, the whole frame is one person."""
     detector: Path | None = None
-    """A network in a file that finds people with their boxes, such as movenet-multipose.onnx. None: the boxes say where
-    persons are or, without them, the whole frame is one person."""
+    """A network that finds people with their boxes: a file such as movenet-multipose.onnx, a folder that transformers
+    saved, or `hf:OWNER/NAME@REVISION` of the Hugging Face Hub. None: the boxes say where persons are or, without them,
+    the whole frame is one person."""
     box_threshold: Annotated[float, Field(ge=0, le=1)] = 0.3
     """The score below which a box of the detector or of a file of detections is left out. A higher threshold leaves out
     more false boxes, and more persons."""

@@ -73,7 +73,7 @@ def describe(model: PoseModel, facts: FileFacts, *, parameters: int, macs: int) 
         "lineage": model.lineage,
         "parameters": parameters,
         "macs": macs,
-        "layout": _layout(model, facts),
+        "layout": layout_of(model, facts),
     }
 
 
@@ -120,7 +120,7 @@ def read_sidecar(file: Path) -> dict[str, Any] | None:
     return content
 
 
-def _layout(model: PoseModel, facts: FileFacts) -> dict[str, Any]:
+def layout_of(model: PoseModel, facts: FileFacts) -> dict[str, Any]:
     """How `posestill teacher check`, `distil` and `label` read the file."""
     codec: Any = model.config.model_dump(mode="json")["codec"]
     name = next(iter(facts.outputs))

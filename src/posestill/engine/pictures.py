@@ -27,7 +27,7 @@ from posestill.schema import UserError, did_you_mean
 from posestill.skeletons import Skeleton, from_category
 from posestill.teachers.answers import ask_about
 from posestill.teachers.base import Teacher
-from posestill.teachers.detect import Detector
+from posestill.teachers.detect import open_detector
 from posestill.teachers.threads import FEWEST_CROPS
 
 MOST_DOUBTFUL = 0.5
@@ -89,7 +89,7 @@ def find_people(given: ImagesConfig, skeleton: Skeleton, *, log: RunLog) -> Imag
     if given.detector is None:
         people = given.people(pictures)
     else:
-        detector = Detector(given.detector, threshold=given.box_threshold)
+        detector = open_detector(given.detector, threshold=given.box_threshold)
         if len(pictures) >= FEWEST_CROPS and (trial := detector.choose_threads(pictures.read(0))) is not None:
             log.say(f"threads of the detector: {trial}")
         found: dict[int, FoundBoxes] = {}

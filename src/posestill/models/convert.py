@@ -1,14 +1,10 @@
-"""Published checkpoints as model folders: the same weights under our names.
-
-DistilPose's release (CVPR 2023) has three: students S and L, and their teacher, a
-TokenPose head on HRNet-W48.
-"""
+"""Published checkpoints as model folders: the same weights under our names."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,33 +13,19 @@ import torch
 from torch import Tensor
 
 from posestill.models.pose_model import ModelConfig, PoseModel
+from posestill.models.published import PUBLISHED, Published
 from posestill.schema import UserError, did_you_mean, validate
-from posestill.skeletons import COCO_17
+from posestill.skeletons import COCO_17, COCO_WHOLEBODY, Skeleton
 
-STUDENT_CODEC = {
-    "name": "coords", "loss": "smooth_l1", "bounded": True, "score": True, "scale": True, "mirror_shift": False,
-}  # fmt: skip
-TEACHER_CODEC = {"name": "heatmap", "stride": 4, "sigma": 2.0, "flip_shift": "whole"}
-LAYOUTS: dict[str, dict[str, Any]] = {
-    "distilpose-s": {"backbone": "stemnet", "head": "token", "codec": STUDENT_CODEC},
-    "distilpose-l": {"backbone": {"name": "hrnet", "stages": 3}, "head": "token", "codec": STUDENT_CODEC},
-    "tokenpose-hr48": {"backbone": "hrnet", "head": "token", "codec": TEACHER_CODEC},
-}
-"""What each published checkpoint is a model of, at 256x192 with the 17 keypoints of COCO."""
-
-_HEAD_NAMES = (
-    (r"keypoint_token", "keypoint_tokens"),
-    (r"pos_embedding", "position"),
-    (r"patch_to_embedding\.(\w+)", r"embed.\1"),
-    (r"transformer\.layers\.(\d+)\.0\.fn\.norm\.(\w+)", r"layers.\1.attention_norm.\2"),
-    (r"transformer\.layers\.(\d+)\.0\.fn\.fn\.to_qkv\.weight", r"layers.\1.qkv.weight"),
-    (r"transformer\.layers\.(\d+)\.0\.fn\.fn\.to_out\.0\.(\w+)", r"layers.\1.merge.\2"),
-    (r"transformer\.layers\.(\d+)\.1\.fn\.norm\.(\w+)", r"layers.\1.mlp_norm.\2"),
-    (r"transformer\.layers\.(\d+)\.1\.fn\.fn\.net\.0\.(\w+)", r"layers.\1.mlp.0.\2"),
-    (r"transformer\.layers\.(\d+)\.1\.fn\.fn\.net\.3\.(\w+)", r"layers.\1.mlp.2.\2"),
+_NESTED = ("state_dict", "ema_state_dict", "state_dict_ema", "model_ema", "model", "ema")
+"""where checkpoints keep their weights. mmengine puts averaged ones, where there are any, into `state_dict`"""
+_WRAPPERS = re.compile(r"^(?:(?:module|model|ema_model|ema)\.)+")
+_ONLY_FOR_TRAINING = re.compile(
+    r"ema_.*"  # mmcv's copies of what is averaged, dots as underscores: the weights themselves are the averaged ones
+    r"|steps"  # mmengine's count of averagings
+    r"|data_preprocessor\..*"
+    r"|(?:keypoint_)?head\.loss(?:_module)?\..*"  # RLE's flow
 )
-_COORDS_OUTPUT = ((r"mlp_head\.0\.(\w+)", r"output.norm.\1"), (r"mlp_head\.1\.(\w+)", r"output.linear.\1"))
-_MAPS_OUTPUT = ((r"mlp_head\.(\d)\.(\w+)", r"output.layers.\1.\2"),)
 
 
 @dataclass(frozen=True)
@@ -55,55 +37,63 @@ class Converted:
     """keys of the file that are no part of the published layout"""
 
 
-def convert_checkpoint(path: Path | str, layout: str) -> Converted:
-    """The model in a published checkpoint: one of `LAYOUTS`. Fails when keys are missing or have other shapes."""
-    if layout not in LAYOUTS:
-        raise UserError(f"--from {layout}: no such layout{did_you_mean(layout, LAYOUTS)} (known: {', '.join(LAYOUTS)})")
-    path = Path(path)
-    published = read_checkpoint(path)
-    model = PoseModel(validate(ModelConfig, LAYOUTS[layout], where=layout), COCO_17)
+def known_skeleton(count: int) -> Skeleton:
+    """The skeleton of COCO or of COCO-WholeBody, whichever has so many keypoints; else a `UserError`."""
+    found = next((each for each in (COCO_17, COCO_WHOLEBODY) if len(each) == count), None)
+    if found is None:
+        raise UserError(f"no known skeleton has {count} keypoints")
+    return found
+
+
+def convert_checkpoint(
+    path: Path | str,
+    layout: str,
+    *,
+    keypoints: Callable[[int], Skeleton] = known_skeleton,
+    also: Sequence[str] = (),
+) -> Converted:
+    """The model in a published checkpoint of one of the kinds in `PUBLISHED`.
+
+    `keypoints` says which skeleton has as many keypoints as the file, `also` names layouts that others read, for the
+    message about an unknown one. A `UserError` names tensors that are missing or of another shape.
+    """
+    if layout not in PUBLISHED:
+        known = [*PUBLISHED, *also]
+        raise UserError(f"--from {layout}: no such layout{did_you_mean(layout, known)} (known: {', '.join(known)})")
+    path, published = Path(path), PUBLISHED[layout]
+    given = read_checkpoint(path)
+    named = {key: published.our_name(key) for key in given}
+    weights = {name: given[key] for key, name in named.items() if name is not None}
+    model = PoseModel(
+        validate(ModelConfig, published.model, where=layout), keypoints(_count(weights, published, path, layout))
+    )
     own = model.state_dict()
-    named = {key: our_name(key, own) for key in published}
-    weights = {name: published[key] for key, name in named.items() if name is not None}
-    problems = [f"missing {name}" for name in own if name not in weights]
+    unused = tuple(key for key, name in named.items() if name not in own)
+    shapes = {name: (key, given[key].shape) for key, name in named.items() if name in own}
+    problems = [f"missing {name}" for name in own if name not in shapes]
     problems += [
-        f"{key} is {tuple(published[key].shape)}, wanted {tuple(own[name].shape)}"
-        for key, name in named.items()
-        if name is not None and published[key].shape != own[name].shape
+        f"{key} is {tuple(shape)}, wanted {tuple(own[name].shape)}"
+        for name, (key, shape) in shapes.items()
+        if shape != own[name].shape
     ]
-    unused = tuple(key for key, name in named.items() if name is None)
     if problems:
-        lines = [*problems[:10], *([f"... and {len(problems) - 10} more"] if len(problems) > 10 else [])]
-        if unused:
-            lines.append(f"not used: {', '.join(unused[:5])}{', ...' if len(unused) > 5 else ''}")
-        raise UserError(f"{path} is no {layout}: {len(problems)} keys do not fit\n  " + "\n  ".join(lines))
-    model.load_state_dict(weights)
+        raise UserError(_misfit(path, layout, problems, unused))
+    model.load_state_dict({name: _scaled(name, weights[name], published) for name in own})
     model.lineage = {
         "converted_from": path.name,
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        "published_as": f"{layout} of DistilPose, CVPR 2023",
+        "published_as": f"{layout} of {published.source}",
         "licence": "that of the file's publisher",
     }
     return Converted(model=model.eval(), unused=unused)
 
 
-def our_name(key: str, own: Mapping[str, object]) -> str | None:
-    """What a published key is called among a model's `own` keys, or None for a key that is no part of it."""
-    if key.startswith("backbone."):
-        return key if key in own else None
-    is_teacher = "head.output.layers.0.weight" in own
-    prefix = "keypoint_head.tokenpose." if is_teacher else "keypoint_head.tokenhead."
-    if not key.startswith(prefix):
-        return None
-    for pattern, replacement in (*_HEAD_NAMES, *(_MAPS_OUTPUT if is_teacher else _COORDS_OUTPUT)):
-        if match := re.fullmatch(pattern, key[len(prefix) :]):
-            name = f"head.{match.expand(replacement)}"
-            return name if name in own else None
-    return None
-
-
 def read_checkpoint(path: Path | str) -> dict[str, Tensor]:
-    """The tensors of a torch checkpoint, its `state_dict` where there is one; only weights are read, no code is run."""
+    """The tensors of a torch checkpoint, wherever it keeps them, without the names of what wrapped the model.
+
+    Averaged weights are taken where there are any, and what only training needs is left out. Only weights are read; no
+    code is run.
+    """
     if not Path(path).is_file():
         raise UserError(f"no checkpoint {path}")
     try:
@@ -114,8 +104,32 @@ def read_checkpoint(path: Path | str) -> dict[str, Tensor]:
             f"{path} cannot be read as weights ({said}): if the file is whole, save its "
             "state_dict alone with the software that wrote it"
         ) from None
-    content = content.get("state_dict", content) if isinstance(content, dict) else content
-    named = isinstance(content, dict) and all(isinstance(key, str) for key in content)
+    if isinstance(content, dict):
+        content = next((content[key] for key in _NESTED if isinstance(content.get(key), Mapping)), content)
+    named = isinstance(content, Mapping) and all(isinstance(key, str) for key in content)
     if not named or not all(isinstance(value, Tensor) for value in content.values()):
         raise UserError(f"{path} holds no state_dict: a checkpoint is a mapping from names to tensors")
-    return {key.removeprefix("module."): value for key, value in content.items()}
+    unwrapped: dict[str, Any] = {_WRAPPERS.sub("", key): value for key, value in content.items()}
+    return {key: value for key, value in unwrapped.items() if not _ONLY_FOR_TRAINING.fullmatch(key)}
+
+
+def _count(weights: Mapping[str, Tensor], published: Published, path: Path, layout: str) -> int:
+    """How many keypoints a checkpoint knows."""
+    tensor = weights.get(published.counted)
+    if tensor is None or tensor.ndim <= published.axis or tensor.shape[published.axis] % published.numbers:
+        found = "is not there" if tensor is None else f"is {tuple(tensor.shape)}"
+        raise UserError(
+            f"{path} is no {layout}: what tells the number of its keypoints ({published.counted} here) {found}"
+        )
+    return tensor.shape[published.axis] // published.numbers
+
+
+def _scaled(name: str, value: Tensor, published: Published) -> Tensor:
+    return value * published.factors.get(name.rpartition(".")[0], 1) if published.factors else value
+
+
+def _misfit(path: Path, layout: str, problems: list[str], unused: tuple[str, ...]) -> str:
+    lines = [*problems[:10], *([f"... and {len(problems) - 10} more"] if len(problems) > 10 else [])]
+    if unused:
+        lines.append(f"not used: {', '.join(unused[:5])}{', ...' if len(unused) > 5 else ''}")
+    return f"{path} is no {layout}: {len(problems)} keys do not fit\n  " + "\n  ".join(lines)

@@ -51,12 +51,8 @@ class DeconvHead(Head):
 
     def __init__(self, given: int, channels: tuple[int, ...], num_keypoints: int) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        for width in channels:
-            layers += [nn.ConvTranspose2d(given, width, 4, 2, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(True)]
-            given = width
-        self.layers = nn.Sequential(*layers)
-        self.maps = nn.Conv2d(given, num_keypoints, 1)
+        self.layers = deconvolutions(given, channels)
+        self.maps = nn.Conv2d(channels[-1] if channels else given, num_keypoints, 1)
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
                 nn.init.normal_(layer.weight, std=0.001)
@@ -65,6 +61,15 @@ class DeconvHead(Head):
     def forward(self, features: tuple[Tensor, ...]) -> Heatmaps:
         """Maps (B, K, h', w')."""
         return Heatmaps(maps=self.maps(self.layers(features[-1])))
+
+
+def deconvolutions(given: int, channels: tuple[int, ...]) -> nn.Sequential:
+    """(B, given, h, w) to (B, channels[-1], h * 2**n, w * 2**n) for n entries of `channels`."""
+    layers: list[nn.Module] = []
+    for width in channels:
+        layers += [nn.ConvTranspose2d(given, width, 4, 2, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(True)]
+        given = width
+    return nn.Sequential(*layers)
 
 
 class ConvMapsConfig(HeadConfig):
@@ -146,26 +151,39 @@ class SimccHeadConfig(HeadConfig):
     kernel: PositiveInt = 1
     """The width of the convolution that draws the maps, in px of the feature map; it is 7 in RTMPose. A wider kernel
     sees more around each place and has more parameters."""
+    deconv: tuple[PositiveInt, ...] = ()
+    """The channels of deconvolutions before the maps are drawn, each of which doubles the feature map; in mmpose's
+    SimCC with a ResNet they are three of 256. Empty: the maps are drawn on the feature map itself. Larger maps make the
+    linear layers larger."""
+    bias: bool = False
+    """True: the linear layers add a number to each bin, as in mmpose's SimCC. False: they add none, as in RTMPose."""
 
     def build(self, feature_shape: tuple[int, int, int], num_keypoints: int, codec: Codec) -> Head:
         """The network; it is bound to one input size. Fails under another codec."""
-        return SimccHead(feature_shape, num_keypoints, bins_of(codec, "simcc"), kernel=self.kernel)
+        return SimccHead(self, feature_shape, num_keypoints, bins_of(codec, "simcc"))
 
 
 class SimccHead(Head):
     """Logits over the bins of each axis."""
 
     def __init__(
-        self, feature_shape: tuple[int, int, int], num_keypoints: int, bins: tuple[int, int], *, kernel: int
+        self,
+        config: SimccHeadConfig,
+        feature_shape: tuple[int, int, int],
+        num_keypoints: int,
+        bins: tuple[int, int],
     ) -> None:
         super().__init__()
         given, height, width = feature_shape
-        self.maps = nn.Conv2d(given, num_keypoints, kernel, padding=kernel // 2)
-        self.x, self.y = (nn.Linear(height * width, count, bias=False) for count in bins)
+        places = height * width * 4 ** len(config.deconv)
+        self.layers = deconvolutions(given, config.deconv)
+        drawn_on = config.deconv[-1] if config.deconv else given
+        self.maps = nn.Conv2d(drawn_on, num_keypoints, config.kernel, padding=config.kernel // 2)
+        self.x, self.y = (nn.Linear(places, count, bias=config.bias) for count in bins)
         for layer in (self.maps, self.x, self.y):
             nn.init.normal_(layer.weight, std=0.01)
 
     def forward(self, features: tuple[Tensor, ...]) -> SimCC:
         """Logits (B, K, bins) of x and of y."""
-        flat = self.maps(features[-1]).flatten(2)  # (B, K, h * w)
+        flat = self.maps(self.layers(features[-1])).flatten(2)  # (B, K, places)
         return SimCC(x=self.x(flat), y=self.y(flat))

@@ -31,6 +31,8 @@ class Teacher:
     """how much larger than the bbox the crops are that it is given"""
     provides: frozenset[Need]
     lineage: dict[str, Any]
+    remarks: tuple[str, ...] = ()
+    """what one should know of it when a run starts, a line each"""
     names: Mapping[str, str | tuple[str, str]] = MappingProxyType({})
     """its own name, or two whose middle is meant, by the student's name of a keypoint, where they differ"""
     feature_shapes: tuple[FeatureShape, ...] = ()

@@ -142,7 +142,7 @@ class DrawingBridge(HeatmapBridge):
 
 def worth_knowing(teacher: Teacher, student: PoseModel) -> list[str]:
     """What one should know of a teacher before it teaches this student, a line each."""
-    lines = []
+    lines = list(teacher.remarks)
     if without := Bridge(teacher, student).without:
         lines.append(f"the teacher says nothing of {', '.join(without)}: labels alone teach these")
     licence = str(teacher.lineage.get("licence") or "")

@@ -49,6 +49,7 @@ class CachedTeacher(Teacher):
         self.lender = teacher if self.kept.lends_head and "head" in self.provides else None
         """whose head it lends; None: it holds no network"""
         self.skeleton, self.names, self.lineage = teacher.skeleton, teacher.names, teacher.lineage
+        self.remarks = teacher.remarks
         self.fixed_views = FixedViews(self.config.views, self.config.seed) if self.config.views else None
         """the crops that it is asked about and that a training must show; None: it is asked about upright ones"""
         self.store: Store | None = None

@@ -1,4 +1,4 @@
-"""Teachers from model folders: one that you trained, or the small one that comes with posestill."""
+"""Teachers from model folders, one that you trained or the small one of posestill, and from paths of other kinds."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from typing import Any
 
 from pydantic import model_validator
 
+from posestill.models.hub import PREFIX, is_reference, is_saved_network
 from posestill.models.pose_model import WEIGHTS, PoseModel
 from posestill.schema import UserError, did_you_mean, table
 from posestill.teachers.base import ModelTeacher, Teacher, TeacherConfig
 from posestill.teachers.file import FileConfig
 from posestill.teachers.runtime import SUFFIXES, file_hash
+from posestill.teachers.transformers import TransformersConfig
 
 BUNDLED = Path(__file__).parents[1] / "assets" / "teacher"
 """A half-width residual heatmap model, trained on synthetic people; `results/` has its figures."""
@@ -33,18 +35,25 @@ class CheckpointConfig(TeacherConfig):
             theirs = [key for key in given if key in FileConfig.model_fields and key not in cls.model_fields]
             if theirs:
                 raise ValueError(f"a file has {', '.join(theirs)} as {{name: file, path: {given['path']}, ...}}")
+        if isinstance(given, Mapping) and is_reference(str(given.get("path", ""))):
+            theirs = [key for key in given if key in TransformersConfig.model_fields and key not in cls.model_fields]
+            if theirs:
+                told = f"{{name: transformers, path: {given['path']}, ...}}"
+                raise ValueError(f"a network of the Hub has {', '.join(theirs)} as {told}")
         return given
 
     def open(self) -> Teacher:
         """The folder's model as a teacher."""
+        if is_reference(str(self.path)) or is_saved_network(self.path):
+            return TransformersConfig(path=self.path).open()
         if self.path.suffix.lower() in SUFFIXES:
             return FileConfig(path=self.path).open()
         if not self.path.exists():
-            known = [name for name in table("teachers") if name not in ("checkpoint", "file")]
+            known = [name for name in table("teachers") if name not in ("checkpoint", "file", "transformers")]
             raise UserError(
                 f"teacher: no model folder {self.path}{did_you_mean(str(self.path), known)} (known by name: "
-                f"{', '.join(known)}; else the path of a model folder, or of a file that ends in "
-                f"{', '.join(SUFFIXES)})"
+                f"{', '.join(known)}; else the path of a model folder, of a file that ends in {', '.join(SUFFIXES)}, "
+                f"or {PREFIX}OWNER/NAME of the Hugging Face Hub)"
             )
         model = _load(self.path)
         model.lineage["path"] = str(self.path)

@@ -18,11 +18,23 @@ BLAZEPOSE_NAMES = (
                                     "heel", "foot_index") for side in _SIDES),
 )  # fmt: skip
 """The 33 keypoints of BlazePose."""
+_SAPIENS_HAND = tuple(
+    f"{finger}{joint}" for finger in ("thumb", "forefinger", "middle_finger", "ring_finger", "pinky_finger")
+    for joint in ("4", "3", "2", "_third_joint")
+)  # fmt: skip
+SAPIENS_NAMES = (
+    *(name for name in COCO_17.names if "wrist" not in name), *COCO_WHOLEBODY.names[17:23],
+    *(f"right_{name}" for name in (*_SAPIENS_HAND, "wrist")), *(f"left_{name}" for name in (*_SAPIENS_HAND, "wrist")),
+    *(f"{side}_{part}" for part in ("olecranon", "cubital_fossa", "acromion") for side in _SIDES), "neck",
+    *(f"sapiens_face_{index}" for index in range(70, 308)),
+)  # fmt: skip
+"""The 308 keypoints of Sapiens: body, feet and hands by name, those of the face by number."""
 KEYPOINT_SETS: dict[str, Skeleton] = {
     "coco": COCO_17,
     "halpe26": from_category({"name": "halpe26", "keypoints": HALPE26_NAMES}),
     "blazepose": from_category({"name": "blazepose", "keypoints": BLAZEPOSE_NAMES}),
     "coco-wholebody": COCO_WHOLEBODY,
+    "sapiens": from_category({"name": "sapiens", "keypoints": SAPIENS_NAMES}),
 }
 
 

@@ -95,8 +95,8 @@ class LayoutConfig(Config):
     std: PositiveTriple = (1.0, 1.0, 1.0)
     """What each colour is then divided by."""
     keypoints: str | tuple[str, ...] | None = None
-    """The keypoints in the network's order: the name of a known set (coco, halpe26, blazepose, coco-wholebody) or all
-    their names. None: the known set of as many as the file gives."""
+    """The keypoints in the network's order: the name of a known set (coco, halpe26, blazepose, coco-wholebody, sapiens)
+    or all their names. None: the known set of as many as the file gives."""
     output: OutputConfig
     """Which outputs hold the prediction, and how: `kind` is `maps`, `bins` or `numbers`."""
     codec: Annotated[CodecConfig, Choice("codecs")]

@@ -1,0 +1,33 @@
+import pytest
+
+from posestill.schema import UserError
+from posestill.teachers.keypoint_sets import KEYPOINT_SETS, keypoint_set
+
+
+def test_each_set_has_the_number_of_keypoints_of_its_networks():
+    counts = {name: len(each) for name, each in KEYPOINT_SETS.items()}
+    assert counts == {"coco": 17, "halpe26": 26, "blazepose": 33, "coco-wholebody": 133, "sapiens": 308}
+
+
+def test_the_hands_of_sapiens_begin_at_the_tip_of_the_thumb_and_end_at_the_wrist():
+    names = KEYPOINT_SETS["sapiens"].names
+    assert names[15:25] == (
+        "left_big_toe", "left_small_toe", "left_heel", "right_big_toe", "right_small_toe", "right_heel",
+        "right_thumb4", "right_thumb3", "right_thumb2", "right_thumb_third_joint",
+    )  # fmt: skip
+    assert (names[41], names[42], names[62]) == ("right_wrist", "left_thumb4", "left_wrist")
+    assert names[63:71] == (
+        "left_olecranon", "right_olecranon", "left_cubital_fossa", "right_cubital_fossa", "left_acromion",
+        "right_acromion", "neck", "sapiens_face_70",
+    )  # fmt: skip
+    swap = KEYPOINT_SETS["sapiens"].swap
+    assert (swap[21], swap[41], swap[69], swap[63]) == (42, 62, 69, 64)
+
+
+def test_the_set_is_the_one_of_as_many_or_the_one_named():
+    assert keypoint_set(None, count=26, where="x") is KEYPOINT_SETS["halpe26"]
+    assert keypoint_set("sapiens", count=308, where="x") is KEYPOINT_SETS["sapiens"]
+    with pytest.raises(UserError, match="x: the file gives 5 keypoints, and no known set has as many"):
+        keypoint_set(None, count=5, where="x")
+    with pytest.raises(UserError, match="x: it has 17 keypoints, and the file gives 308"):
+        keypoint_set("coco", count=308, where="x")
