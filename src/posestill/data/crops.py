@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -23,9 +23,9 @@ import torch.nn.functional as F
 from pydantic import PositiveFloat
 from torch import Tensor
 
-from posestill.data.augment import GREY, AugmentConfig, Colours, change_colour
+from posestill.data.augment import GREY, AugmentConfig, Colours
 from posestill.data.source import PoseSource
-from posestill.data.topdown import FixedViews, Labels, TopDownDataset, Unreadable, View, warp
+from posestill.data.topdown import FixedViews, Labels, TopDownDataset, Unreadable, View, planes_of, put, warp
 from posestill.files import write_json, write_whole
 from posestill.geometry import PADDING, crop_of_bbox, fit_aspect
 from posestill.schema import Config, UserError
@@ -93,16 +93,27 @@ class CropsInMemory(TopDownDataset):
 
     def _warp(self, index: np.ndarray, views: Sequence[View], colours: Colours | None) -> list[Tensor]:
         """The same on a CPU as uint8, where OpenCV is several times faster than sampling floats."""
-        kept = self.kept.numpy()
-        cuts = [np.empty((len(index), *view.size, 3), dtype=np.uint8) for view in views]
-        near = np.empty_like(kept[0])
-        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        for row, each in enumerate(index):
+        kept, near = self.kept.numpy(), np.empty(self.kept.shape[1:], dtype=np.uint8)
+
+        def brought_near(each: int) -> np.ndarray:
             np.copyto(near, kept[each])  # a warp reads here and there: copied in one go first, it waits less for memory
-            for cut, view in zip(cuts, views, strict=True):
-                image = cv2.warpAffine(near, view.affine[row], view.size[::-1], flags=flags)
-                cut[row] = image if colours is None else change_colour(image, colours.matrix[row], colours.pull[row])
-        return [torch.from_numpy(cut).permute(0, 3, 1, 2).contiguous() for cut in cuts]
+            return near
+
+        return warp_kept(map(brought_near, index.tolist()), views, colours)
+
+
+def warp_kept(kept: Iterable[np.ndarray], views: Sequence[View], colours: Colours | None) -> list[Tensor]:
+    """Of each view, whose affine is output px -> kept px, (B, 3, H, W) uint8: cut from B kept crops (h, w, 3)."""
+    planes = planes_of(views)
+    for row, crop in enumerate(kept):
+        for into, view in zip(planes, views, strict=True):
+            put(unwarp(crop, view.affine[row], view.size), into, row, colours)
+    return [torch.from_numpy(each) for each in planes]
+
+
+def unwarp(kept: np.ndarray, to_kept: np.ndarray, size: Size) -> np.ndarray:
+    """(H, W, 3) uint8: what a kept crop (h, w, 3) shows at each output px under (2, 3) output px -> kept px."""
+    return cv2.warpAffine(kept, to_kept, (size[1], size[0]), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
 
 
 def sample(kept: Tensor, to_kept: Tensor, size: Size, *, outside: Literal["zeros", "border"] = "zeros") -> Tensor:
