@@ -9,7 +9,7 @@ from posestill.engine.fit import fit
 from posestill.engine.log import RunLog
 from posestill.engine.setup import Sources
 from posestill.engine.unreadable import PassedOver, refuse_many
-from posestill.evaluation.evaluate import batch_loader
+from posestill.data.loading import batch_loader
 from posestill.schema import UserError
 from tests.conftest import DotSource, small_run
 

@@ -8,7 +8,7 @@ from functools import partial
 
 import torch
 
-from posestill.data.batches import BatchPlan, choose_people
+from posestill.data.batches import BatchPlan, choose_people, pictures_of
 from posestill.data.crops import CropsInMemory
 from posestill.data.source import PoseSource
 from posestill.data.topdown import Labels, TopDownDataset
@@ -104,6 +104,8 @@ def set_up(
         batch_size=config.train.batch_size,
         labelled_per_batch=config.data.labelled_per_batch,
         seed=config.seed,
+        pictures=pictures_of(sources.train, labels) if config.data.sampler == "by_image" else None,
+        buffer=config.data.buffer,
     )
     teacher: Teacher | None = None if config.teacher is None else config.teacher.build()
     live, cached = teacher, None
