@@ -143,7 +143,9 @@ def test_by_image_keeps_the_persons_of_a_picture_within_one_buffer_and_spreads_t
     together = [{PICTURES[index] for step in range(at, at + 4) for _, index in plan.batch(step)} for at in (0, 4)]
     assert [len(each) for each in together] == [16, 16]  # 48 persons of 16 whole pictures
     assert not together[0] & together[1]
-    assert len({PICTURES[index] for _, index in plan.batch(0)}) > 4  # four pictures would fill a batch without shuffling
+    assert (
+        len({PICTURES[index] for _, index in plan.batch(0)}) > 4
+    )  # four pictures would fill a batch without shuffling
 
 
 def test_by_image_is_a_pure_function_of_seed_and_step():
@@ -165,7 +167,9 @@ def test_by_image_gives_each_of_several_processes_its_rows_of_the_one_batch(worl
 
 def test_by_image_leaves_most_pictures_to_one_process_each():
     plan = by_image(batch_size=24, buffer=96)
-    both = [{PICTURES[index] for step in range(4) for _, index in plan.batch(step, rank=rank, world=2)} for rank in (0, 1)]
+    both = [
+        {PICTURES[index] for step in range(4) for _, index in plan.batch(step, rank=rank, world=2)} for rank in (0, 1)
+    ]
     assert len(both[0] | both[1]) == 32
     assert len(both[0] & both[1]) < 16  # drawn at random it would be some 24
 
@@ -182,7 +186,9 @@ def test_joined_batches_are_the_planned_ones_and_end_where_a_buffer_ends():
     assert [list(part) for part in joined.parts()] == [[3], [4, 5, 6, 7], [8, 9, 10, 11], [12]]
     assert len(joined) == 4
     assert [pair for part in joined for pair in part] == [pair for batch in planned for pair in batch]
-    plain = PlannedBatches(BatchPlan(labels(20, 0), batch_size=3, labelled_per_batch=None, seed=0), start=4, stop=9, rank=0, world=1)
+    plain = PlannedBatches(
+        BatchPlan(labels(20, 0), batch_size=3, labelled_per_batch=None, seed=0), start=4, stop=9, rank=0, world=1
+    )
     assert list(JoinedBatches(plain)) == list(plain)
 
 

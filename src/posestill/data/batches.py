@@ -16,7 +16,6 @@ from posestill.data.source import PoseSource, SourceConfig
 from posestill.data.topdown import Labels
 from posestill.schema import Choice, Config, UserError
 
-
 SHARED_BY = 8
 """so many processes at most find the persons of one picture together in their share of a batch"""
 

@@ -20,12 +20,12 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import PositiveFloat
+from pydantic import PositiveFloat, model_validator
 from torch import Tensor
 
 from posestill.data.augment import GREY, AugmentConfig, Colours
 from posestill.data.source import PoseSource
-from posestill.data.topdown import FixedViews, Labels, TopDownDataset, Unreadable, View, planes_of, put, warp
+from posestill.data.topdown import FixedViews, Labels, TopDownDataset, Unreadable, View, four_channels, planes_of, put, warp
 from posestill.files import write_json, write_whole
 from posestill.geometry import PADDING, crop_of_bbox, fit_aspect
 from posestill.schema import Config, UserError
@@ -33,14 +33,25 @@ from posestill.types import Size
 
 
 class CropsConfig(Config):
-    """Every person's crop is kept in memory: for small data, many runs or a big GPU."""
+    """Every person's crop is kept, wide enough for every augmentation: as plain pixels in memory or a folder, for small
+    data, many runs or a big GPU, or as JPEGs in a file, for large data.
+    """
 
     density: PositiveFloat = 1.25
     """Px of a kept crop per px of the input, at most. A higher density keeps detail that augmentation zooms in on, and
-    costs memory."""
+    costs room."""
     folder: Path | None = None
-    """A folder that the crops are kept in, too: later runs start at once, and runs at the same time share the memory.
-    None: each run cuts its own."""
+    """A folder that the plain pixels are kept in, too: later runs start at once, and runs at the same time share the
+    memory. None: each run cuts its own."""
+    file: Path | None = None
+    """A file of JPEG crops that `posestill data pack --crops` wrote; they are decoded as they are needed, also by
+    `train.workers`, and fill no memory. None: the crops are plain pixels."""
+
+    @model_validator(mode="after")
+    def _one_place(self) -> CropsConfig:
+        if self.folder is not None and self.file is not None:
+            raise ValueError("folder and file both say where crops are kept: give one of them")
+        return self
 
 
 class CropsInMemory(TopDownDataset):
@@ -81,7 +92,7 @@ class CropsInMemory(TopDownDataset):
     def pixels(self, index: np.ndarray, views: Sequence[View], colours: Colours | None) -> list[Tensor]:
         """Of each view (B, 3, H, W), uint8 from a CPU and float 0..1 from a GPU: black outside, in changed colours."""
         cut = self._warp if self.device.type == "cpu" else self._sample
-        return cut(index, [View(_compose(self.to_kept[index], view.affine), view.size) for view in views], colours)
+        return cut(index, from_kept(self.to_kept[index], views), colours)
 
     def _sample(self, index: np.ndarray, views: Sequence[View], colours: Colours | None) -> list[Tensor]:
         """Of each view, whose affine is output px -> kept px, (B, 3, H, W) float 0..1."""
@@ -93,26 +104,22 @@ class CropsInMemory(TopDownDataset):
 
     def _warp(self, index: np.ndarray, views: Sequence[View], colours: Colours | None) -> list[Tensor]:
         """The same on a CPU as uint8, where OpenCV is several times faster than sampling floats."""
-        kept, near = self.kept.numpy(), np.empty(self.kept.shape[1:], dtype=np.uint8)
-
-        def brought_near(each: int) -> np.ndarray:
-            np.copyto(near, kept[each])  # a warp reads here and there: copied in one go first, it waits less for memory
-            return near
-
-        return warp_kept(map(brought_near, index.tolist()), views, colours)
+        kept = self.kept.numpy()
+        return warp_kept((kept[each] for each in index.tolist()), views, colours)
 
 
 def warp_kept(kept: Iterable[np.ndarray], views: Sequence[View], colours: Colours | None) -> list[Tensor]:
     """Of each view, whose affine is output px -> kept px, (B, 3, H, W) uint8: cut from B kept crops (h, w, 3)."""
     planes = planes_of(views)
     for row, crop in enumerate(kept):
+        near = four_channels(crop)  # a warp reads here and there: copied in one go first, it waits less for memory
         for into, view in zip(planes, views, strict=True):
-            put(unwarp(crop, view.affine[row], view.size), into, row, colours)
+            put(unwarp(near, view.affine[row], view.size), into, row, colours)
     return [torch.from_numpy(each) for each in planes]
 
 
 def unwarp(kept: np.ndarray, to_kept: np.ndarray, size: Size) -> np.ndarray:
-    """(H, W, 3) uint8: what a kept crop (h, w, 3) shows at each output px under (2, 3) output px -> kept px."""
+    """(H, W, C) uint8: what a kept crop (h, w, C) shows at each output px under (2, 3) output px -> kept px."""
     return cv2.warpAffine(kept, to_kept, (size[1], size[0]), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
 
 
@@ -232,6 +239,11 @@ def _fingerprint(dataset: CropsInMemory, side: int) -> str:
         with suppress(Unreadable):
             digest.update(np.ascontiguousarray(dataset.read(index)).tobytes())
     return digest.hexdigest()[:16]
+
+
+def from_kept(to_kept: np.ndarray, views: Sequence[View]) -> list[View]:
+    """The views with affines output px -> px of kept crops, which image px -> kept px (B, 2, 3) brings there."""
+    return [View(_compose(to_kept, view.affine), view.size) for view in views]
 
 
 def _compose(to_kept: np.ndarray, to_input: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ from functools import partial
 import torch
 
 from posestill.data.batches import BatchPlan, choose_people, pictures_of
+from posestill.data.crop_pack import PackedCrops
 from posestill.data.crops import CropsInMemory
 from posestill.data.source import PoseSource
 from posestill.data.topdown import Labels, TopDownDataset
@@ -160,13 +161,16 @@ def _open_dataset(
         fixed_views = teacher.fixed_views
     elif teacher is not None:
         teacher_size, padding = teacher.input_size, teacher.padding
+    plain = TopDownDataset(
+        sources.train, size=size, labels=labels, augment=augment, seed=seed, teacher_size=teacher_size,
+        teacher_padding=padding, fixed_views=fixed_views, passes_over=True,
+    )  # fmt: skip
     if config.data.crops is None:
-        return TopDownDataset(
-            sources.train, size=size, labels=labels, augment=augment, seed=seed, teacher_size=teacher_size,
-            teacher_padding=padding, fixed_views=fixed_views, passes_over=True,
-        )  # fmt: skip
+        return plain
+    if config.data.crops.file is not None:
+        return PackedCrops(plain, config.data.crops.file, density=config.data.crops.density)
     if config.train.workers:
-        raise UserError("data.crops: crops in memory are cut by the training process itself: set train.workers=0")
+        raise UserError("data.crops: plain pixels are cut by the training process itself: set train.workers=0")
     with log.bar("keeping crops", len(labels.persons)) as bar:
         return CropsInMemory(
             sources.train, size=size, labels=labels, augment=augment, seed=seed, teacher_size=teacher_size,
