@@ -38,15 +38,6 @@ _NO_MATTER = {"flip", "colour", "half_body_upper", "rotation_probability", "shif
 _REMEDY = "write another by `posestill data pack RECIPE --crops --out FILE`"
 
 
-@dataclass(frozen=True)
-class PackedCount:
-    """What was packed."""
-
-    people: int
-    unreadable: Mapping[int, str]
-    """positions in the source of those whose pictures could not be read, and what is wrong with these"""
-
-
 class PackedCrops(TopDownDataset):
     """The dataset of TopDownDataset, its pixels warped from the JPEG crops of a file."""
 
@@ -90,8 +81,11 @@ class PackedCrops(TopDownDataset):
 def pack_crops(
     dataset: TopDownDataset, file: Path, *, density: float, quality: int, outputs: Outputs,
     progress: Callable[[int], None] | None = None,
-) -> PackedCount:  # fmt: skip
-    """Write the crops of a dataset's persons; `quality`: of the JPEGs, 1..100. `outputs` remember the file."""
+) -> None:  # fmt: skip
+    """Write the crops of a dataset's persons; `quality`: of the JPEGs, 1..100. `outputs` remember the file.
+
+    Whose picture cannot be read is noted in `dataset.unreadable` and in the file.
+    """
     to_kept = np.empty((len(dataset), 2, 3))
     ends = np.empty(len(dataset), dtype=np.int64)
 
@@ -115,7 +109,6 @@ def pack_crops(
             handle.write(place.to_bytes(8, "little"))
 
     outputs.write(file, write)
-    return PackedCount(len(dataset), dataset.unreadable)
 
 
 def made_for(dataset: TopDownDataset, density: float) -> dict[str, Any]:

@@ -150,6 +150,11 @@ def change_colours(image: Tensor, colours: Colours) -> Tensor:
     return changed.clamp_(0, 1).view(image.shape)
 
 
+def bytes_kept(dataset: TopDownDataset, density: float) -> int:
+    """How much room the crops of a dataset take as plain pixels."""
+    return 3 * _side(dataset, density) ** 2 * len(dataset)
+
+
 def _side(dataset: TopDownDataset, density: float) -> int:
     """Px that a square kept crop measures, so that the widest augmentation of the widest view stays inside."""
     seen = [(dataset.size, 1.0)]  # each with how much more than the student's padding it shows

@@ -152,6 +152,24 @@ def _build_method(config: RunConfig, student: PoseModel, teacher: Teacher | None
         raise UserError(f"{error} (of the teacher's answers teacher.cache keeps the {teacher.config.keep})") from None
 
 
+def crops_to_pack(config: RunConfig) -> TopDownDataset:
+    """Everybody whom a run with these settings may train on, with the views that its student and its teacher see."""
+    if config.data.has_no_labels:
+        raise UserError(
+            "data.train: people in pictures without labels are found anew by each run: write them down first by "
+            "`posestill label`, and train on those annotations"
+        )
+    source = config.data.train.build()
+    everybody = config.data.model_copy(update={"people": None, "labelled": None})
+    labels = choose_people(source, everybody)
+    teacher = None if config.teacher is None or config.teacher.kept is not None else config.teacher.build()
+    return TopDownDataset(
+        source, size=config.model.size, labels=labels, augment=config.data.augment, passes_over=True,
+        teacher_size=None if teacher is None else teacher.input_size,
+        teacher_padding=PADDING if teacher is None else teacher.padding,
+    )  # fmt: skip
+
+
 def _open_dataset(
     config: RunConfig, sources: Sources, labels: Labels, teacher: Teacher | None, device: torch.device, log: RunLog
 ) -> TopDownDataset:
