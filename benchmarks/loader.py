@@ -2,10 +2,10 @@
 
 python benchmarks/loader.py [--json results/loader.json]
 
-Pictures are made on the spot: 640x480 JPEGs of some 155 kB, as COCO's are, with 2.6 persons each whose boxes are spread as
-COCO's. The plain chain is what one would write down: imread, cvtColor, warpAffine, a normalised float tensor, and a
-heatmap a joint. It is timed in turns of 256 persons with the others, and figures are ratios of the processor time of
-one turn: a machine that others use, too, changes both sides alike.
+Pictures are made on the spot: 640x480 JPEGs of some 155 kB, as COCO's are, with 2.6 persons each whose boxes are spread
+as COCO's. The plain chain is what one would write down: imread, cvtColor, warpAffine, a normalised float tensor, and a
+heatmap a joint. It is timed in turns of 256 persons with the others, and the ratios are those of the processor time of
+one turn: other work on the machine then slows both sides alike.
 """
 
 from __future__ import annotations

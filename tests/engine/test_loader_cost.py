@@ -63,7 +63,9 @@ def test_a_step_that_is_slower_is_the_limit():
 
 def test_packed_crops_and_colours_have_remedies_of_their_own(tmp_path):
     packed = run(workers=8, crops=CropsConfig(file=tmp_path / "crops"))
-    assert advice(replace(SLOW, step=100.0), packed, cores=8)[1].startswith("Pack again with a lower data.crops.density")
+    assert advice(replace(SLOW, step=100.0), packed, cores=8)[1].startswith(
+        "Pack again with a lower data.crops.density"
+    )
     coloured = replace(SLOW, stages={**SLOW.stages, "colour": 9000.0})
     assert "data.augment.colour=0" in advice(coloured, run(workers=2), cores=2)[1]
     warped = replace(SLOW, stages={**SLOW.stages, "warp": 9000.0})

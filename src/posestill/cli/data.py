@@ -85,7 +85,9 @@ def pack(
     outputs.claim(out, "--out")
     if crops:
         if part != "train" or people is not None or long_side is not None:
-            raise UserError("--crops: everybody whom the recipe trains on is packed; leave --part, --people, --long-side")
+            raise UserError(
+                "--crops: everybody whom the recipe trains on is packed; leave --part, --people, --long-side"
+            )
         _pack_crops(config, out, quality=quality, outputs=outputs)
         return
     source = settings.build()

@@ -1,9 +1,9 @@
 """Crops kept as JPEGs in one file: cut once, wide enough for every augmentation, and mapped into memory.
 
 The file is a first line, the place of the index (8 bytes), the JPEGs one after another, and the index, an .npz: whom
-it holds, where each crop ends, the affine image px -> crop px, and what it was cut for. A crop is the image's own pixels
-where the image is no finer than `density` asks, and ends where the image does. Draws, affines and keypoints are those
-of the path from files.
+it holds, where each crop ends, the affine image px -> crop px, and what it was cut for. A crop has the image's own
+pixels where the image is no finer than `density` asks, and ends where the image does. Draws, affines and keypoints are
+those of the path from files.
 """
 
 from __future__ import annotations

@@ -25,7 +25,17 @@ from torch import Tensor
 
 from posestill.data.augment import GREY, AugmentConfig, Colours
 from posestill.data.source import PoseSource
-from posestill.data.topdown import FixedViews, Labels, TopDownDataset, Unreadable, View, four_channels, planes_of, put, warp
+from posestill.data.topdown import (
+    FixedViews,
+    Labels,
+    TopDownDataset,
+    Unreadable,
+    View,
+    four_channels,
+    planes_of,
+    put,
+    warp,
+)
 from posestill.files import write_json, write_whole
 from posestill.geometry import PADDING, crop_of_bbox, fit_aspect
 from posestill.schema import Config, UserError

@@ -1,4 +1,4 @@
-"""What a run's crops cost beside its training step: which stage of them is the limit, and which settings change that."""
+"""What a run's crops cost beside its training step: which stage is the limit, and which settings change that."""
 
 from __future__ import annotations
 
@@ -163,7 +163,9 @@ def advice(cost: LoaderCost, config: RunConfig, *, cores: int | None = None) -> 
     plain = config.data.crops is not None and config.data.crops.file is None
     if wanted > workers and cores > workers and not plain:
         enough = "" if wanted <= cores else f"; {wanted} would keep up with the step, and there are {cores} cores"
-        lines.append(f"train.workers={min(wanted, cores)}: processes of their own cut crops beside the training{enough}.")
+        lines.append(
+            f"train.workers={min(wanted, cores)}: processes of their own cut crops beside the training{enough}."
+        )
     if cost.slowest == "decode" and config.data.crops is None:
         lines += _other_decoding(cost, config)
     if cost.slowest == "decode" and config.data.crops is not None:

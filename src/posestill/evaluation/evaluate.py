@@ -310,4 +310,3 @@ def person_score(keypoint_scores: np.ndarray, box_score: float, *, rescoring: Re
         return float(box_score + keypoint_scores.mean() + keypoint_scores.max())
     counting = keypoint_scores[keypoint_scores > KEYPOINT_SCORE_COUNTS]
     return float(box_score * counting.mean()) if len(counting) else 0.0
-
