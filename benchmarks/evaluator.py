@@ -6,8 +6,8 @@ python benchmarks/evaluator.py --json results/evaluator.json
 from __future__ import annotations
 
 import argparse
-import cProfile
 import contextlib
+import cProfile
 import io
 import pstats
 import statistics

@@ -34,16 +34,16 @@ from posestill.files import Outputs, write_json
 from posestill.skeletons import COCO_17
 from posestill.types import Person
 
-SIZE, BATCH, TOGETHER, PICTURES, QUALITY = (256, 192), 64, 4, 320, 90
+SIZE, BATCH, TOGETHER, PICTURES, QUALITY = (256, 192), 64, 4, 240, 90
 MEAN, DEVIATION = torch.tensor([0.485, 0.456, 0.406])[:, None, None], torch.tensor([0.229, 0.224, 0.225])[:, None, None]
 
 
-def write_pictures(folder: Path) -> Path:
+def write_pictures(folder: Path, pictures: int = PICTURES) -> Path:
     """Pictures and their annotations; returns the annotation file."""
     rng = np.random.default_rng(0)
     images, annotations = [], []
     (folder / "images").mkdir()
-    for number in range(1, PICTURES + 1):
+    for number in range(1, pictures + 1):
         name = f"{number:06d}.jpg"
         cv2.imwrite(str(folder / "images" / name), picture(rng), [cv2.IMWRITE_JPEG_QUALITY, 95])
         images.append({"id": number, "file_name": name, "width": 640, "height": 480})
@@ -156,7 +156,7 @@ def alternate(ways: Mapping[str, Callable[[int], object]], rounds: int) -> dict[
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)

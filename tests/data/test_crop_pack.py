@@ -78,6 +78,26 @@ def test_no_draw_shows_more_than_the_reach(dots, augment):
     assert nearest < 20  # and it is not far more than what is shown
 
 
+def test_most_draws_are_warped_from_a_near_crop_with_the_pixels_of_the_wide_one(tmp_path):
+    source = DotSource(12)
+    rng = np.random.default_rng(0)
+    scene = np.kron(rng.integers(40, 200, (60, 60, 1)), np.ones((10, 10, 3))).astype(np.uint8)  # grey: JPEG is exact
+    source.image = lambda image_id: scene
+    source.people = [
+        replace(person, bbox=person.bbox + [200.0, 200, 0, 0], keypoints=person.keypoints + [200, 200, 0])
+        for person in source.people
+    ]
+    crops = packed(source, tmp_path, quality=100, augment=AugmentConfig())
+    asked, kept_crop = [], crops.kept_crop
+    crops.kept_crop = lambda row, which: asked.append(which) or kept_crop(row, which)
+    both = crops.__getitems__(pairs(12, epochs=10))
+    assert 0.6 < 1 - np.mean(asked) < 0.95  # of which 0 is the near one
+    crops.index.near[:] = [np.inf, np.inf, -np.inf, -np.inf]
+    wide = crops.__getitems__(pairs(12, epochs=10))
+    assert asked[120:] == [1] * 120
+    assert (both.image.float() - wide.image.float()).abs().mean() < 0.5
+
+
 def test_a_larger_person_is_kept_at_the_density_and_shown_nearly_as_from_files(tmp_path, dots):
     crops = packed(dots, tmp_path, density=0.75)
     one = opened(dots).__getitems__(pairs(len(dots.people)))

@@ -118,6 +118,11 @@ class Reach:
         """What shows at least as much as both."""
         return Reach(np.minimum(self.low, other.low), np.maximum(self.high, other.high))
 
+    def shrunk(self, share: float) -> Reach:
+        """That share of each side, around the same middle."""
+        middle, half = (self.low + self.high) / 2, (self.high - self.low) / 2
+        return Reach(middle - share * half, middle + share * half)
+
 
 def reach_of(
     crop: Crop, keypoints: np.ndarray, *, size: Size, augment: AugmentConfig | None, skeleton: Skeleton, shown: Framing

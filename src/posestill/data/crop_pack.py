@@ -1,9 +1,10 @@
 """Crops kept as JPEGs in one file: cut once, wide enough for every augmentation, and mapped into memory.
 
 The file is a first line, the place of the index (8 bytes), the JPEGs one after another, and the index, an .npz: whom
-it holds, where each crop ends, the affine image px -> crop px, and what it was cut for. A crop has the image's own
-pixels where the image is no finer than `density` asks, and ends where the image does. Draws, affines and keypoints are
-those of the path from files.
+it holds, where each crop ends, the affine image px -> crop px, and what it was cut for. Of each person there are two
+crops: a wide one, which every draw lies in, and a near one, which most draws lie in and which is decoded faster. They
+have the image's own pixels where the image is no finer than `density` asks, and end where the image does. Draws,
+affines and keypoints are those of the path from files.
 """
 
 from __future__ import annotations
@@ -27,12 +28,18 @@ from posestill.data.crops import from_kept, warp_kept
 from posestill.data.topdown import TopDownDataset, Unreadable, View, warp
 from posestill.draw import encode_image
 from posestill.files import Outputs, check_readable
-from posestill.geometry import crop_of_bbox
+from posestill.geometry import crop_of_bbox, invert_affine, transform_points
 from posestill.schema import UserError, printable
 from posestill.types import Person
 
 MAGIC = b"posestill packed crops 1\n"
 _START = len(MAGIC) + 8
+_NEAR, _WIDE = 0, 1
+"""which of a person's two crops"""
+_NEAR_SHARE = 0.65
+"""of each side of the wide crop: by mmpose's augmentation, four of five draws lie inside"""
+_WORTH_IT = 0.8
+"""the share of the wide crop's pixels from which on a near one saves too little"""
 _NO_MATTER = {"flip", "colour", "half_body_upper", "rotation_probability", "shift_probability"}
 """settings of the augmentation that no crop has to be wider for"""
 _REMEDY = "write another by `posestill data pack RECIPE --crops --out FILE`"
@@ -66,16 +73,31 @@ class PackedCrops(TopDownDataset):
     def pixels(self, index: np.ndarray, views: Sequence[View], colours: Colours | None) -> list[Tensor]:
         """Of each view (B, 3, H, W) uint8: the crops of persons index (B,), in changed colours."""
         rows = self.rows[index]
-        return warp_kept(map(self.kept_crop, rows.tolist()), from_kept(self.index.to_kept[rows], views), colours)
+        seen, near = _seen_by(views), self.index.near[rows]
+        is_near = ((seen.low >= near[:, :2]) & (seen.high <= near[:, 2:])).all(axis=1)  # (B,)
+        which = np.where(is_near, _NEAR, _WIDE)
+        kept = (self.kept_crop(*each) for each in zip(rows.tolist(), which.tolist(), strict=True))
+        return warp_kept(kept, from_kept(self.index.to_kept[rows, which], views), colours)
 
-    def kept_crop(self, row: int) -> np.ndarray:
-        """(h, w, 3) uint8 RGB: the crop in a row of the file."""
-        ends = self.index.ends
-        jpeg = _mapped(self.file, self.changed_at)[ends[row - 1] if row else _START : ends[row]]
+    def kept_crop(self, row: int, which: int) -> np.ndarray:
+        """(h, w, 3) uint8 RGB: the near or the wide crop in a row of the file."""
+        ends, place = self.index.ends.reshape(-1), 2 * row + which
+        jpeg = _mapped(self.file, self.changed_at)[ends[place - 1] if place else _START : ends[place]]
         crop = cv2.imdecode(jpeg, cv2.IMREAD_COLOR_RGB) if len(jpeg) else None
         if crop is None:
             raise UserError(f"data.crops.file: {printable(self.file)} is damaged at its crop {row}: {_REMEDY}")
         return crop
+
+
+def _seen_by(views: Sequence[View]) -> Reach:
+    """What the views show of each of B images."""
+    reaches = []
+    for view in views:
+        height, width = view.size
+        corners = np.array([[0.0, 0.0], [width - 1, 0.0], [0.0, height - 1], [width - 1, height - 1]])
+        seen = transform_points(corners, invert_affine(view.affine))  # (B, 4, 2) image px
+        reaches.append(Reach(seen.min(axis=1), seen.max(axis=1)))
+    return reduce(Reach.joined, reaches)
 
 
 def pack_crops(
@@ -86,21 +108,24 @@ def pack_crops(
 
     Whose picture cannot be read is noted in `dataset.unreadable` and in the file.
     """
-    to_kept = np.empty((len(dataset), 2, 3))
-    ends = np.empty(len(dataset), dtype=np.int64)
+    count = len(dataset)
+    to_kept, ends, near = np.empty((count, 2, 2, 3)), np.empty((count, 2), dtype=np.int64), np.empty((count, 4))
 
     def write(draft: Path) -> None:
         with draft.open("wb") as handle:
             handle.write(MAGIC + bytes(8))
-            for index, kept in enumerate(_cut(dataset, density)):
-                to_kept[index] = kept.to_kept
-                if kept.crop is not None:
-                    handle.write(encode_image(kept.crop, quality=quality))
-                ends[index] = handle.tell()
+            for index, both in enumerate(_cut(dataset, density)):
+                near[index] = both[_NEAR].inside
+                for which, kept in enumerate(both):
+                    to_kept[index, which] = kept.to_kept
+                    if kept.crop.size:
+                        handle.write(encode_image(kept.crop, quality=quality))
+                    ends[index, which] = handle.tell()
                 if progress is not None:
                     progress(1)
             content = _Index(
-                person=dataset.labels.persons, ends=ends, to_kept=to_kept, made_for=made_for(dataset, density),
+                person=dataset.labels.persons, ends=ends, to_kept=to_kept, near=near,
+                made_for=made_for(dataset, density),
                 unreadable={int(dataset.labels.persons[at]): why for at, why in dataset.unreadable.items()},
             )  # fmt: skip
             place = handle.tell()
@@ -146,16 +171,23 @@ def _digest_of(people: Sequence[Person]) -> str:
 
 @dataclass(frozen=True)
 class _Kept:
+    """A crop as it is kept."""
+
     to_kept: np.ndarray
     """(2, 3) image px -> px of the crop"""
-    crop: np.ndarray | None
-    """(h, w, 3) uint8 RGB; None: the picture could not be read"""
+    crop: np.ndarray
+    """(h, w, 3) uint8 RGB; without any pixel where there is none"""
+    inside: np.ndarray
+    """(4,) x y x y, image px: a view between these lies in the crop; infinite where the image ends"""
 
 
-def _cut(dataset: TopDownDataset, density: float) -> Iterator[_Kept]:
-    """The crop to keep of each person in turn; whose picture cannot be read is noted in `dataset.unreadable`."""
-    everyone = np.arange(len(dataset))
-    people = [dataset.person(each) for each in everyone.tolist()]
+_NOTHING = _Kept(np.eye(2, 3), np.empty((0, 0, 3), np.uint8), np.array([np.inf, np.inf, -np.inf, -np.inf]))
+
+
+def _cut(dataset: TopDownDataset, density: float) -> Iterator[tuple[_Kept, _Kept]]:
+    """The near and the wide crop of each person; whose picture cannot be read is noted in `dataset.unreadable`."""
+    everyone = range(len(dataset))
+    people = [dataset.person(each) for each in everyone]
     labels = np.zeros((len(people), len(dataset.source.skeleton), 3))
     for row, person in enumerate(people):
         if person.keypoints is not None:
@@ -165,28 +197,34 @@ def _cut(dataset: TopDownDataset, density: float) -> Iterator[_Kept]:
         reach_of(crop, labels, size=dataset.size, augment=dataset.augment, skeleton=dataset.source.skeleton, shown=each)
         for each in dataset.framings()
     ))  # fmt: skip
+    near = reach.shrunk(_NEAR_SHARE)
     scale = np.minimum(1.0, density * dataset.size[1] / crop.extent[:, 0])  # (N,)
-    for index in everyone.tolist():
+    for index in everyone:
         try:
             image = dataset.read(index)
         except Unreadable as error:
             dataset.unreadable[index] = str(error)
-            yield _Kept(np.eye(2, 3), None)
+            yield _NOTHING, _NOTHING
             continue
-        yield _part_of(image, reach.low[index], reach.high[index], float(scale[index]))
+        wide = _part_of(image, reach.low[index], reach.high[index], float(scale[index]))
+        some = _part_of(image, near.low[index], near.high[index], float(scale[index]))
+        yield some if some.crop.size < _WORTH_IT * wide.crop.size else _NOTHING, wide
 
 
 def _part_of(image: np.ndarray, low: np.ndarray, high: np.ndarray, scale: float) -> _Kept:
     """The part of an image from `low` to `high` (x y), as far as there is any, `scale` times as large."""
-    limit = np.array([image.shape[1], image.shape[0]])
-    first = np.floor(low - 1).clip(0, limit - 1).astype(int)  # a px beyond, as sampling mixes neighbours
-    last = np.ceil(high + 1).clip(first, limit - 1).astype(int)
+    last_pixel = np.array([image.shape[1], image.shape[0]]) - 1
+    first = np.floor(low - 1).clip(0, last_pixel).astype(int)  # a px beyond, as sampling mixes neighbours
+    last = np.ceil(high + 1).clip(first, last_pixel).astype(int)
+    inside = np.concatenate([
+        np.where(first == 0, -np.inf, first + 1), np.where(last == last_pixel, np.inf, last - 1),
+    ])  # fmt: skip
     if scale == 1:
-        kept = image[first[1] : last[1] + 1, first[0] : last[0] + 1]
-        return _Kept(np.array([[1.0, 0, -first[0]], [0, 1.0, -first[1]]]), kept)
+        crop = image[first[1] : last[1] + 1, first[0] : last[0] + 1]
+        return _Kept(np.array([[1.0, 0, -first[0]], [0, 1.0, -first[1]]]), crop, inside)
     to_kept = np.array([[scale, 0, -scale * first[0]], [0, scale, -scale * first[1]]])
     width, height = np.ceil((last - first) * scale).astype(int) + 1
-    return _Kept(to_kept, warp(image, to_kept, (int(height), int(width))))
+    return _Kept(to_kept, warp(image, to_kept, (int(height), int(width))), inside)
 
 
 @dataclass(frozen=True)
@@ -196,9 +234,11 @@ class _Index:
     person: np.ndarray
     """(M,) positions in the people of the source"""
     ends: np.ndarray
-    """(M,) bytes from the file's beginning"""
+    """(M, 2) bytes from the file's beginning, of the near and of the wide crop"""
     to_kept: np.ndarray
-    """(M, 2, 3) image px -> px of the crop"""
+    """(M, 2, 2, 3) image px -> px of each"""
+    near: np.ndarray
+    """(M, 4) x y x y, image px, between which a view lies in the near crop"""
     made_for: Mapping[str, Any]
     unreadable: Mapping[int, str]
     """positions in the people of the source, and what is wrong with their pictures"""
@@ -206,7 +246,10 @@ class _Index:
     def as_bytes(self) -> bytes:
         head = json.dumps({"made_for": self.made_for, "unreadable": self.unreadable}).encode()
         content = BytesIO()
-        np.savez(content, head=np.frombuffer(head, np.uint8), person=self.person, ends=self.ends, to_kept=self.to_kept)
+        np.savez(
+            content, head=np.frombuffer(head, np.uint8), person=self.person, ends=self.ends, to_kept=self.to_kept,
+            near=self.near,
+        )  # fmt: skip
         return content.getvalue()
 
     @classmethod
@@ -222,7 +265,7 @@ class _Index:
                 with np.load(BytesIO(handle.read()), allow_pickle=False) as held:
                     head = json.loads(held["head"].tobytes())
                     return cls(
-                        held["person"], held["ends"], held["to_kept"], head["made_for"],
+                        held["person"], held["ends"], held["to_kept"], held["near"], head["made_for"],
                         {int(position): why for position, why in head["unreadable"].items()},
                     )  # fmt: skip
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
