@@ -210,7 +210,7 @@ def main() -> None:
             "ways": found,
             "packed": {
                 "quality": QUALITY,
-                "kilobytes_a_crop": (folder / "crops").stat().st_size / len(files) / 1000,
+                "kilobytes_a_person": (folder / "crops").stat().st_size / len(files) / 1000,
                 "seconds_to_pack_a_thousand": 1000 * packing / len(files),
                 "grey_levels_from_files": {"mean": apart.mean().item(), "largest": apart.max().item()},
             },

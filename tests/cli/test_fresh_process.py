@@ -381,6 +381,17 @@ def test_bench_says_which_stage_of_a_recipes_crops_is_the_limit(fresh, tmp_path)
     assert said["advice"][0] in out
 
 
+def test_the_page_on_performance_shows_commands_that_run(fresh, tmp_path):
+    page = (ROOT / "docs" / "performance.md").read_text()
+    commands = re.findall(r"^posestill (.*)$", page, flags=re.M)
+    assert [command.split()[0] for command in commands] == ["data", "bench", "data", "train", "train"]
+    for command in commands:
+        short = ("--set", "train.steps=2") if command.startswith("train") else ()
+        out = fresh(*shlex.split(command), *short)
+        assert command.split()[0] != "bench" or "is the limit" in out
+    assert (tmp_path / "runs" / "by-image" / "eval.json").is_file()
+
+
 def test_bench_says_what_it_measured_in_json(fresh, tmp_path):
     small_model("coords").save(tmp_path / "model")
     fresh("bench", "model", "--to", "none", "--rounds", 1, "--json", "bench.json")
