@@ -89,11 +89,55 @@ def evaluator() -> str:
     seconds, faster = figures["seconds"], figures["times_faster"]
     most = figures["largest_difference_of_ten_numbers"]
     agreement = "equal pycocotools' exactly" if most == 0 else f"differ from pycocotools' by at most {most:.0e}"
+    shares = ", ".join(f"{name} {100 * share:.0f} %" for name, share in figures["shares"].items())
+    memory = figures["megabytes"]
     return (
-        f"On {figures['images']:,} images with {figures['people']:,} people the ten numbers {agreement}, in "
-        f"{seconds['posestill']['median']:.2f} s "
+        f"On {figures['images']:,} images with {figures['people']:,} people and {figures['detections']:,} detections "
+        f"the ten numbers {agreement}, in {seconds['posestill']['median']:.2f} s of the processor "
         f"against {seconds['pycocotools']['median']:.2f} s ({faster['median']:.0f} times faster, {faster['min']:.0f}–"
-        f"{faster['max']:.0f}; `{figures['command']}`). A test holds it to 1e-10 on 200 random crowds."
+        f"{faster['max']:.0f}; `{figures['command']}`). It holds {memory['peak_beside_it']:.0f} MB beside an input of "
+        f"{memory['input']:.0f} MB, and its time goes into: {shares}. A test holds it to 1e-10 on 200 random crowds."
+    )
+
+
+def loader() -> str:
+    """Persons a second of every way to the crops, beside the plain chain."""
+    figures = read("loader")
+    lines = ["| crops at 256x192 | persons/s of one core | times the plain chain |", "|---|--:|--:|"]
+    for name, way in figures["ways"].items():
+        rate, times = way["persons_per_second_of_processor"], way["times_plain_by_processor"]
+        told = "1" if name == "plain chain" else f"{times['median']:.1f} ({times['min']:.1f}–{times['max']:.1f})"
+        lines.append(f"| {name} | {rate['median']:.0f} | {told} |")
+    packed, apart = figures["packed"], figures["packed"]["grey_levels_from_files"]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"`{figures['command']}`: {figures['persons']} persons in {figures['pictures']} pictures of "
+            f"{figures['kilobytes_a_picture']:.0f} kB, the published augmentation. Packed crops take "
+            f"{packed['kilobytes_a_person']:.0f} kB a person at quality {packed['quality']}, and their pixels are "
+            f"{apart['mean']:.1f} grey levels from those of the files on average.",
+        ]
+    )
+
+
+def step_profile() -> str:
+    """Where the time of a training step goes, method by method."""
+    figures = read("step-profile")
+    names = list(next(iter(figures["ways"].values()))["shares"])
+    lines = [f"| % of a step | {' | '.join(names)} | ms a person | arithmetic |", "|---|" + "--:|" * (len(names) + 2)]
+    for name, way in figures["ways"].items():
+        shares = " | ".join(f"{100 * way['shares'][part]:.0f}" for part in names)
+        whole = sum(way["milliseconds_a_person"].values())
+        lines.append(f"| {name} | {shares} | {whole:.0f} | {100 * way['arithmetic_share']:.0f} |")
+    rate = figures["operations_per_second"]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"`{figures['command']}`: 256x192, batch {figures['persons']}, fp32; `arithmetic` is its percentage of the "
+            f"step without data, at {max(rate.values()) / 1e9:.0f} G operations a second.",
+        ]
     )
 
 
@@ -604,11 +648,11 @@ def written(text: str) -> str:
 PARTS = (
     one_command, quickstart, sample, students, evaluator, protocol, longer, intervals, photographs, crops,
     distilpose, distilpose_finding, distilpose_cost, ocd, ocd_finding, ocd_cost, head_slimming,
-    agentpose, agentpose_finding, agentpose_cost, file_teachers, export, export_speed,
+    agentpose, agentpose_finding, agentpose_cost, file_teachers, export, export_speed, loader, step_profile,
 )  # fmt: skip
 PAGES = (
     "README.md", "docs/measuring.md", "docs/evaluation.md", "docs/distilpose.md", "docs/ocd.md", "docs/agentpose.md",
-    "docs/teachers.md", "docs/shipping.md",
+    "docs/teachers.md", "docs/shipping.md", "docs/performance.md",
 )  # fmt: skip
 FINDING = ROOT / "src" / "posestill" / "assets" / "protocol.json"
 

@@ -62,6 +62,10 @@ class PoseBatch:
         """The same batch on `device`."""
         return _map_tensors(self, lambda tensor: tensor.to(device))
 
+    def rows(self, start: int, stop: int) -> PoseBatch:
+        """The crops from `start` up to `stop`, as views."""
+        return _map_tensors(self, lambda tensor: tensor[start:stop])
+
     def mirrored(self) -> Tensor:
         """(B,) bool: True where the crop shows the person mirrored."""
         linear = self.to_image[:, :, :2]

@@ -128,6 +128,8 @@ VERBS: dict[str, tuple[str, ...]] = {
     "compare": ("compare", "plan.yaml", "--results", "results", "--work", "work", "--jobs", "1"),
     "convert": ("convert", "weights.pth", "--from", "distilpose-s", "--out", "converted"),
     "config": ("config", "recipe.yaml"),
+    "pack": ("data", "pack", "recipe.yaml", "--crops", "--out", "packed"),
+    "loader": ("bench", "--loader", "recipe.yaml", "--rounds", "1"),
 }  # fmt: skip
 VERB_OF = {
     "gt.json": "score", "results.json": "score", "info.json": "score by metainfo", "detections.json": "detect",
@@ -149,6 +151,8 @@ TABLE: list[Bad] = [
     *(Bad(file, f'[{{"a": {DIGITS}}}]', "digits", verb) for file, verb in VERB_OF.items() if file.endswith(".json")),
     *(Bad(file, b"\xff\xfe\x00", f"{file} is not valid", verb) for file, verb in VERB_OF.items() if ".json" in file),
     *(Bad(file, DEEP_YAML, "nested too deeply") for file in ("recipe.yaml", "data.yaml", "plan.yaml")),
+    *(Bad("recipe.yaml", DEEP_YAML, "nested too deeply", verb) for verb in ("pack", "loader")),
+    Bad("recipe.yaml", ("data", "crops", {"file": "gt.json"}), "not a whole file of packed crops", "loader"),
     *(Bad(file, BOMB, "aliases make") for file in ("recipe.yaml", "data.yaml", "plan.yaml")),
     *(Bad(file, "a: &a [*a]", "holds the alias itself") for file in ("recipe.yaml", "data.yaml", "plan.yaml")),
     *(Bad(file, "a: 1\na: 2", "'a' stands twice, line 2") for file in ("recipe.yaml", "data.yaml", "plan.yaml")),

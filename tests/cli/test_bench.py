@@ -24,6 +24,21 @@ def test_mistakes_are_one_line_and_end_with_status_2(posestill, tmp_path):
         assert len(said.strip().splitlines()) == 1
 
 
+def test_models_or_a_loader_are_measured_and_not_both(posestill, tmp_path, recipe):
+    for given in ((), (tmp_path / "model", "--loader", recipe)):
+        status, _, said = posestill("bench", *given)
+        assert (status, said.strip()) == (2, "posestill: bench: give models to measure, or --loader RECIPE")
+
+
+def test_the_figures_of_a_loader_replace_nothing_of_the_users(posestill, tmp_path, recipe):
+    (tmp_path / "b.json").write_text("mine")
+    for output in (tmp_path / "b.json", recipe):
+        before = output.read_text()
+        status, _, said = posestill("bench", "--loader", recipe, "--json", output)
+        assert (status, output.read_text()) == (2, before)
+        assert "--overwrite" in said
+
+
 def test_table_and_json_have_a_row_for_each(posestill, tmp_path, monkeypatch):
     small_model("coords").save(tmp_path / "model")
     asked = []

@@ -354,6 +354,21 @@ def test_data_pack_writes_one_file_that_a_recipe_reads(fresh, tmp_path):
     assert "# fits" in fresh("train", "small.yaml", *said_sources(out), "--dry-run")
 
 
+def test_packed_crops_are_trained_on_and_refused_where_they_are_others(fresh, tmp_path):
+    out = fresh("data", "pack", "small.yaml", "--crops", "--out", "train.crops")
+    assert "16 people, " in out
+    assert out.splitlines()[-1] == "data.crops: {file: train.crops}"
+    told = fresh("train", "small.yaml", "--out", "run", "--set", "data.crops.file=train.crops", "--quiet")
+    assert "mean OKS" in told
+    wider = ("--set", "data.crops.file=train.crops", "--set", "data.augment.rotation=90")
+    said = fresh("train", "small.yaml", "--out", "other", *wider, status=2, stream="stderr")
+    assert "data.augment.rotation was 80.0, and here it is 90.0" in said
+
+
+def test_by_image_trains(fresh):
+    assert "mean OKS" in fresh("train", "small.yaml", "--out", "run", "--set", "data.sampler=by_image", "--quiet")
+
+
 def test_data_sample_writes_a_coco_tree_that_a_recipe_reads(fresh, tmp_path):
     out = fresh("data", "sample", "people", "--pictures", 16)
     assert re.search(r"^train: 12 pictures of \d+ people", out, flags=re.M)
@@ -429,6 +444,26 @@ def test_an_exported_file_is_a_teacher_without_a_word_about_its_layout(fresh, tm
         "--annotations", sample_folder / "annotations" / "person_keypoints_val.json", "--people", 5,
     )  # fmt: skip
     assert "layout exported: crops of 32x24 px, 1.25 times the box" in out
+
+
+def test_bench_says_which_stage_of_a_recipes_crops_is_the_limit(fresh, tmp_path):
+    out = fresh("bench", "--loader", "small.yaml", "--rounds", 2, "--json", "loader.json")
+    assert re.search(r"^microseconds a person: draw \d+, decode \d+, warp \d+, colour 0, collate \d+$", out, flags=re.M)
+    assert "is the limit" in out
+    said = json.loads((tmp_path / "loader.json").read_text())
+    assert said["step"] > 0
+    assert said["advice"][0] in out
+
+
+def test_the_page_on_performance_shows_commands_that_run(fresh, tmp_path):
+    page = (ROOT / "docs" / "performance.md").read_text()
+    commands = re.findall(r"^posestill (.*)$", page, flags=re.M)
+    assert [command.split()[0] for command in commands] == ["data", "bench", "data", "train", "train"]
+    for command in commands:
+        short = ("--set", "train.steps=2") if command.startswith("train") else ()
+        out = fresh(*shlex.split(command), *short)
+        assert command.split()[0] != "bench" or "is the limit" in out
+    assert (tmp_path / "runs" / "by-image" / "eval.json").is_file()
 
 
 def test_bench_says_what_it_measured_in_json(fresh, tmp_path):

@@ -97,6 +97,7 @@ def dangling(path):
 EVALUATE, SCORE = ("evaluate", "model", *TRUTH), ("evaluate", *TRUTH[:2], "--results", "results.json")
 CHECK = ("data", "check", "gt.json", "--images", "data/val")
 PACK = ("data", "pack", "recipe.yaml")
+PACK_CROPS = (*PACK, "--crops")
 LABEL = ("label", "photos", "--teacher", "teacher.onnx")
 PREDICT = ("predict", "model", "photos")
 PREDICT_ALONE = (*PREDICT, "--no-draw")
@@ -109,6 +110,7 @@ OUTPUTS = {
     "evaluate --results --json": (SCORE, "--json", "o.json", "o.json"),
     "data check --sheet": (CHECK, "--sheet", "o.png", "o.png"),
     "data pack": (PACK, "--out", "o.npz", "o.npz"),
+    "data pack --crops": (PACK_CROPS, "--out", "o.crops", "o.crops"),
     "label": (LABEL, "--out", "o.json", "o.json"),
     "label's sheet": (LABEL, "--out", "o.json", "o.png"),
     "predict's listing": (PREDICT, "--out", "o", "o/predictions.json"),
@@ -174,6 +176,7 @@ READ = {
     "a picture by a sheet in another folder": (CHECK, "--sheet", "data/val/../val/000000000013.jpg"),
     "annotations by a packed file": (PACK, "--out", "gt.json"),
     "a recipe by a packed file": (PACK, "--out", "recipe.yaml"),
+    "a recipe by packed crops": (PACK_CROPS, "--out", "recipe.yaml"),
     "a teacher by labels": (LABEL, "--out", "teacher.onnx"),
     "a photograph by a sheet": (LABEL, "--out", "photos/1.json"),
     "a checkpoint by a folder": (CONVERT, "--out", "checkpoint.pth"),
@@ -279,6 +282,7 @@ FULL = {
     "evaluate": (*EVALUATE, "--json", "o/f.json", "--save-results", "o/r.json"),
     "data check": (*CHECK, "--sheet", "sheet/s.png", "--fix", "o"),
     "data pack": (*PACK, "--out", "o/p.npz"),
+    "data pack --crops": (*PACK_CROPS, "--out", "o/p.crops"),
     "data sample": ("data", "sample", "o"),
     "label": (*LABEL, "--out", "o/l.json"),
 }

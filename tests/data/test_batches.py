@@ -1,7 +1,15 @@
 import numpy as np
 import pytest
 
-from posestill.data.batches import BatchPlan, DataConfig, PlannedBatches, choose_people, in_order
+from posestill.data.batches import (
+    BatchPlan,
+    DataConfig,
+    JoinedBatches,
+    PlannedBatches,
+    choose_people,
+    in_order,
+    pictures_of,
+)
 from posestill.data.topdown import Labels
 from posestill.engine.config import load_run
 from posestill.schema import UserError
@@ -105,3 +113,86 @@ def test_a_batch_that_cannot_be_filled_is_refused(shown, hidden, share):
 
 def test_evaluation_reads_in_order_and_keeps_the_last_short_batch():
     assert in_order([3, 4, 5, 6, 7], 2) == [[(0, 3), (0, 4)], [(0, 5), (0, 6)], [(0, 7)]]
+
+
+PICTURES = np.repeat(np.arange(40), 3)  # 120 persons, three a picture
+
+
+def by_image(*, batch_size=12, buffer=48, hidden=0, **more) -> BatchPlan:
+    shown = labels(120 - hidden, hidden)
+    given = {"labelled_per_batch": None, "seed": 0, **more}
+    return BatchPlan(shown, batch_size=batch_size, pictures=PICTURES, buffer=buffer, **given)
+
+
+def persons(pairs) -> list[int]:
+    return sorted(index for _, index in pairs)
+
+
+def test_by_image_shows_everybody_once_an_epoch_and_pictures_in_another_order_each_time():
+    plan = by_image()
+    first, second = ([pair for step in steps for pair in plan.batch(step)] for steps in (range(10), range(10, 20)))
+    assert persons(first) == persons(second) == list(range(120))
+    assert {epoch for epoch, _ in first} == {0}
+    assert {epoch for epoch, _ in second} == {1}
+    assert [index for _, index in first] != [index for _, index in second]
+
+
+def test_by_image_keeps_the_persons_of_a_picture_within_one_buffer_and_spreads_them_over_its_steps():
+    plan = by_image()
+    assert plan.steps_together == 4
+    together = [{PICTURES[index] for step in range(at, at + 4) for _, index in plan.batch(step)} for at in (0, 4)]
+    assert [len(each) for each in together] == [16, 16]  # 48 persons of 16 whole pictures
+    assert not together[0] & together[1]
+    assert (
+        len({PICTURES[index] for _, index in plan.batch(0)}) > 4
+    )  # four pictures would fill a batch without shuffling
+
+
+def test_by_image_is_a_pure_function_of_seed_and_step():
+    late = by_image().batch(13)
+    again = by_image()
+    assert [again.batch(step) for step in range(14)][13] == late
+    assert by_image(seed=1).batch(13) != late
+
+
+@pytest.mark.parametrize("world", [2, 3, 4])
+def test_by_image_gives_each_of_several_processes_its_rows_of_the_one_batch(world):
+    plan = by_image(hidden=60, labelled_per_batch=5)
+    for step in range(8):
+        whole = plan.batch(step)
+        assert [plan.batch(step, rank=rank, world=world) for rank in range(world)] == [
+            whole[rank::world] for rank in range(world)
+        ]
+
+
+def test_by_image_leaves_most_pictures_to_one_process_each():
+    plan = by_image(batch_size=24, buffer=96)
+    both = [
+        {PICTURES[index] for step in range(4) for _, index in plan.batch(step, rank=rank, world=2)} for rank in (0, 1)
+    ]
+    assert len(both[0] | both[1]) == 32
+    assert len(both[0] & both[1]) < 16  # drawn at random it would be some 24
+
+
+def test_by_image_counts_labelled_persons_as_the_published_order_does():
+    plan = by_image(hidden=60, labelled_per_batch=5)
+    assert all(sum(index < 60 for _, index in plan.batch(step)) == 5 for step in range(20))
+
+
+def test_joined_batches_are_the_planned_ones_and_end_where_a_buffer_ends():
+    plan = by_image()
+    planned = PlannedBatches(plan, start=3, stop=13, rank=0, world=1)
+    joined = JoinedBatches(planned)
+    assert [list(part) for part in joined.parts()] == [[3], [4, 5, 6, 7], [8, 9, 10, 11], [12]]
+    assert len(joined) == 4
+    assert [pair for part in joined for pair in part] == [pair for batch in planned for pair in batch]
+    plain = PlannedBatches(
+        BatchPlan(labels(20, 0), batch_size=3, labelled_per_batch=None, seed=0), start=4, stop=9, rank=0, world=1
+    )
+    assert list(JoinedBatches(plain)) == list(plain)
+
+
+def test_pictures_of_persons_follow_the_order_in_which_a_run_sees_them():
+    source = DotSource(6)
+    chosen = Labels(np.array([4, 1]), np.array([True, True]))
+    assert pictures_of(source, chosen).tolist() == [source.people[4].image_id, source.people[1].image_id]

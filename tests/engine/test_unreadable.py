@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from posestill.data.crops import CropsConfig, CropsInMemory
+from posestill.data.loading import batch_loader
 from posestill.data.topdown import Labels, TopDownDataset
 from posestill.engine.fit import fit
 from posestill.engine.log import RunLog
 from posestill.engine.setup import Sources
 from posestill.engine.unreadable import PassedOver, refuse_many
-from posestill.evaluation.evaluate import batch_loader
 from posestill.schema import UserError
 from tests.conftest import DotSource, small_run
 

@@ -9,7 +9,7 @@ import torch
 
 from posestill.data.topdown import TopDownDataset
 from posestill.methods.agentpose import AgentPoseConfig, AgentPosePaperConfig, Autoencoder, DiffKDConfig
-from posestill.models.agent import AgentConfig, DiffKDAgentConfig, PaperAgentConfig, gaussian
+from posestill.models.agent import Agent, AgentConfig, Bridged, DiffKDAgentConfig, PaperAgentConfig, gaussian
 from posestill.schema import UserError
 from posestill.teachers.base import ModelTeacher
 from tests.conftest import DotSource, small_model
@@ -220,6 +220,34 @@ def test_the_distillation_alone_trains_a_kept_agent():
     torch.nn.init.normal_(method.student.neck.agent.network.leave.weight)
     method(batch(), 0.5)["distil"].backward()
     assert grads(method.student.neck.agent.network)
+
+
+@pytest.mark.parametrize(("agent", "times"), [(AgentConfig(), 1), (AgentConfig(entry="noised"), 2)])
+def test_a_kept_agent_denoises_once_a_step_unless_it_draws_noise(monkeypatch, agent, times):
+    student = small_model("coords", neck={"name": "agent", "agent": agent.model_dump()})
+    method, asked = build(student=student, agent=agent).train(), []
+    denoise = Agent.denoise
+    monkeypatch.setattr(Agent, "denoise", lambda self, *given: asked.append(self) or denoise(self, *given))
+    losses = method(batch(), 0.5)
+    assert len(asked) == times
+    assert losses["distil"] > 0
+
+
+def test_what_a_kept_agent_made_for_the_head_is_what_denoising_again_would_give():
+    """The time at which denoising begins is fixed: else it would follow the error noted in between."""
+    agent = AgentConfig(begin=0.3)
+    student = small_model("coords", neck={"name": "agent", "agent": agent.model_dump()})
+    method, given = build(student=student, agent=agent).train(), batch()
+    torch.nn.init.normal_(student.neck.agent.network.leave.weight)
+    features = student.features(given.image)
+    bridged = Bridged.of(features)
+    own = student.neck.latent(bridged.raw)
+    torch.testing.assert_close(bridged.own, own)
+    torch.testing.assert_close(bridged.denoised, student.neck.agent.denoise(own, iter(())))
+    latent, _ = method.autoencoder(method.teacher(given).features[-1])
+    guided = method.leave(bridged.denoised)
+    wanted = (guided - latent).square().mean() + 0.5 * (own - latent).square().mean()
+    torch.testing.assert_close(method(given, 0.5)["distil"], method.ramp(0.5) * wanted)
 
 
 def test_the_students_error_is_noted_in_training():

@@ -5,6 +5,7 @@ from posestill.models.agent import (
     Agent,
     AgentConfig,
     AgentNeckConfig,
+    Bridged,
     DiffKDAgentConfig,
     PaperAgentNeckConfig,
     Standardise,
@@ -141,12 +142,18 @@ def test_what_a_kept_agent_says_of_a_crop_depends_on_no_other_crop():
 
 
 @pytest.mark.parametrize("config", [AgentNeckConfig(), PaperAgentNeckConfig()])
-def test_a_kept_agent_gives_the_features_and_the_bridged_map(config):
+def test_a_kept_agent_gives_the_features_what_it_made_of_them_and_the_bridged_map(config):
     neck = config.build((16, 8, 6))
     features = (torch.rand(2, 4, 16, 12), torch.rand(2, 16, 8, 6))
     found = neck(features)
-    assert [tuple(each.shape) for each in found] == [(2, 4, 16, 12), (2, 16, 8, 6), (2, 16, 8, 6)]
+    assert [tuple(each.shape) for each in found[:2]] == [(2, 4, 16, 12), (2, 16, 8, 6)]
     assert found[1] is features[1]
+    assert found[-1].shape == features[-1].shape
+    bridged = Bridged.of(found)
+    assert bridged.raw[0] is features[0]
+    assert bridged.own.shape == bridged.denoised.shape == (2, neck.agent.config.channels, 8, 6)
+    torch.testing.assert_close(bridged.own, neck.latent(features), atol=0.1, rtol=0.1)  # whose running moments moved
+    torch.testing.assert_close(found[-1], features[-1] + neck.gate * neck.back(bridged.denoised))
 
 
 class Maps(torch.nn.Module):

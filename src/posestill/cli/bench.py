@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from posestill.cli.app import app
-from posestill.cli.options import Overwrite, Plugin, load_plugins
+from posestill.cli.options import Changes, Overwrite, Plugin, load_plugins, load_recipe
 from posestill.schema import UserError
 
 if TYPE_CHECKING:
@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 
 @app.command()
 def bench(
-    models: Annotated[list[Path], typer.Argument(help="Model folders, exported folders, or files of runtimes.")],
+    models: Annotated[
+        Optional[list[Path]], typer.Argument(help="Model folders, exported folders, or files of runtimes.")
+    ] = None,
+    loader: Annotated[
+        Optional[str], typer.Option(help="Not models, but a recipe's crops: where their time goes, and what to change.")
+    ] = None,
     to: Annotated[
         Optional[str], typer.Option(help="Runtimes of a model folder, by commas, or none; else onnx and openvino.")
     ] = None,
@@ -29,12 +34,19 @@ def bench(
     layout: Annotated[
         Optional[list[str]], typer.Option(help="A file's layout: NAME, or FILE=NAME for one of several. Repeatable.")
     ] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="Turns that each one has.")] = 12,
+    rounds: Annotated[int, typer.Option(min=1, help="Turns that each one has; of a loader: batches.")] = 12,
+    changes: Changes = None,
     json_out: Annotated[Optional[Path], typer.Option("--json", help="Write the figures to this file.")] = None,
     overwrite: Overwrite = False,
     plugin: Plugin = None,
 ) -> None:
-    """Measure what models and files of runtimes cost."""
+    """Measure what models and files of runtimes cost, or what a run's crops cost beside its training step."""
+    if (loader is None) == (not models):
+        raise UserError("bench: give models to measure, or --loader RECIPE")
+    if loader is not None:
+        _bench_loader(loader, changes, plugin, rounds=rounds, json_out=json_out, overwrite=overwrite)
+        return
+    assert models is not None
     import torch
 
     from posestill.deploy.bench import bench as measure
@@ -59,6 +71,34 @@ def bench(
     if json_out is not None:
         rows = [{**vars(each), "throughput": each.throughput} for each in found]
         outputs.write_json(json_out, {"rounds": rounds, "rows": rows, "surroundings": surroundings()})
+
+
+def _bench_loader(
+    recipe: str, changes: list[str] | None, plugin: list[Path] | None, *,
+    rounds: int, json_out: Path | None, overwrite: bool,
+) -> None:  # fmt: skip
+    from posestill.engine.loader_cost import advice, measure_loader
+    from posestill.engine.log import RunLog
+    from posestill.engine.surroundings import surroundings
+    from posestill.files import Outputs
+
+    outputs = Outputs("bench", overwrite=overwrite, read=[Path(recipe)])
+    if json_out is not None:
+        outputs.claim(json_out, "--json")
+    config = load_recipe(recipe, changes, plugin)
+    cost = measure_loader(config, batches=rounds, log=RunLog(None))
+    workers, told = config.train.workers, advice(cost, config)
+    lines = [
+        "microseconds a person: " + ", ".join(f"{name} {each:.0f}" for name, each in cost.stages.items()),
+        f"in the training step: {cost.step:.0f}, of which {cost.encode:.0f} encode the keypoints as targets",
+        f"persons/s: {cost.loads(workers):.0f} are cut with train.workers={workers}, {1e6 / cost.step:.0f} would be "
+        f"taken by the step, {cost.trains(workers):.0f} pass through a run",
+        *told,
+    ]
+    for line in lines:
+        typer.echo(line)
+    if json_out is not None:
+        outputs.write_json(json_out, {**vars(cost), "workers": workers, "advice": told, "surroundings": surroundings()})
 
 
 @contextlib.contextmanager

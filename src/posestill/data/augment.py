@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from pydantic import Field, PositiveFloat
 
-from posestill.geometry import Crop, fit_aspect
+from posestill.geometry import PADDING, Crop, Framing, fit_aspect
 from posestill.schema import Config
 from posestill.skeletons import Skeleton
 from posestill.types import Size
@@ -103,6 +103,54 @@ def draw_crops(
         rotation=augment.rotation * _spread(draws[:, _TURN], augment, 2) * turned,
         mirrored=draws[:, _FLIP] < augment.flip,
     )
+
+
+@dataclass(frozen=True)
+class Reach:
+    """The part of the image that any draw may show of each of N persons, image px."""
+
+    low: np.ndarray
+    """(N, 2) least x y"""
+    high: np.ndarray
+    """(N, 2) greatest x y"""
+
+    def joined(self, other: Reach) -> Reach:
+        """What shows at least as much as both."""
+        return Reach(np.minimum(self.low, other.low), np.maximum(self.high, other.high))
+
+    def shrunk(self, share: float) -> Reach:
+        """That share of each side, around the same middle."""
+        middle, half = (self.low + self.high) / 2, (self.high - self.low) / 2
+        return Reach(middle - share * half, middle + share * half)
+
+
+def reach_of(
+    crop: Crop, keypoints: np.ndarray, *, size: Size, augment: AugmentConfig | None, skeleton: Skeleton, shown: Framing
+) -> Reach:
+    """How far the draws of N upright crops for inputs of `size` reach, where each is `shown` by that framing.
+
+    `keypoints` (N, K, 3) are the labels in image px by which half bodies are cut out.
+    """
+    reach = _reach_around(crop, augment, shown)
+    if augment is None or not augment.half_body or not skeleton.upper:
+        return reach
+    for wants_upper in (0.0, 1.0):
+        draw = np.full(len(keypoints), wants_upper)
+        half, there = _half_body(keypoints, draw, size=size, augment=augment, skeleton=skeleton)
+        around = reach.joined(_reach_around(half, augment, shown))
+        reach = Reach(
+            np.where(there[:, None], around.low, reach.low), np.where(there[:, None], around.high, reach.high)
+        )
+    return reach
+
+
+def _reach_around(crop: Crop, augment: AugmentConfig | None, shown: Framing) -> Reach:
+    wide = fit_aspect(crop.extent, shown.size) * (shown.padding / PADDING)  # (N, 2)
+    if augment is None:
+        return Reach(crop.centre - wide / 2, crop.centre + wide / 2)
+    half = np.hypot(wide[:, :1], wide[:, 1:]) / 2 if augment.rotation else wide / 2
+    half = half * (1 + augment.scale) + augment.shift * crop.extent
+    return Reach(crop.centre - half, crop.centre + half)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import NonNegativeInt, PositiveInt, model_validator
@@ -15,6 +15,9 @@ from posestill.data.images import HeldOutConfig, ImagesConfig
 from posestill.data.source import PoseSource, SourceConfig
 from posestill.data.topdown import Labels
 from posestill.schema import Choice, Config, UserError
+
+SHARED_BY = 8
+"""so many processes at most find the persons of one picture together in their share of a batch"""
 
 
 class DataConfig(Config):
@@ -39,9 +42,16 @@ class DataConfig(Config):
     unlabelled_people: bool = False
     """True: persons that carry no labels in the source are taken in, too, for losses that need none. False: they are
     left out, unless the source is one of pictures without labels."""
+    sampler: Literal["by_person", "by_image"] = "by_person"
+    """In which order persons are seen, each once an epoch. `by_person`: in a new random order, as the published recipes
+    have it. `by_image`: pictures come in a new random order, and their persons within `buffer` persons of one another,
+    so that a picture is decoded once for all of them; a batch then shows fewer pictures."""
+    buffer: PositiveInt = 256
+    """Of `by_image`: of how many persons, shuffled among one another, the next batches are made. A larger buffer parts
+    the persons of one picture further, and takes more memory."""
     crops: CropsConfig | None = None
-    """How crops are kept in memory, where they are augmented in batch on the device. None: they are cut from the images
-    every time, which takes less memory and more time."""
+    """Where crops that were cut once are kept, from which each is augmented. None: they are cut from the images every
+    time, which takes less room and more time."""
     split_seed: NonNegativeInt = 0
     """The seed by which persons and labels are chosen where not all are taken. Another seed chooses others."""
 
@@ -83,10 +93,25 @@ def choose_people(source: PoseSource, data: DataConfig) -> Labels:
     return Labels(persons=persons, shown=shown)
 
 
+def pictures_of(source: PoseSource, labels: Labels) -> np.ndarray:
+    """(N,) the image id of each person whom a run sees."""
+    return np.array([source.people[position].image_id for position in labels.persons])
+
+
 class BatchPlan:
     """(epoch, index) pairs for every step: each person once an epoch of its stream, in a new order each time."""
 
-    def __init__(self, labels: Labels, *, batch_size: int, labelled_per_batch: int | None, seed: int) -> None:
+    def __init__(
+        self,
+        labels: Labels,
+        *,
+        batch_size: int,
+        labelled_per_batch: int | None,
+        seed: int,
+        pictures: np.ndarray | None = None,
+        buffer: int = 1,
+    ) -> None:
+        """`pictures` (N,): whose persons stay together, within `buffer` persons. None: persons come one by one."""
         everyone = np.arange(len(labels.shown))
         if labelled_per_batch is None:
             self.streams = [(everyone, batch_size)]
@@ -101,6 +126,9 @@ class BatchPlan:
             self.streams = [(shown, labelled_per_batch), (hidden, rest)]
         self.batch_size = batch_size
         self.seed = seed
+        self.pictures = pictures
+        self.steps_together = 1 if pictures is None else max(1, buffer // batch_size)
+        """the steps over which the persons of a picture are spread: the first of them is a multiple of this"""
         self._order = lru_cache(maxsize=4)(self._draw_order)
 
     def steps_per_epoch(self) -> float:
@@ -110,15 +138,36 @@ class BatchPlan:
 
     def batch(self, step: int, *, rank: int = 0, world: int = 1) -> list[tuple[int, int]]:
         """The (epoch, index) pairs that one process reads at a step; together the processes read the same batch."""
-        pairs = []
+        pairs: list[tuple[int, int]] = []
         for stream, (people, share) in enumerate(self.streams):
+            drawn = []
             for position in range(step * share, (step + 1) * share):
                 epoch, place = divmod(position, len(people))
-                pairs.append((epoch, int(people[self._order(stream, epoch)[place]])))
+                drawn.append((epoch, int(people[self._order(stream, epoch)[place]])))
+            pairs += drawn if self.pictures is None else self._shared_by_picture(drawn, start=len(pairs))
         return pairs[rank::world]
 
     def _draw_order(self, stream: int, epoch: int) -> np.ndarray:
-        return np.random.default_rng((self.seed, 2, stream, epoch)).permutation(len(self.streams[stream][0]))
+        people, share = self.streams[stream]
+        generator = np.random.default_rng((self.seed, 2, stream, epoch))
+        if self.pictures is None:
+            return generator.permutation(len(people))
+        _, picture = np.unique(self.pictures[people], return_inverse=True)  # (N,) counted from 0
+        grouped = np.argsort(generator.permutation(picture.max() + 1)[picture], kind="stable")
+        buffer = (epoch * len(people) + np.arange(len(people))) // (self.steps_together * share)  # (N,) which one
+        return grouped[np.lexsort((generator.random(len(people)), buffer))]
+
+    def _shared_by_picture(self, pairs: list[tuple[int, int]], *, start: int) -> list[tuple[int, int]]:
+        """The pairs in an order in which every `SHARED_BY`-th has whole pictures; the first is the batch's `start`-th.
+
+        Row i of a batch belongs to process i modulo their number, so that of up to so many processes each decodes
+        pictures of its own. The order is the same whatever their number.
+        """
+        assert self.pictures is not None
+        pictures = self.pictures
+        places = sorted(range(len(pairs)), key=lambda place: ((start + place) % SHARED_BY, place))
+        by_picture = sorted(pairs, key=lambda pair: (pair[0], pictures[pair[1]], pair[1]))
+        return [pair for _, pair in sorted(zip(places, by_picture, strict=True))]
 
 
 class PlannedBatches:
@@ -135,6 +184,28 @@ class PlannedBatches:
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         return (self.plan.batch(step, rank=self.rank, world=self.world) for step in self.steps)
+
+
+class JoinedBatches:
+    """A batch sampler over the same steps, in which those that share pictures are one batch: to be cut together."""
+
+    def __init__(self, planned: PlannedBatches) -> None:
+        self.planned = planned
+
+    def parts(self) -> Iterator[range]:
+        """The steps of each batch."""
+        together, steps = self.planned.plan.steps_together, self.planned.steps
+        for first in range(steps.start - steps.start % together, steps.stop, together):
+            yield range(max(first, steps.start), min(first + together, steps.stop))
+
+    def __len__(self) -> int:
+        together, steps = self.planned.plan.steps_together, self.planned.steps
+        return len(range(steps.start - steps.start % together, steps.stop, together))
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        plan, rank, world = self.planned.plan, self.planned.rank, self.planned.world
+        for part in self.parts():
+            yield [pair for step in part for pair in plan.batch(step, rank=rank, world=world)]
 
 
 def in_order(indices: Sequence[int], batch_size: int) -> list[list[tuple[int, int]]]:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -20,12 +20,22 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import PositiveFloat
+from pydantic import PositiveFloat, model_validator
 from torch import Tensor
 
-from posestill.data.augment import GREY, AugmentConfig, Colours, change_colour
+from posestill.data.augment import GREY, AugmentConfig, Colours
 from posestill.data.source import PoseSource
-from posestill.data.topdown import FixedViews, Labels, TopDownDataset, Unreadable, View, warp
+from posestill.data.topdown import (
+    FixedViews,
+    Labels,
+    TopDownDataset,
+    Unreadable,
+    View,
+    four_channels,
+    planes_of,
+    put,
+    warp,
+)
 from posestill.files import write_json, write_whole
 from posestill.geometry import PADDING, crop_of_bbox, fit_aspect
 from posestill.schema import Config, UserError
@@ -33,14 +43,25 @@ from posestill.types import Size
 
 
 class CropsConfig(Config):
-    """Every person's crop is kept in memory: for small data, many runs or a big GPU."""
+    """Every person's crop is kept, wide enough for every augmentation: as plain pixels in memory or a folder, for small
+    data, many runs or a big GPU, or as JPEGs in a file, for large data.
+    """
 
     density: PositiveFloat = 1.25
     """Px of a kept crop per px of the input, at most. A higher density keeps detail that augmentation zooms in on, and
-    costs memory."""
+    costs room."""
     folder: Path | None = None
-    """A folder that the crops are kept in, too: later runs start at once, and runs at the same time share the memory.
-    None: each run cuts its own."""
+    """A folder that the plain pixels are kept in, too: later runs start at once, and runs at the same time share the
+    memory. None: each run cuts its own."""
+    file: Path | None = None
+    """A file of JPEG crops that `posestill data pack --crops` wrote; they are decoded as they are needed, also by
+    `train.workers`, and fill no memory. None: the crops are plain pixels."""
+
+    @model_validator(mode="after")
+    def _one_place(self) -> CropsConfig:
+        if self.folder is not None and self.file is not None:
+            raise ValueError("folder and file both say where crops are kept: give one of them")
+        return self
 
 
 class CropsInMemory(TopDownDataset):
@@ -81,7 +102,7 @@ class CropsInMemory(TopDownDataset):
     def pixels(self, index: np.ndarray, views: Sequence[View], colours: Colours | None) -> list[Tensor]:
         """Of each view (B, 3, H, W), uint8 from a CPU and float 0..1 from a GPU: black outside, in changed colours."""
         cut = self._warp if self.device.type == "cpu" else self._sample
-        return cut(index, [View(_compose(self.to_kept[index], view.affine), view.size) for view in views], colours)
+        return cut(index, from_kept(self.to_kept[index], views), colours)
 
     def _sample(self, index: np.ndarray, views: Sequence[View], colours: Colours | None) -> list[Tensor]:
         """Of each view, whose affine is output px -> kept px, (B, 3, H, W) float 0..1."""
@@ -94,15 +115,22 @@ class CropsInMemory(TopDownDataset):
     def _warp(self, index: np.ndarray, views: Sequence[View], colours: Colours | None) -> list[Tensor]:
         """The same on a CPU as uint8, where OpenCV is several times faster than sampling floats."""
         kept = self.kept.numpy()
-        cuts = [np.empty((len(index), *view.size, 3), dtype=np.uint8) for view in views]
-        near = np.empty_like(kept[0])
-        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        for row, each in enumerate(index):
-            np.copyto(near, kept[each])  # a warp reads here and there: copied in one go first, it waits less for memory
-            for cut, view in zip(cuts, views, strict=True):
-                image = cv2.warpAffine(near, view.affine[row], view.size[::-1], flags=flags)
-                cut[row] = image if colours is None else change_colour(image, colours.matrix[row], colours.pull[row])
-        return [torch.from_numpy(cut).permute(0, 3, 1, 2).contiguous() for cut in cuts]
+        return warp_kept((kept[each] for each in index.tolist()), views, colours)
+
+
+def warp_kept(kept: Iterable[np.ndarray], views: Sequence[View], colours: Colours | None) -> list[Tensor]:
+    """Of each view, whose affine is output px -> kept px, (B, 3, H, W) uint8: cut from B kept crops (h, w, 3)."""
+    planes = planes_of(views)
+    for row, crop in enumerate(kept):
+        near = four_channels(crop)  # a warp reads here and there: copied in one go first, it waits less for memory
+        for into, view in zip(planes, views, strict=True):
+            put(unwarp(near, view.affine[row], view.size), into, row, colours)
+    return [torch.from_numpy(each) for each in planes]
+
+
+def unwarp(kept: np.ndarray, to_kept: np.ndarray, size: Size) -> np.ndarray:
+    """(H, W, C) uint8: what a kept crop (h, w, C) shows at each output px under (2, 3) output px -> kept px."""
+    return cv2.warpAffine(kept, to_kept, (size[1], size[0]), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
 
 
 def sample(kept: Tensor, to_kept: Tensor, size: Size, *, outside: Literal["zeros", "border"] = "zeros") -> Tensor:
@@ -130,6 +158,11 @@ def change_colours(image: Tensor, colours: Colours) -> Tensor:
     offset = (pull * grey)[:, None, None]  # (B, 1, 1)
     changed = torch.baddbmm(offset / 255, matrix / 255, image.flatten(2))
     return changed.clamp_(0, 1).view(image.shape)
+
+
+def bytes_kept(dataset: TopDownDataset, density: float) -> int:
+    """How much room the crops of a dataset take as plain pixels."""
+    return 3 * _side(dataset, density) ** 2 * len(dataset)
 
 
 def _side(dataset: TopDownDataset, density: float) -> int:
@@ -221,6 +254,11 @@ def _fingerprint(dataset: CropsInMemory, side: int) -> str:
         with suppress(Unreadable):
             digest.update(np.ascontiguousarray(dataset.read(index)).tobytes())
     return digest.hexdigest()[:16]
+
+
+def from_kept(to_kept: np.ndarray, views: Sequence[View]) -> list[View]:
+    """The views with affines output px -> px of kept crops, which image px -> kept px (B, 2, 3) brings there."""
+    return [View(_compose(to_kept, view.affine), view.size) for view in views]
 
 
 def _compose(to_kept: np.ndarray, to_input: np.ndarray) -> np.ndarray:

@@ -70,7 +70,7 @@ def decode_image(data: bytes, *, where: str) -> np.ndarray:
     _refuse_size(header, where)
     if is_cut_off(data):
         raise UserError(f"{where} is cut off: fetch it again")
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
+    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_ANYDEPTH
     turned_here = header is not None and header.format != "TIFF"  # which is turned by its own library
     if turned_here:
         flags |= cv2.IMREAD_IGNORE_ORIENTATION
@@ -88,7 +88,7 @@ def decode_image(data: bytes, *, where: str) -> np.ndarray:
         decoded = _TURN[header.orientation](decoded)
     if header is not None and decoded.shape[:2] != header.shown:
         raise UserError(f"{where} cannot be turned as its EXIF block says: save it anew as PNG or JPEG")
-    return np.ascontiguousarray(decoded[:, :, ::-1])
+    return np.ascontiguousarray(decoded)
 
 
 def read_header(path: Path | str) -> Header | None:
@@ -127,8 +127,8 @@ def is_cut_off(data: bytes) -> bool:
         place = 2
         while found := _JPEG_MARKER.search(data, place):
             marker, place = data[found.start() + 1], found.end()
-            if marker == 0xD9:
-                return False
+            if marker == 0xD9 or (marker == 0xDA and data.endswith(b"\xff\xd9")):
+                return False  # of what follows a scan's beginning only the picture's end reads FF D9
             if marker != 0xD8:
                 place += int.from_bytes(data[place : place + 2], "big")
         return True

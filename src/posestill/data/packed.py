@@ -62,9 +62,9 @@ class PackedSource:
         """(H, W, 3) uint8 RGB."""
         place = self._place[image_id]
         start = 0 if place == 0 else self._ends[place - 1]
-        decoded = cv2.imdecode(self._bytes[start : self._ends[place]], cv2.IMREAD_COLOR)
+        decoded = cv2.imdecode(self._bytes[start : self._ends[place]], cv2.IMREAD_COLOR_RGB)
         assert decoded is not None  # the file was whole when it was opened
-        return np.ascontiguousarray(decoded[:, :, ::-1])
+        return decoded
 
 
 def pack(

@@ -83,9 +83,9 @@ class Pictures:
         if picture.frame is None:
             return read_image(picture.path)
         frame = np.frombuffer(self._frames[picture.path, picture.frame], dtype=np.uint8)
-        decoded = cv2.imdecode(frame, cv2.IMREAD_COLOR)
+        decoded = cv2.imdecode(frame, cv2.IMREAD_COLOR_RGB)
         assert decoded is not None  # it was encoded here
-        return np.ascontiguousarray(decoded[:, :, ::-1])
+        return decoded
 
     def encoded(self, position: int) -> bytes | None:
         """The JPEG bytes that a frame of a video is kept as; None for a picture that is a file."""
@@ -104,7 +104,7 @@ class Pictures:
                 there, frame = capture.retrieve()
                 if not there:
                     break
-                self._keep(path, count, np.ascontiguousarray(frame[:, :, ::-1]), apart)
+                self._keep(path, count, cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), apart)
             count += 1
         capture.release()
         if promised > 0 and count < (1 - _MISSING) * promised:

@@ -15,6 +15,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from posestill.data.batches import PlannedBatches
+from posestill.data.loading import training_batches
 from posestill.engine.accelerator import compile_student, flat, open_accelerator
 from posestill.engine.checkpoint import TrainingState, check_state, checksum, cut_back, load_state, save_state
 from posestill.engine.config import RunConfig
@@ -27,7 +28,7 @@ from posestill.engine.stopping import AskedToStop, Stop, Stopped
 from posestill.engine.surroundings import run_hash, surroundings
 from posestill.engine.together import Beginning, Signals, agree, agree_on_state, company, sent_by_the_first
 from posestill.engine.unreadable import PassedOver
-from posestill.evaluation.evaluate import Evaluation, Share, batch_loader, evaluate_model
+from posestill.evaluation.evaluate import Evaluation, Share, evaluate_model
 from posestill.files import write_json
 from posestill.methods.base import Distiller
 from posestill.models.average import move_average, warm_decay
@@ -189,7 +190,7 @@ class _Run:
         built, config = self.built, self.config
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         planned = PlannedBatches(built.batches, start=start, stop=built.total_steps, rank=rank, world=world)
-        loader = batch_loader(built.dataset, planned, workers=config.train.workers)
+        loader = training_batches(built.dataset, planned, workers=config.train.workers)
         passed_over = PassedOver(built.dataset, self.log)
         self.stop.gently = True
         evaluation = self.evaluate_and_save(start) if evaluate_first else None

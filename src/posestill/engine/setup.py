@@ -8,7 +8,8 @@ from functools import partial
 
 import torch
 
-from posestill.data.batches import BatchPlan, choose_people
+from posestill.data.batches import BatchPlan, choose_people, pictures_of
+from posestill.data.crop_pack import PackedCrops
 from posestill.data.crops import CropsInMemory
 from posestill.data.source import PoseSource
 from posestill.data.topdown import Labels, TopDownDataset
@@ -104,6 +105,8 @@ def set_up(
         batch_size=config.train.batch_size,
         labelled_per_batch=config.data.labelled_per_batch,
         seed=config.seed,
+        pictures=pictures_of(sources.train, labels) if config.data.sampler == "by_image" else None,
+        buffer=config.data.buffer,
     )
     teacher: Teacher | None = None if config.teacher is None else config.teacher.build()
     live, cached = teacher, None
@@ -149,6 +152,24 @@ def _build_method(config: RunConfig, student: PoseModel, teacher: Teacher | None
         raise UserError(f"{error} (of the teacher's answers teacher.cache keeps the {teacher.config.keep})") from None
 
 
+def crops_to_pack(config: RunConfig) -> TopDownDataset:
+    """Everybody whom a run with these settings may train on, with the views that its student and its teacher see."""
+    if config.data.has_no_labels:
+        raise UserError(
+            "data.train: people in pictures without labels are found anew by each run: write them down first by "
+            "`posestill label`, and train on those annotations"
+        )
+    source = config.data.train.build()
+    everybody = config.data.model_copy(update={"people": None, "labelled": None})
+    labels = choose_people(source, everybody)
+    teacher = None if config.teacher is None or config.teacher.kept is not None else config.teacher.build()
+    return TopDownDataset(
+        source, size=config.model.size, labels=labels, augment=config.data.augment, passes_over=True,
+        teacher_size=None if teacher is None else teacher.input_size,
+        teacher_padding=PADDING if teacher is None else teacher.padding,
+    )  # fmt: skip
+
+
 def _open_dataset(
     config: RunConfig, sources: Sources, labels: Labels, teacher: Teacher | None, device: torch.device, log: RunLog
 ) -> TopDownDataset:
@@ -158,13 +179,16 @@ def _open_dataset(
         fixed_views = teacher.fixed_views
     elif teacher is not None:
         teacher_size, padding = teacher.input_size, teacher.padding
+    plain = TopDownDataset(
+        sources.train, size=size, labels=labels, augment=augment, seed=seed, teacher_size=teacher_size,
+        teacher_padding=padding, fixed_views=fixed_views, passes_over=True,
+    )  # fmt: skip
     if config.data.crops is None:
-        return TopDownDataset(
-            sources.train, size=size, labels=labels, augment=augment, seed=seed, teacher_size=teacher_size,
-            teacher_padding=padding, fixed_views=fixed_views, passes_over=True,
-        )  # fmt: skip
+        return plain
+    if config.data.crops.file is not None:
+        return PackedCrops(plain, config.data.crops.file, density=config.data.crops.density)
     if config.train.workers:
-        raise UserError("data.crops: crops in memory are cut by the training process itself: set train.workers=0")
+        raise UserError("data.crops: plain pixels are cut by the training process itself: set train.workers=0")
     with log.bar("keeping crops", len(labels.persons)) as bar:
         return CropsInMemory(
             sources.train, size=size, labels=labels, augment=augment, seed=seed, teacher_size=teacher_size,

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import cv2
 import numpy as np
 import torch
 from accelerate.utils import gather_object
 from pydantic import PositiveFloat, PositiveInt
-from torch.utils.data import DataLoader
 
 from posestill.codecs.base import Rescoring
 from posestill.data.batches import in_order
 from posestill.data.coco import coco_lists
 from posestill.data.images import TaughtSource
+from posestill.data.loading import batch_loader
 from posestill.data.source import PoseSource, count_people, notes_of
 from posestill.data.topdown import Labels, TopDownDataset
 from posestill.evaluation.agreement import Agreement, agreement_with
@@ -312,25 +310,3 @@ def person_score(keypoint_scores: np.ndarray, box_score: float, *, rescoring: Re
         return float(box_score + keypoint_scores.mean() + keypoint_scores.max())
     counting = keypoint_scores[keypoint_scores > KEYPOINT_SCORE_COUNTS]
     return float(box_score * counting.mean()) if len(counting) else 0.0
-
-
-def batch_loader(dataset: TopDownDataset, batches: Any, *, workers: int) -> DataLoader[Any]:
-    """A plain loader of `PoseBatch`es for lists of (epoch, index); it draws nothing from the global generator."""
-    return DataLoader(
-        dataset,
-        batch_sampler=batches,
-        num_workers=workers,
-        collate_fn=_as_is,
-        worker_init_fn=_one_thread,
-        generator=torch.Generator(),
-    )
-
-
-def _as_is(batch: Any) -> Any:
-    return batch
-
-
-def _one_thread(worker: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process: the run itself ends its workers
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    cv2.setNumThreads(0)  # many processes, each with OpenCV's own threads, would stand in each other's way

@@ -17,7 +17,7 @@ The agent is dropped after training, unless the model has it as its neck (`model
 from __future__ import annotations
 
 import copy
-from typing import ClassVar, Literal, TypeVar
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -30,6 +30,7 @@ from posestill.models.agent import (
     Agent,
     AgentConfig,
     AgentNeck,
+    Bridged,
     DiffKDAgentConfig,
     PaperAgentConfig,
     Standardise,
@@ -123,7 +124,7 @@ class AgentPose(TaughtDistiller):
         _check_agent(config, kept=self.kept)
         need_one_aspect(teacher, student)
         channels = config.agent.channels
-        own = _raw(student.feature_shapes, kept=self.kept)[-1]
+        own = student.feature_shapes[-1]  # of a kept agent, the bridged map has the backbone's shape
         self.autoencoder = self._new_autoencoder(teacher.feature_shapes[-1], own[1:] if self.kept else None)
         if isinstance(neck, AgentNeck):
             if neck.agent.config.model_dump() != config.agent.model_dump():  # whatever preset they come from
@@ -153,11 +154,9 @@ class AgentPose(TaughtDistiller):
         """The task loss, the distillation, and the losses of agent and autoencoder."""
         generator = noise_of_this_step(batch.image.device)
         latent, rebuilding = self.autoencoder(answer.features[-1])  # (B, D, h, w), a scalar
-        own = self._latent(self.balance.measure_other(_raw(output.features, kept=self.kept)))  # (B, D, h, w)
+        own, denoised = self._denoised(output.features, latent, generator)  # (B, D, h, w) each
+        guided = self.leave(denoised).float()
         agent = self._agent()
-        if self.training:
-            agent.note_error(own, latent)
-        guided = self.leave((self.guide or agent).denoise(own, gaussian(own.shape, generator))).float()
         distance = F.mse_loss(guided, latent) + self.config.direct_weight * F.mse_loss(own.float(), latent)
         diffusion = agent.loss(latent, generator, max_noise_time=self.config.max_noise_time)
         return {
@@ -166,6 +165,26 @@ class AgentPose(TaughtDistiller):
             "diffusion": self.config.diffusion_weight * diffusion,
             "autoencoder": self.config.autoencoder_weight * rebuilding,
         }
+
+    def _denoised(
+        self, features: tuple[Tensor, ...], latent: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """The student's own latent (B, D, h, w), whose error is noted in training, and what the agent makes of it.
+
+        What a kept agent made on the way to the head serves here, too, unless it drew noise, which is to be another
+        here, or the gradient of this alone is to be measured.
+        """
+        agent = self._agent()
+        if self.kept and not self.balance.measures and not agent.draws():
+            bridged = Bridged.of(features)
+            if self.training:
+                agent.note_error(bridged.own, latent)
+            return bridged.own, bridged.denoised
+        raw = Bridged.of(features).raw if self.kept else features
+        own = self._latent(self.balance.measure_other(raw))
+        if self.training:
+            agent.note_error(own, latent)
+        return own, (self.guide or agent).denoise(own, gaussian(own.shape, generator))
 
     def ramp(self, progress: float) -> float:
         """How much the distillation counts: nothing while the agent warms up, all, and then less and less."""
@@ -317,11 +336,3 @@ def _check_agent(config: AgentPoseConfig, *, kept: bool) -> None:
             f"method.max_noise_time: the agent learns times up to {config.max_noise_time:g} and is asked at "
             f"{begins:g}: raise it"
         )
-
-
-Each = TypeVar("Each")
-
-
-def _raw(features: tuple[Each, ...], *, kept: bool) -> tuple[Each, ...]:
-    """The backbone's features (or their shapes), without what a kept agent made of them."""
-    return features[:-1] if kept else features

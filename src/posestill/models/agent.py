@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar, Literal
 
@@ -352,14 +353,32 @@ class AgentNeck(nn.Module):
         return found
 
     def forward(self, features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """The features as they were, and after them the bridged last map (B, C, h, w), which the head reads."""
+        """The features as they were and, after them, what `Bridged` reads: the head reads the last of all."""
         own = self.latent(features)
         if self.training:
             denoised = self.agent.denoise(own, gaussian(own.shape, noise_of_this_step(own.device, stream=1)))
         else:
             denoised = self.agent.denoise(own, iter(self.noise if self.agent.draws() else ()))
         bridged = features[-1] + self.gate * self.back(denoised.to(self.back.weight.dtype))
-        return (*features, bridged.to(features[-1].dtype))
+        return (*features, own, denoised, bridged.to(features[-1].dtype))
+
+
+@dataclass(frozen=True)
+class Bridged:
+    """The features (B, C, h, w) of a model with an `AgentNeck`, each by its name."""
+
+    raw: tuple[Tensor, ...]
+    """as the backbone gave them"""
+    own: Tensor
+    """the last of them as the agent reads it, (B, D, h, w)"""
+    denoised: Tensor
+    """what the agent made of that, (B, D, h, w)"""
+
+    @classmethod
+    def of(cls, features: tuple[Tensor, ...]) -> Bridged:
+        """Of all that the neck returned, the bridged map left out."""
+        *raw, own, denoised, _ = features
+        return cls(tuple(raw), own, denoised)
 
 
 def noise_of_this_step(device: torch.device, *, stream: int = 0) -> torch.Generator:
