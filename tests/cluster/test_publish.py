@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from posestill.study.publish import publish, replace
+from posestill.cluster.publish import publish, replace
 
 
 def files_of(folder):
