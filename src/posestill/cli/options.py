@@ -77,6 +77,17 @@ def cluster_of(
         yield cluster
 
 
+def teacher_changes(teacher: str | None) -> list[str]:
+    """The changes of a recipe that set its teacher and leave the teacher's other settings."""
+    if teacher is None:
+        return []
+    import json
+
+    from posestill.engine.choose import teacher_of
+
+    return [f"teacher.{key}={json.dumps(value)}" for key, value in teacher_of(teacher).items()]
+
+
 def load_recipe(recipe: str, changes: Sequence[str] | None, plugins: Sequence[Path] | None = None) -> RunConfig:
     """The run that a recipe, `--set` and `--plugin` describe."""
     load_plugins(plugins)

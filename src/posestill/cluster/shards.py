@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -50,6 +51,18 @@ class Shard:
         if len(names) == 1:
             return f"shard {names[0]}"
         return f"shards {', '.join(names[:-1])} and {names[-1]}"
+
+
+MOST_LOTS = 64
+"""into which a cluster's work is divided: each opens its sources anew"""
+
+
+def lots(count: int, *, of: int) -> int:
+    """Into how many shards a cluster's work on so many items is divided: about `of` items each, whoever does them.
+
+    It does not follow the size of the cluster, so that another one goes on with what is there.
+    """
+    return max(1, min(MOST_LOTS, math.ceil(count / of)))
 
 
 WHOLE = Shard(1, 1)
