@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -192,8 +193,11 @@ def _packed(asked: Asked, described: str) -> bytes:
 
 def _read_part(path: Path, described: str) -> dict[str, np.ndarray]:
     with reading(f"the part {path} (delete it, and its shard makes it anew)"):
-        with np.load(path, allow_pickle=False) as content:
-            part = {name: content[name] for name in content.files}
+        try:
+            with np.load(path, allow_pickle=False) as content:
+                part = {name: content[name] for name in content.files}
+        except (BadZipFile, EOFError, OSError) as error:
+            raise ValueError(f"it is not whole ({error})") from None
         if str(part["job"]) != described:
             raise ValueError("it is of other labels")
     return part
@@ -210,7 +214,8 @@ def _joined(given: ImagesConfig, parts: Sequence[Mapping[str, np.ndarray]], teac
     )
     own, first = np.unique(position, return_index=True)
     boxes, scores = np.split(bbox, first[1:]), np.split(score, first[1:])
-    found = {int(each): FoundBoxes(*those) for each, *those in zip(own, boxes, scores, strict=True)}
+    # Of nothing at all numpy makes one part that holds nothing, hence not strict.
+    found = {int(each): FoundBoxes(*those) for each, *those in zip(own, boxes, scores, strict=False)}
     passed = {int(name): text for each in parts for name, text in json.loads(str(each["passed"])).items()}
     lost = [Path(path) for each in parts for path in json.loads(str(each["unreadable"]))]
     pictures.unreadable = list(dict.fromkeys([*pictures.unreadable, *lost]))
