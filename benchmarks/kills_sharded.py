@@ -17,14 +17,13 @@ import os
 import random
 import signal
 import tempfile
-import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from kills import Started, become_a_run
+from kills import become_a_run
 from label_throughput import write_pictures, write_teacher
 
 import posestill.predict.label_shards
@@ -35,6 +34,8 @@ from posestill.study.lines import name_of
 from posestill.study.results import Results
 
 KILLS, PICTURES, SHARDS = 10, 600, 12
+LONGEST_PAUSE = 10.0
+"""seconds between the moment at which a share of the work is done and the kill"""
 PLAN = """
 regimes:
   few:
@@ -55,51 +56,53 @@ Command = list[str]
 
 
 class Machine:
-    """A process that works through some commands, one after another, and may be killed."""
+    """Works through some commands, one after another, in a process that may be killed and is then started again."""
 
-    def __init__(self, commands: Sequence[Command], folder: Path, name: str) -> None:
-        self.commands, self.folder, self.name = list(commands), folder, name
+    def __init__(self, commands: Sequence[Command], folder: Path, number: int) -> None:
+        self.commands, self.folder, self.number = list(commands), folder, number
         self.kills = 0
         self.failed: list[str] = []
-        self._started: Started | None = None
-        self._lock = threading.Lock()
+        self._pid: int | None = None
 
-    def work(self) -> None:
-        """Give each command until it ends by itself; a killed one is given again."""
-        for command in self.commands:
-            while True:
-                with self._lock:
-                    self._started = self._start(command)
-                code, errors = self._started.wait()
-                with self._lock:
-                    self._started = None
-                if code == -signal.SIGKILL:
-                    continue
+    def goes_on(self) -> bool:
+        """Start what is to be started; False when all commands have ended."""
+        if self._pid is not None:
+            pid, status = os.waitpid(self._pid, os.WNOHANG)
+            if pid == 0:
+                return True
+            self._pid = None
+            code = os.waitstatus_to_exitcode(status)
+            if code != -signal.SIGKILL:
+                command = self.commands.pop(0)
                 if code:
-                    self.failed.append(f"{' '.join(command)}: status {code}: {errors.strip().splitlines()[-1:]}")
-                break
+                    self.failed.append(f"{' '.join(command)}: status {code}: {self._errors.read_text()[-500:]}")
+        if not self.commands:
+            return False
+        self._pid = self._start(self.commands[0])
+        return True
 
     def kill(self) -> bool:
         """Kill what is under way, with all processes that it has started; False where nothing is."""
-        with self._lock:
-            if self._started is None:
-                return False
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._started.pids[0], signal.SIGKILL)
-            self.kills += 1
-            return True
+        if self._pid is None:
+            return False
+        os.killpg(self._pid, signal.SIGKILL)
+        self.kills += 1
+        return True
 
-    def _start(self, command: Command) -> Started:
-        errors = self.folder / f"errors-{self.name}"
-        errors.unlink(missing_ok=True)
+    @property
+    def _errors(self) -> Path:
+        return self.folder / f"errors-{self.number}"
+
+    def _start(self, command: Command) -> int:
+        self._errors.unlink(missing_ok=True)
         pid = os.fork()
         if pid == 0:
             os.setpgid(0, 0)
             os.chdir(self.folder)
-            become_a_run(command, errors, None)
-        with contextlib.suppress(OSError):
+            become_a_run(command, self._errors, None)
+        with contextlib.suppress(OSError):  # it may have done so itself
             os.setpgid(pid, pid)
-        return Started([pid], [errors])
+        return pid
 
 
 class Witness:
@@ -125,31 +128,30 @@ def killed_all_along(
     machines: Sequence[Machine], witness: Witness, *, total: int, kills: int, random_: random.Random
 ) -> list[dict[str, Any]]:
     """Let the machines work, and kill one of them at so many moments, each in its own share of the whole work."""
-    threads = [threading.Thread(target=machine.work) for machine in machines]
-    for thread in threads:
-        thread.start()
-    trials = []
-    for number in range(kills):
-        wanted = int(total * number / kills)  # so far the work must have come first
-        while witness.look() < wanted and any(thread.is_alive() for thread in threads):
-            time.sleep(0.05)
-        pause = random_.uniform(0, 10)
-        time.sleep(pause)
-        order = random_.sample(list(machines), len(machines))
-        victim = next((machine for machine in order if machine.kill()), None)
-        trials.append({"killed": None if victim is None else victim.name, "published before": witness.look(),
-                       "seconds after that": round(pause, 2)})  # fmt: skip
-        print(trials[-1], flush=True)
-    while any(thread.is_alive() for thread in threads):
-        witness.look()
+    trials: list[dict[str, Any]] = []
+    due: float | None = None
+    pause = 0.0
+    while any([machine.goes_on() for machine in machines]):  # a list, so that each of them is asked
+        published = witness.look()
+        if len(trials) < kills and published >= int(total * len(trials) / kills):
+            if due is None:
+                pause = random_.uniform(0, LONGEST_PAUSE)
+                due = time.monotonic() + pause
+            elif time.monotonic() > due:
+                order = random_.sample(list(machines), len(machines))
+                if (victim := next((machine for machine in order if machine.kill()), None)) is not None:
+                    trials.append({"killed": victim.number, "published": published, "seconds later": round(pause, 2)})
+                    print(trials[-1], flush=True)
+                due = None
         time.sleep(0.05)
     return trials
 
 
 def run_here(command: Command, folder: Path) -> None:
     """A command that nothing happens to."""
-    machine = Machine([command], folder, "whole")
-    machine.work()
+    machine = Machine([command], folder, 0)
+    while machine.goes_on():
+        time.sleep(0.05)
     if machine.failed:
         raise SystemExit(machine.failed[0])
 
@@ -166,7 +168,7 @@ def study(folder: Path, kills: int, random_: random.Random) -> dict[str, Any]:
     whole = ["compare", "plan.yaml", "--jobs", "1", "--results", "whole", "--work", "work-whole"]
     run_here(whole, folder)
     shared = ["compare", "plan.yaml", "--jobs", "1", "--results", "shared", "--work", "work", "--wait", "--shard"]
-    machines = [Machine([[*shared, f"{number}/2"]], folder, f"shard {number}/2") for number in (1, 2)]
+    machines = [Machine([[*shared, f"{number}/2"]], folder, number) for number in (1, 2)]
     witness = Witness(folder / "shared" / "runs", "*.json")
     trials = killed_all_along(machines, witness, total=RUNS, kills=kills, random_=random_)
     lines = [json.loads(line) for line in (folder / "shared" / "runs.jsonl").read_text().splitlines()]
@@ -175,7 +177,7 @@ def study(folder: Path, kills: int, random_: random.Random) -> dict[str, Any]:
     table = [(folder / each / "table.md").read_text() for each in ("whole", "shared")]
     return {
         "kills": trials,
-        "restarts": {machine.name: machine.kills for machine in machines},
+        "kills of each machine": [machine.kills for machine in machines],
         "failed commands": [each for machine in machines for each in machine.failed],
         "rows": len(names),
         "nothing lost": set(found) == set(expected),
@@ -201,7 +203,7 @@ def labels(folder: Path, kills: int, random_: random.Random) -> dict[str, Any]:
         run_here([*command, "calm.json", "--shard", f"{number}/{SHARDS}"], folder)
     machines = [
         Machine([[*command, "shared.json", "--shard", f"{number}/{SHARDS}"] for number in range(first, SHARDS + 1, 2)],
-                folder, f"machine {first}")
+                folder, first)
         for first in (1, 2)
     ]  # fmt: skip
     witness = Witness(folder / "shared-shards", "*.npz")
@@ -211,7 +213,7 @@ def labels(folder: Path, kills: int, random_: random.Random) -> dict[str, Any]:
     apart = np.abs(_points(whole) - _points(shared)).max()
     return {
         "kills": trials,
-        "restarts": {machine.name: machine.kills for machine in machines},
+        "kills of each machine": [machine.kills for machine in machines],
         "failed commands": [each for machine in machines for each in machine.failed],
         "persons": len(ids),
         "nothing lost": len(shared["images"]) == PICTURES and len(ids) == len(whole["annotations"]),
