@@ -33,8 +33,8 @@ from posestill.files import write_json
 from posestill.study.lines import name_of
 from posestill.study.results import Results
 
-KILLS, PICTURES, SHARDS = 10, 600, 12
-LONGEST_PAUSE = 10.0
+KILLS, PICTURES, SHARDS = 10, 600, 30
+LONGEST_PAUSE = {"study": 10.0, "labels": 1.5}
 """seconds between the moment at which a share of the work is done and the kill"""
 PLAN = """
 regimes:
@@ -125,22 +125,22 @@ class Witness:
 
 
 def killed_all_along(
-    machines: Sequence[Machine], witness: Witness, *, total: int, kills: int, random_: random.Random
+    machines: Sequence[Machine], witness: Witness, *, total: int, kills: int, pause: float, random_: random.Random
 ) -> list[dict[str, Any]]:
     """Let the machines work, and kill one of them at so many moments, each in its own share of the whole work."""
     trials: list[dict[str, Any]] = []
     due: float | None = None
-    pause = 0.0
-    while any([machine.goes_on() for machine in machines]):  # a list, so that each of them is asked
+    chosen = 0.0
+    while sum(machine.goes_on() for machine in machines):  # each of them is asked
         published = witness.look()
         if len(trials) < kills and published >= int(total * len(trials) / kills):
             if due is None:
-                pause = random_.uniform(0, LONGEST_PAUSE)
-                due = time.monotonic() + pause
+                chosen = random_.uniform(0, pause)
+                due = time.monotonic() + chosen
             elif time.monotonic() > due:
                 order = random_.sample(list(machines), len(machines))
                 if (victim := next((machine for machine in order if machine.kill()), None)) is not None:
-                    trials.append({"killed": victim.number, "published": published, "seconds later": round(pause, 2)})
+                    trials.append({"killed": victim.number, "published": published, "seconds later": round(chosen, 2)})
                     print(trials[-1], flush=True)
                 due = None
         time.sleep(0.05)
@@ -170,7 +170,9 @@ def study(folder: Path, kills: int, random_: random.Random) -> dict[str, Any]:
     shared = ["compare", "plan.yaml", "--jobs", "1", "--results", "shared", "--work", "work", "--wait", "--shard"]
     machines = [Machine([[*shared, f"{number}/2"]], folder, number) for number in (1, 2)]
     witness = Witness(folder / "shared" / "runs", "*.json")
-    trials = killed_all_along(machines, witness, total=RUNS, kills=kills, random_=random_)
+    trials = killed_all_along(
+        machines, witness, total=RUNS, kills=kills, pause=LONGEST_PAUSE["study"], random_=random_
+    )
     lines = [json.loads(line) for line in (folder / "shared" / "runs.jsonl").read_text().splitlines()]
     names = [line["name"] for line in lines if line["kind"] == "run"]
     expected, found = figures_of(Results.read(folder / "whole")), figures_of(Results.read(folder / "shared"))
@@ -194,7 +196,7 @@ def _untimed(table: str) -> list[list[str]]:
 
 
 def labels(folder: Path, kills: int, random_: random.Random) -> dict[str, Any]:
-    """Labels by twelve shards on two machines."""
+    """Labels by thirty shards on two machines."""
     write_pictures(folder / "pictures", PICTURES)
     write_teacher(folder / "teacher")
     command = ["label", "pictures", "--teacher", "teacher", "--out"]
@@ -207,7 +209,9 @@ def labels(folder: Path, kills: int, random_: random.Random) -> dict[str, Any]:
         for first in (1, 2)
     ]  # fmt: skip
     witness = Witness(folder / "shared-shards", "*.npz")
-    trials = killed_all_along(machines, witness, total=SHARDS, kills=kills, random_=random_)
+    trials = killed_all_along(
+        machines, witness, total=SHARDS, kills=kills, pause=LONGEST_PAUSE["labels"], random_=random_
+    )
     whole, calm, shared = (json.loads((folder / f"{name}.json").read_text()) for name in ("whole", "calm", "shared"))
     ids = [each["id"] for each in shared["annotations"]]
     apart = np.abs(_points(whole) - _points(shared)).max()

@@ -159,6 +159,26 @@ def test_plugins_are_loaded_before_what_is_given_is_read_and_no_more_calls_are_m
 
 
 @pytest.mark.slow
+def test_a_cluster_is_joined_by_its_address_too(cluster):
+    import ray
+
+    ray.shutdown()
+    with RayCluster(f"ray://127.0.0.1:{cluster.client_port}", load=load) as joined:
+        assert joined.room == 2
+        assert results(joined, double, [1, 2]) == ({1: 2, 2: 4}, [])
+        with pytest.raises(UserError, match=r"^user: data: none$"):
+            joined.call(fail, "user", say=print)
+
+
+@pytest.mark.slow
+def test_more_gpus_than_any_node_has_are_refused_in_place_of_waiting_for_ever(cluster):
+    with pytest.raises(
+        UserError, match=r"^--gpus 0\.5: no node of the cluster has so many GPUs, 0 at most: start such"
+    ):
+        RayCluster("ray", gpus=0.5, load=load).__enter__()
+
+
+@pytest.mark.slow
 def test_an_address_where_no_cluster_is_becomes_one_line(cluster):
     with pytest.raises(UserError, match=r"^--on ray://127\.0\.0\.1:1: there is no joining this cluster \(.*\): is it"):
         RayCluster("ray://127.0.0.1:1", load=load).__enter__()

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import tempfile
 import threading
 import time
@@ -19,9 +20,17 @@ class TwoNodes:
     def __init__(self) -> None:
         from ray.cluster_utils import Cluster
 
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.client_port = free.getsockname()[1]
         self.cluster = Cluster(
             initialize_head=True,
-            head_node_args={**SMALL, "num_cpus": 0, "include_dashboard": False},
+            head_node_args={
+                **SMALL,
+                "num_cpus": 0,
+                "include_dashboard": False,
+                "ray_client_server_port": self.client_port,
+            },
         )
         self.nodes = {name: self._add(name) for name in ("one", "other")}
         self.address = self.cluster.address

@@ -67,7 +67,14 @@ class RayCluster:
         self._ray = _import_ray()
         _join(self._ray, self.on)
         there = self._ray.cluster_resources()
-        gpus = float(min(1.0, there.get("GPU", 0.0)) if self._gpus is None else self._gpus)
+        most = max(node["Resources"].get("GPU", 0.0) for node in self._ray.nodes() if node["Alive"])
+        gpus = min(1.0, most) if self._gpus is None else self._gpus
+        if gpus > most:
+            self._ray.shutdown()
+            raise UserError(
+                f"--gpus {gpus:g}: no node of the cluster has so many GPUs, {most:g} at most: start such a node first, "
+                "or give --gpus 0 to run on processors"
+            )
         self.room = max(1, int(there.get("GPU", 0.0) / gpus if gpus else there.get("CPU", 1.0)))
         """how many calls it has room for at a time, as it is now"""
         self._call = self._ray.remote(_call).options(num_cpus=1, num_gpus=gpus, max_retries=0)

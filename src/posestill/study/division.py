@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 
+from posestill.cluster.shards import WHOLE
 from posestill.engine.log import RunLog
 from posestill.schema import UserError
 from posestill.study.jobs import Job, Resolver, tuning
@@ -28,19 +30,26 @@ class Division:
         self.shard, self.waits = shop.shard, shop.waits
         self.owners: dict[str, int] = {}
         """the number of the shard that has each run, by the run's name, of the stages that were divided"""
-        self._tuned = Resolver(plan).jobs(tuning(plan))
+
+    @cached_property
+    def _tuned(self) -> list[Job]:
+        return Resolver(self.plan).jobs(tuning(self.plan))
 
     def own(self, jobs: Sequence[Job]) -> list[Job]:
         """Those of the jobs of a stage that are this shard's."""
+        if self.shard == WHOLE:
+            return list(jobs)
         tuned = _places(self._tuned)
         # Screening asks again for runs of tuning: these stay with who has them, and only the others are dealt out.
-        dealt = _places([job for job in jobs if job.identity not in tuned])
-        owner = {job.name: self.shard.owner(tuned.get(job.identity, dealt.get(job.identity, 0))) for job in jobs}
+        places = {**_places([job for job in jobs if job.identity not in tuned]), **tuned}
+        owner = {job.name: self.shard.owner(places[job.identity]) for job in jobs}
         self.owners.update(owner)
         return [job for job in jobs if owner[job.name] == self.shard.number]
 
     def await_choices(self) -> None:
         """Return when every run is there by which learning rates are chosen."""
+        if self.shard == WHOLE:
+            return
         places = _places(self._tuned)
         owners = {job.name: self.shard.owner(places[job.identity]) for job in self._tuned}
         self.wait_for("the tuning run", lambda: self._unfinished(owners))
@@ -50,7 +59,7 @@ class Division:
 
         Without `--wait` a `UserError` says which shards to await; with it a line does, whenever these are others.
         """
-        if self.shard.count == 1:
+        if self.shard == WHOLE:
             return
         told: set[int] = set()
         while True:
@@ -73,7 +82,7 @@ class Division:
 
     def left(self) -> str:
         """In words, whose runs are not finished, of the stages that were divided; empty where all are."""
-        if self.shard.count == 1:
+        if self.shard == WHOLE:
             return ""
         self.results.refresh()
         if not (left := self._unfinished(self.owners)):

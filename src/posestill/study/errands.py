@@ -145,13 +145,15 @@ def measure_teachers(plan: Plan, shop: Workshop, results: Results, log: RunLog) 
             continue
         assert asked.teacher is not None
         try:
-            task = Measuring(regime, at_hand(asked, folders))
-            if not _can_be_measured(task.config):
-                continue
             log.say(f"measuring the teacher of {regime} on {split} ...")
-            found = shop.do(_evaluate_teacher, task, log)
+            found = shop.do(_evaluate_teacher, Measuring(regime, at_hand(asked, folders)), log)
         except UserError as error:
             log.say(f"the teacher of {regime} is not measured on {split}: {error}")
+            continue
+        if found is None:
+            log.say(
+                f"the teacher of {regime} is not measured on {split}: it has other keypoints, or is not one of ours"
+            )
             continue
         results.add_teacher(split, regime, {"teacher": asked.teacher.model_dump(mode="json"), **found})
 
@@ -181,15 +183,13 @@ def _time_steps(task: Timing) -> Row:
     return measure_steps(task.method, task.control)
 
 
-def _can_be_measured(config: RunConfig) -> bool:
-    """Whether a run's teacher is a pose model with the keypoints of the persons that it would be measured on."""
-    teacher, skeleton = _teacher_of(config), config.data.val.build().skeleton
-    return isinstance(teacher, ModelTeacher) and teacher.skeleton.names == skeleton.names
-
-
-def _evaluate_teacher(task: Measuring) -> Row:
-    teacher, source = _teacher_of(task.config), task.config.data.val.build()
-    assert isinstance(teacher, ModelTeacher)
+def _evaluate_teacher(task: Measuring) -> Row | None:
+    """A teacher's figures; None where it is no pose model, or has other keypoints than the persons."""
+    assert task.config.teacher is not None
+    teacher = task.config.teacher.model_copy(update={"cache": False}).build()
+    source = task.config.data.val.build()
+    if not isinstance(teacher, ModelTeacher) or teacher.skeleton.names != source.skeleton.names:
+        return None
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     found = evaluate_model(teacher.model.to(device), source, task.config.evaluate, Share(device=device))
     return {
@@ -198,8 +198,3 @@ def _evaluate_teacher(task: Measuring) -> Row:
         "conditions": found.conditions,
         "surroundings": surroundings(),
     }
-
-
-def _teacher_of(config: RunConfig) -> object:
-    assert config.teacher is not None
-    return config.teacher.model_copy(update={"cache": False}).build()

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Literal
 
+from posestill.cluster.shards import WHOLE
 from posestill.engine.differences import first_difference
 from posestill.engine.folder import LOCK
 from posestill.engine.log import RunLog
@@ -64,7 +65,7 @@ def run_and_write(path: Path, shop: Workshop, *, stages: Sequence[str] = STAGES)
             if left := run_plan(plan, shop, results, log, stages=wanted).left():
                 log.say(left)
                 return None
-            if shop.shard.count > 1:  # two may find that they are the last
+            if shop.shard != WHOLE:  # two may find that they are the last
                 kept.enter_context(held(shop.work / _TABLES_LOCK, say=log.say, meanwhile="the tables are written by"))
                 results.refresh()
             _gather(path, plan, shop, results, log, wanted)
@@ -105,7 +106,7 @@ def _at_work_in(shop: Workshop) -> AbstractContextManager[None]:
     work, shard = shop.work, shop.shard
     work.mkdir(parents=True, exist_ok=True)
     return claimed(
-        work / (LOCK if shard.count == 1 else f"{LOCK}-{shard.file_name}"),
+        work / (LOCK if shard == WHOLE else f"{LOCK}-{shard.file_name}"),
         refusal=lambda holder: (
             f"{work} is in use by process {holder}, which runs a plan in it: wait until that has ended, or give this "
             "one a folder of its own by --work"
