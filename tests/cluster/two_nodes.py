@@ -58,7 +58,7 @@ def two_nodes() -> Iterator[TwoNodes]:
     before = dict(os.environ)
     temporary = tempfile.mkdtemp(prefix="r")  # short, as the paths of sockets are
     os.environ.update(
-        RAY_TMPDIR=temporary, RAY_USAGE_STATS_ENABLED="0", OMP_NUM_THREADS="1",
+        RAY_TMPDIR=temporary, RAY_worker_niceness="0", RAY_USAGE_STATS_ENABLED="0", OMP_NUM_THREADS="1",
         PYTHONPATH=os.pathsep.join([str(ROOT / "src"), str(ROOT), before.get("PYTHONPATH", "")]),
     )  # fmt: skip
     nodes = None

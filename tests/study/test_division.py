@@ -91,9 +91,11 @@ def test_a_shard_that_needs_others_choices_names_them_in_one_line(tmp_path):
 
 
 def test_a_waiting_shard_says_once_for_whom_and_goes_on_when_they_have_finished(tmp_path, monkeypatch):
-    each = divided(tmp_path, Shard(1, 2), waits=True)
+    each = divided(tmp_path, Shard(1, 3), waits=True)
     other = Results.read(tmp_path / "results")
-    jobs = list(STAGES["tune"])
+    for job in each.own(STAGES["tune"]):
+        other.add_run(small_row(job))
+    jobs = sorted([job for job in STAGES["tune"] if each.owners[job.name] > 1], key=lambda job: each.owners[job.name])
 
     def a_run_ends(seconds):
         assert seconds == division.PAUSE
@@ -102,8 +104,14 @@ def test_a_waiting_shard_says_once_for_whom_and_goes_on_when_they_have_finished(
     monkeypatch.setattr(division.time, "sleep", a_run_ends)
     each.await_choices()
     assert not jobs
-    assert len(each.log.said) == 2  # first both have runs to do, then the other one alone
-    assert each.log.said[-1].endswith("of shard 2/2: waiting for it")
+    assert [said.partition(" of ")[2] for said in each.log.said] == [
+        "shards 2/3 and 3/3: waiting for it", "shard 3/3: waiting for it",
+    ]  # fmt: skip
+
+
+def test_a_shard_does_not_wait_for_itself(tmp_path):
+    with pytest.raises(UserError, match=r"of shards 1/2 and 2/2: run that first"):
+        divided(tmp_path, Shard(1, 2), waits=True).await_choices()
 
 
 def test_what_is_left_is_told_until_all_is_there(tmp_path):

@@ -71,7 +71,7 @@ class Division:
             said = (
                 f"shard {self.shard} cannot go on without {what} {next(iter(left))}{more} of {self.shard.named(owners)}"
             )
-            if not self.waits:
+            if not self.waits or self.shard.number in owners:  # for itself it would wait for ever
                 raise UserError(
                     f"{said}: run that first and then the same command again, or let this one wait by --wait"
                 )
