@@ -32,22 +32,19 @@ class TwoNodes:
                 "ray_client_server_port": self.client_port,
             },
         )
-        self.nodes = {name: self._add(name) for name in ("one", "other")}
+        self.nodes = {
+            name: self.cluster.add_node(**SMALL, env_vars={**os.environ, "NODE": name}) for name in ("one", "other")
+        }
         self.address = self.cluster.address
 
-    def _add(self, name: str) -> object:
-        return self.cluster.add_node(**SMALL, env_vars={**os.environ, "NODE": name})
-
     def kill_when(self, true: Callable[[], object], which: Callable[[], str]) -> None:
-        """Kill a node, without a word to it, as soon as something is true, and let a new one join."""
+        """Kill a node, without a word to it, as soon as something is true."""
 
         def wait() -> None:
             while not true():
                 time.sleep(0.05)
             time.sleep(0.2)
-            name = which()
-            self.cluster.remove_node(self.nodes.pop(name), allow_graceful=False)
-            self.nodes["new"] = self._add("new")
+            self.cluster.remove_node(self.nodes.pop(which()), allow_graceful=False)
 
         threading.Thread(target=wait, daemon=True).start()
 
