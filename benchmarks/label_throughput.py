@@ -58,13 +58,14 @@ def label(folder: Path, out: str, shards: list[str]) -> dict[str, float]:
     began, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     processes = [
         subprocess.Popen(
-            [*command, *each], cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [*command, *each], cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )
         for each in ([["--shard", shard] for shard in shards] or [[]])
-    ]  # fmt: skip
-    failed = [process.args for process in processes if process.wait()]
-    if failed:
-        raise SystemExit(f"this failed: {failed[0]}")
+    ]
+    for process in processes:
+        _, errors = process.communicate()
+        if process.returncode:
+            raise SystemExit(f"{process.args} failed with status {process.returncode}: {errors[-2000:]}")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     busy = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return {"seconds": time.perf_counter() - began, "processor_seconds": busy}
