@@ -636,6 +636,35 @@ def export_speed() -> str:
     )
 
 
+def shared_kills() -> str:
+    """What work that two machines share survived."""
+    kinds = read("kills-sharded")["kinds"]
+    study, labels = kinds["study"], kinds["labels"]
+    safe = all(each["nothing lost"] and each["nothing published twice"] for each in (study, labels))
+    same = (
+        study["the same rows as one process's, bit for bit, but for times"]
+        and labels["the same labels as those of shards that nothing happened to"]
+    )
+    return (
+        f"A study of {study['rows']} runs was killed {len(study['kills'])} times from its first run to its last, "
+        f"labels of {labels['persons']} pictures {len(labels['kills'])} times: "
+        f"{'nothing was lost or published twice' if safe else 'something was lost or published twice'}, and both ended "
+        f"{'the same bit for bit' if same else 'otherwise'} (`python benchmarks/kills_sharded.py`)."
+    )
+
+
+def label_throughput() -> str:
+    """Pictures a second by one process and by two shards."""
+    figures = read("label-throughput")
+    one, two = (figures["ways"][name]["pictures_per_second"] for name in ("one process", "two shards"))
+    faster = figures["times_faster"]
+    return (
+        f"With a tiny teacher, on two cores busy with other work, one process labels {one:,.0f} pictures of 64x48 a "
+        f"second and two shards {two:,.0f}: {faster['median']:.1f} times as many ({faster['min']:.1f}–"
+        f"{faster['max']:.1f}; `python benchmarks/label_throughput.py`)."
+    )
+
+
 def written(text: str) -> str:
     """The README with every marked part made anew."""
     for part in PARTS:
@@ -649,10 +678,11 @@ PARTS = (
     one_command, quickstart, sample, students, evaluator, protocol, longer, intervals, photographs, crops,
     distilpose, distilpose_finding, distilpose_cost, ocd, ocd_finding, ocd_cost, head_slimming,
     agentpose, agentpose_finding, agentpose_cost, file_teachers, export, export_speed, loader, step_profile,
+    shared_kills, label_throughput,
 )  # fmt: skip
 PAGES = (
     "README.md", "docs/measuring.md", "docs/evaluation.md", "docs/distilpose.md", "docs/ocd.md", "docs/agentpose.md",
-    "docs/teachers.md", "docs/shipping.md", "docs/performance.md",
+    "docs/teachers.md", "docs/shipping.md", "docs/performance.md", "docs/many-machines.md",
 )  # fmt: skip
 FINDING = ROOT / "src" / "posestill" / "assets" / "protocol.json"
 

@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "src" / "posestill"
 ROOMS = (
-    "schema", "types", "files", "documents", "keypoints", "skeletons", "geometry", "draw",
+    "schema", "types", "files", "cluster", "documents", "keypoints", "skeletons", "geometry", "draw",
     "metrics", "codecs", "data", "doctor", "models", "teachers", "methods", "catalog",
     "evaluation", "deploy", "engine", "predict", "html", "study", "cli", "__main__",
 )  # fmt: skip

@@ -500,6 +500,44 @@ def test_help_names_every_verb(fresh):
     assert {words[0] for words in commands() if words != ("distill",)} <= set(out.split())
 
 
+def test_teacher_cache_asks_a_teacher_ahead_of_the_training(fresh, tmp_path):
+    (tmp_path / "recipe.yaml").write_text(KEEPING)
+    assert fresh("teacher", "cache", "recipe.yaml") == "answers: runs/answers\n"
+    said = fresh("train", "recipe.yaml", "--out", "run", stream="stderr")
+    assert "runs/answers has the teacher's answers about all 16 persons: it is not asked" in said
+
+
+KEEPING = RECIPE.replace(
+    "method: supervised", "method: pseudo_label\nteacher: {name: bundled, cache: {folder: runs/answers}}"
+)
+
+
+def of_many_machines(fresh, tmp_path, *, with_ray):
+    """Run the commands of docs/many-machines.md: those for shards, or those for Ray."""
+    (tmp_path / "plan.yaml").write_text(PLAN)
+    (tmp_path / "recipe.yaml").write_text(KEEPING)
+    write_teacher(tmp_path / "teacher.onnx")
+    write_photos(tmp_path / "photos", 3)
+    blocks = re.findall(r"^```bash\n(.*?)^```", (ROOT / "docs" / "many-machines.md").read_text(), flags=re.M | re.S)
+    chosen = [each for each in blocks if ("--on ray" in each) == with_ray]
+    lines = [line for block in chosen for line in block.splitlines() if not line.startswith("pip install")]
+    assert len(lines) == (3 if with_ray else 6)
+    command = f'set -e\nposestill() {{ {shlex.quote(sys.executable)} -m posestill "$@"; }}\n'
+    fresh("-c", command + "\n".join(lines) + "\nwait", program=("bash",))
+    assert (tmp_path / "results" / "plan" / "table.md").is_file()
+    assert len(json.loads((tmp_path / "labels.json").read_text())["annotations"]) == 3
+    assert (tmp_path / "runs" / "answers" / "complete.json").is_file()
+
+
+def test_shards_of_the_page_of_many_machines_end_with_one_result(fresh, tmp_path):
+    of_many_machines(fresh, tmp_path, with_ray=False)
+
+
+def test_ray_of_the_page_of_many_machines_ends_with_the_same(fresh, tmp_path):
+    pytest.importorskip("ray")
+    of_many_machines(fresh, tmp_path, with_ray=True)
+
+
 def test_every_command_of_the_command_line_is_run_by_a_test_above():
     calls = [node for node in ast.walk(ast.parse(Path(__file__).read_text())) if isinstance(node, ast.Call)]
     run = [

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from posestill.cluster.attempts import Failure
 from posestill.engine.checkpoint import load_state, save_state
 from posestill.engine.fit import fit
 from posestill.engine.log import RunLog
 from posestill.engine.setup import Sources
 from posestill.schema import UserError
-from posestill.study.crew import Failure, goes_on, outcome_of
+from posestill.study.crew import goes_on, outcome_of
 from posestill.study.lines import name_of
 from posestill.study.plan import load_plan
 from posestill.study.pool import Workshop

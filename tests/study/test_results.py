@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from posestill.cluster import publish
 from posestill.schema import UserError
-from posestill.study import publish
 from posestill.study.jobs import Asked
 from posestill.study.lines import name_of
 from posestill.study.results import Results

@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 from posestill.cli.app import app
-from posestill.cli.options import Boxes, Detector, Device, Overwrite, Plugin, load_plugins
+from posestill.cli.options import (
+    Boxes,
+    Detector,
+    Device,
+    Gpus,
+    On,
+    Overwrite,
+    Plugin,
+    Share,
+    cluster_of,
+    load_plugins,
+    share_of,
+)
+
+if TYPE_CHECKING:
+    from posestill.predict.label import Labelled
 
 
 @app.command()
@@ -25,6 +40,9 @@ def label(
     layout: Annotated[Optional[str], typer.Option(help="The layout of the teacher's file, if it cannot tell.")] = None,
     frame_step: Annotated[int, typer.Option(min=1, help="Of a video every so many-th frame.")] = 10,
     device: Device = "auto",
+    shard: Share = None,
+    on: On = None,
+    gpus: Gpus = None,
     plugin: Plugin = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -34,25 +52,41 @@ def label(
 
     A contact sheet beside it shows the people that the teacher is surest of, least sure of, and those that were left
     out, as it is sure of too few of their keypoints.
+
+    Several machines share the pictures by --shard, one command each, or by --on, one command for all; pictures and
+    --out lie on a disk that all see.
     """
+    from posestill.cluster.shards import WHOLE
     from posestill.data.images import ImagesConfig
     from posestill.engine.choose import open_teacher
     from posestill.engine.log import RunLog
     from posestill.models.device import choose_device
     from posestill.predict.label import frames_folder, label_pictures
+    from posestill.predict.label_shards import LabelJob, label_on, label_shard
     from posestill.schema import printable, validate
 
+    share = share_of(shard, on)
     load_plugins(plugin)
     settings = {
         "folder": pictures, "boxes": boxes, "detector": detector, "box_threshold": box_threshold,
         "frame_step": frame_step,
     }  # fmt: skip
     given = validate(ImagesConfig, settings, where="label")
-    place = choose_device(device)
-    found = label_pictures(
-        given, open_teacher(teacher, layout=layout), out, threshold=threshold, log=RunLog(None), device=place,
-        overwrite=overwrite,
-    )  # fmt: skip
+    log, job = RunLog(None), LabelJob(given, teacher, layout, out, device, share)
+    found: Labelled | None
+    with cluster_of(on, gpus, plugin) as cluster:
+        if cluster is not None:
+            found = label_on(cluster, job, threshold=threshold, log=log, overwrite=overwrite)
+        elif share != WHOLE:
+            found = label_shard(job, threshold=threshold, log=log, overwrite=overwrite)
+        else:
+            place = choose_device(device)
+            found = label_pictures(
+                given, open_teacher(teacher, layout=layout), out, threshold=threshold, log=log, device=place,
+                overwrite=overwrite,
+            )  # fmt: skip
+    if found is None:
+        return
     typer.echo(
         f"{found.people} people in {found.pictures} pictures, mean confidence {found.confidence:.2f}; {found.dropped} "
         "dropped, as the teacher is sure of too few of their keypoints"

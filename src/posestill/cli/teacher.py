@@ -8,6 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from posestill.cli.app import app
+from posestill.cli.options import (
+    Changes,
+    Gpus,
+    On,
+    Plugin,
+    Recipe,
+    Share,
+    cluster_of,
+    load_recipe,
+    share_of,
+    teacher_changes,
+)
 from posestill.schema import UserError
 
 if TYPE_CHECKING:
@@ -67,6 +79,39 @@ def check(
         raise typer.Exit(1)
     named = "" if len(found.candidates) == 1 else f"; say layout: {found.layout}"
     typer.echo(f"the layout {found.layout} holds: nothing plausible is better beyond chance{named}")
+
+
+@teacher.command("cache")
+def cache(
+    recipe: Recipe,
+    changes: Changes = None,
+    model: Annotated[
+        Optional[str], typer.Option("--teacher", help="As for distil: a file, a model folder, or `bundled`.")
+    ] = None,
+    shard: Share = None,
+    on: On = None,
+    gpus: Gpus = None,
+    plugin: Plugin = None,
+) -> None:
+    """Ask a recipe's teacher ahead of the training, and keep what it says.
+
+    Several machines share the persons by --shard, one command each, or by --on, one command for all; data and
+    teacher.cache.folder lie on a disk that all see. The training, with the same settings, then asks nobody.
+    """
+    from posestill.engine.ask import fill_cache, fill_cache_on, folder_of_answers
+    from posestill.engine.log import RunLog
+
+    share = share_of(shard, on)
+    config, log = load_recipe(recipe, [*(changes or ()), *teacher_changes(model)], plugin), RunLog(None)
+    with cluster_of(on, gpus, plugin) as cluster:
+        if cluster is None:
+            missing = fill_cache(config, shard=share, log=log)
+        else:
+            missing = fill_cache_on(cluster, config, log=log)
+    if missing:
+        log.say(f"shard {share} has done its share; {share.named(missing)} have not yet")
+    else:
+        typer.echo(f"answers: {folder_of_answers(config)}")
 
 
 def _opened(file: Path, layout: str | None) -> tuple[RuntimeNetwork, list[Layout]]:

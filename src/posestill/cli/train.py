@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from posestill.cli.app import Interrupted, app
-from posestill.cli.options import Boxes, Changes, Detector, Plugin, Recipe, load_plugins, load_recipe
+from posestill.cli.options import Boxes, Changes, Detector, Plugin, Recipe, load_plugins, load_recipe, teacher_changes
 from posestill.schema import UserError
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def distil(
                 f"distil: {', '.join(named)} describe a run without a recipe; in a recipe it is data.train: {{name: "
                 "images, folder: ...}"
             )
-        settings = load_recipe(recipe, [*(changes or ()), *_teacher_changes(teacher)], plugin)
+        settings = load_recipe(recipe, [*(changes or ()), *teacher_changes(teacher)], plugin)
         if settings.teacher is None:
             raise UserError("distil needs a teacher: --teacher FILE, or `teacher:` in the recipe (train does without)")
         _run(settings, _folder(recipe, out), resume=resume, dry_run=dry_run, control_seeds=control_seeds)
@@ -119,17 +119,6 @@ app.command("distill", hidden=True)(distil)
 
 def _folder(recipe: str, out: Path | None) -> Path:
     return out or Path("runs") / Path(recipe).stem
-
-
-def _teacher_changes(teacher: str | None) -> list[str]:
-    """The changes of a recipe that set its teacher and leave the teacher's other settings."""
-    if teacher is None:
-        return []
-    import json
-
-    from posestill.engine.choose import teacher_of
-
-    return [f"teacher.{key}={json.dumps(value)}" for key, value in teacher_of(teacher).items()]
 
 
 def _distil_pictures(

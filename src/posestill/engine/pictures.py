@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from posestill.cluster.shards import WHOLE, Shard
 from posestill.data.images import (
     FoundBoxes,
     HeldOutConfig,
@@ -29,6 +30,7 @@ from posestill.teachers.answers import ask_about
 from posestill.teachers.base import Teacher
 from posestill.teachers.detect import open_detector
 from posestill.teachers.threads import FEWEST_CROPS
+from posestill.types import Person
 
 MOST_DOUBTFUL = 0.5
 """the share of doubtful persons beyond which a run is not worth its time"""
@@ -80,21 +82,25 @@ def open_pictures(config: RunConfig, *, log: RunLog, device: torch.device | None
     return OpenedPictures(train=train, val=val, labelled=labelled)
 
 
-def find_people(given: ImagesConfig, skeleton: Skeleton, *, log: RunLog) -> ImageSource:
-    """The people of some pictures: those of a file of boxes, those that a detector finds, or whole frames."""
+def find_people(given: ImagesConfig, skeleton: Skeleton, *, log: RunLog, shard: Shard = WHOLE) -> ImageSource:
+    """The people of some pictures: those of a file of boxes, those that a detector finds, or whole frames.
+
+    A `UserError` where there are none. `shard`: those of its share of the pictures alone, where there may be none.
+    """
     pictures = Pictures(given.folder, frame_step=given.frame_step)
     if pictures.unreadable:
         names = [path.name for path in pictures.unreadable]
         log.say(f"{len(names)} pictures cannot be decoded and are left out: {_some(names)}")
+    own = shard.of(range(len(pictures)))
     if given.detector is None:
-        people = given.people(pictures)
+        people = [person for person in given.people(pictures) if shard.has(person.image_id - 1)]
     else:
         detector = open_detector(given.detector, threshold=given.box_threshold)
-        if len(pictures) >= FEWEST_CROPS and (trial := detector.choose_threads(pictures.read(0))) is not None:
+        if len(own) >= FEWEST_CROPS and (trial := detector.choose_threads(pictures.read(0))) is not None:
             log.say(f"threads of the detector: {trial}")
         found: dict[int, FoundBoxes] = {}
-        with log.bar(f"finding people by {given.detector.name}", len(pictures)) as bar:
-            for position in range(len(pictures)):
+        with log.bar(f"finding people by {given.detector.name}", len(own)) as bar:
+            for position in own:
                 bar.advance()
                 try:
                     picture = pictures.read(position)
@@ -105,16 +111,22 @@ def find_people(given: ImagesConfig, skeleton: Skeleton, *, log: RunLog) -> Imag
                 found[position] = detector(picture)
         people = as_people(found)
     there = {person.image_id - 1 for person in people}
-    empty = [each.name for position, each in enumerate(pictures.all) if position not in there]
+    empty = [pictures.all[position].name for position in own if position not in there]
+    if shard == WHOLE:
+        refuse_nobody(given, pictures, people)
+    if empty:
+        log.say(f"nobody was found in {len(empty)} of {len(own)} pictures: {_some(empty)}")
+    return ImageSource(pictures, people, skeleton, boxes=given.finder)
+
+
+def refuse_nobody(given: ImagesConfig, pictures: Pictures, people: Sequence[Person]) -> None:
+    """A `UserError` where there is nobody in the pictures."""
     if not people:
         raise UserError(
             f"nobody was found in the {len(pictures)} pictures ({given.finder} boxes scored above "
             f"{given.box_threshold}): lower box_threshold, correct the boxes, or leave both out where a picture shows "
             "one person"
         )
-    if empty:
-        log.say(f"nobody was found in {len(empty)} of {len(pictures)} pictures: {_some(empty)}")
-    return ImageSource(pictures, people, skeleton, boxes=given.finder)
 
 
 def skeleton_of(teacher: Teacher, names: Sequence[str] | None) -> Skeleton:

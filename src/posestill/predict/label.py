@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import torch
 
+from posestill.cluster.shards import WHOLE, Shard
 from posestill.data.images import TEACHERS_ANSWERS, ImagesConfig, ImageSource, with_answer
 from posestill.data.pictures import Pictures
 from posestill.draw import draw_poses, image_writer
@@ -83,6 +84,25 @@ def label_pictures(
     Keypoints of a confidence above `threshold` have visibility 2, others 0. A `UserError` where something is there that
     posestill did not write (unless `overwrite`), or where the teacher is sure of nobody.
     """
+    outputs = claim_outputs(given, out, overwrite=overwrite)
+    return write_labels(ask(given, teacher, log=log, device=device), out, outputs, threshold=threshold)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a teacher said of the people of some pictures."""
+
+    source: ImageSource
+    answers: Answers
+    """of the source's people"""
+    passed: Mapping[int, str]
+    """what is wrong with pictures that could not be read, by their ids"""
+    lineage: Mapping[str, Any]
+    """of the teacher"""
+
+
+def claim_outputs(given: ImagesConfig, out: Path, *, overwrite: bool) -> Outputs:
+    """What may write the labels, their sheet and the frames of videos; a `UserError` where the user's files are."""
     outputs = Outputs("label", overwrite=overwrite, read=(*given.folder, given.boxes, given.detector))
     outputs.claim(out, "--out")
     outputs.claim(sheet_path(out), "the contact sheet of --out,")
@@ -90,15 +110,27 @@ def label_pictures(
     for path in sorted(frames.iterdir()) if frames.is_dir() else [frames]:
         if path.name != WRITTEN:
             outputs.claim(path, "the frames of --out,")
-    source = find_people(given, teacher.skeleton, log=log)
-    pictures = source.pictures
-    if len({each.frame is None for each in pictures.all}) == 2:
+    return outputs
+
+
+def ask(
+    given: ImagesConfig, teacher: Teacher, *, log: RunLog, device: torch.device | None = None, shard: Shard = WHOLE
+) -> Asked:
+    """Find the people of some pictures, or of a shard of them, and ask the teacher about them."""
+    source = find_people(given, teacher.skeleton, log=log, shard=shard)
+    if len({each.frame is None for each in source.pictures.all}) == 2:
         raise UserError("label: videos and pictures lie in different folders, which one file cannot name: label each")
     passed: dict[int, str] = {}
     with log.bar("asking the teacher", len(source.people)) as bar:
         answers = ask_about(teacher, source, device=device, progress=bar.advance, say=log.say, passed_over=passed)
+    return Asked(source, answers, passed, teacher.lineage)
+
+
+def write_labels(asked: Asked, out: Path, outputs: Outputs, *, threshold: float) -> Labelled:
+    """Write a teacher's answers as a COCO file, and the sheet; a `UserError` where it is sure of nobody."""
+    source, answers, passed, pictures = asked.source, asked.answers, asked.passed, asked.source.pictures
     poses = [each for each in _poses(source, answers, threshold) if source.people[each.row].image_id not in passed]
-    wanted = LEAST_SURE_KEYPOINTS * len(teacher.skeleton)
+    wanted = LEAST_SURE_KEYPOINTS * len(source.skeleton)
     kept = [each for each in poses if each.sure >= wanted]
     dropped = [each for each in poses if each.sure < wanted]
     if not kept:
@@ -108,7 +140,7 @@ def label_pictures(
         )
     out.parent.mkdir(parents=True, exist_ok=True)
     folder, names = _named(pictures, out, outputs)
-    content = _content(source, answers, kept, names, threshold, teacher.lineage, without=passed)
+    content = _content(source, answers, kept, names, threshold, asked.lineage, without=passed)
     outputs.write_json(out, content, indent=None)
     sheet = sheet_path(out)
     outputs.write(sheet, image_writer(sheet, _sheet(source, answers, kept, dropped, threshold)))

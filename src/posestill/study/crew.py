@@ -15,10 +15,12 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
+from posestill.cluster.attempts import Failure, failure_of
+from posestill.cluster.on_ray import TRIES, RayCluster
 from posestill.engine.checkpoint import load_state
 from posestill.engine.config import RunConfig, load_plugin
 from posestill.engine.fit import fit
@@ -48,29 +50,70 @@ class Task:
         return self.work / "runs" / self.job.name
 
 
-@dataclass(frozen=True)
-class Failure:
-    """Why a run has no row."""
-
-    reason: str
-    may_pass: bool
-    """True: another try may fare better"""
-    trace: str = ""
-    """of an error that is not the user's"""
-
-
 Outcome = dict[str, Any] | Failure
 
 
-class Crew:
+class Crew(Protocol):
+    """Somebody to give tasks to."""
+
+    tries: int
+    """of a task that fails by what may pass"""
+    room: int
+    """how many tasks there is room for at a time"""
+
+    @property
+    def takes_more(self) -> bool:
+        """Whether another task may be given now."""
+
+    @property
+    def busy(self) -> int:
+        """How many tasks are under way."""
+
+    def start(self, task: Task) -> None:
+        """Give a task to somebody."""
+
+    def finished(self) -> Iterator[tuple[Task, Outcome]]:
+        """The tasks that have ended when at least one has."""
+
+
+class CrewOnRay:
+    """The nodes of a Ray cluster."""
+
+    tries = TRIES
+
+    def __init__(self, cluster: RayCluster) -> None:
+        self._cluster, self.room = cluster, cluster.room
+
+    @property
+    def takes_more(self) -> bool:
+        """See `Crew.takes_more`."""
+        return self._cluster.takes_more
+
+    @property
+    def busy(self) -> int:
+        """See `Crew.busy`."""
+        return self._cluster.busy
+
+    def start(self, task: Task) -> None:
+        """See `Crew.start`."""
+        self._cluster.start(train_job, task)
+
+    def finished(self) -> Iterator[tuple[Task, Outcome]]:
+        """See `Crew.finished`."""
+        return self._cluster.ended()
+
+
+class CrewHere:
     """So many workers, to whom tasks are given; leaving it by an error ends what they do, saved where it can be."""
 
-    def __init__(self, workers: int, plugins: Sequence[Path]) -> None:
-        self.plugins = plugins
-        self.idle = [self._hire() for _ in range(workers)]
-        self.busy: dict[Future[dict[str, Any]], tuple[ProcessPoolExecutor, Task]] = {}
+    tries = 2
 
-    def __enter__(self) -> Crew:
+    def __init__(self, workers: int, plugins: Sequence[Path]) -> None:
+        self.plugins, self.room = plugins, workers
+        self._idle = [self._hire() for _ in range(workers)]
+        self._busy: dict[Future[dict[str, Any]], tuple[ProcessPoolExecutor, Task]] = {}
+
+    def __enter__(self) -> CrewHere:
         return self
 
     def __exit__(
@@ -79,23 +122,33 @@ class Crew:
         if error is not None:
             for process in multiprocessing.active_children():
                 process.terminate()  # or leaving would wait for the runs that are under way
-        for worker in [*self.idle, *(worker for worker, _ in self.busy.values())]:
+        for worker in [*self._idle, *(worker for worker, _ in self._busy.values())]:
             worker.shutdown(wait=error is None, cancel_futures=True)
+
+    @property
+    def takes_more(self) -> bool:
+        """Whether a worker is idle."""
+        return bool(self._idle)
+
+    @property
+    def busy(self) -> int:
+        """How many workers are not."""
+        return len(self._busy)
 
     def start(self, task: Task) -> None:
         """Give a task to an idle worker."""
-        worker = self.idle.pop()
-        self.busy[worker.submit(train_job, task)] = (worker, task)
+        worker = self._idle.pop()
+        self._busy[worker.submit(train_job, task)] = (worker, task)
 
     def finished(self) -> Iterator[tuple[Task, Outcome]]:
         """The tasks that have ended when at least one has; their workers are idle again."""
-        for future in wait(self.busy, return_when=FIRST_COMPLETED).done:
-            worker, task = self.busy.pop(future)
+        for future in wait(self._busy, return_when=FIRST_COMPLETED).done:
+            worker, task = self._busy.pop(future)
             outcome = outcome_of(future)
             if isinstance(future.exception(), BrokenProcessPool):
                 worker.shutdown(wait=False)
                 worker = self._hire()
-            self.idle.append(worker)
+            self._idle.append(worker)
             yield task, outcome
 
     def _hire(self) -> ProcessPoolExecutor:
@@ -108,15 +161,10 @@ def outcome_of(future: Future[dict[str, Any]]) -> Outcome:
     """The row of a run that has ended, or why it has none."""
     try:
         return future.result()
-    except UserError as error:
-        return Failure(str(error), may_pass=False)
     except BrokenProcessPool:
         return Failure("its process was killed, by hand or for want of memory", may_pass=True)
-    except KeyboardInterrupt as error:
-        return Failure(str(error) or "its process was interrupted", may_pass=True)
-    except Exception as error:  # whatever it is, it is this run's alone
-        trace = f"\n{error.__cause__}" if error.__cause__ is not None else ""
-        return Failure(f"{type(error).__name__}: {' '.join(str(error).split())}", may_pass=True, trace=trace)
+    except (Exception, KeyboardInterrupt) as error:  # whatever it is, it is this run's alone
+        return failure_of(error, f"\n{error.__cause__}" if error.__cause__ is not None else "")
 
 
 def train_job(task: Task) -> dict[str, Any]:

@@ -5,21 +5,29 @@ from __future__ import annotations
 import os
 import shutil
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
+from posestill.cluster.attempts import Failure
+from posestill.cluster.on_ray import RayCluster
+from posestill.cluster.publish import check_writable
+from posestill.cluster.shards import WHOLE, Shard
 from posestill.engine.log import Bar, RunLog
 from posestill.schema import UserError
 from posestill.study.agreement import difference_of
-from posestill.study.crew import Crew, Failure, Task
+from posestill.study.crew import Crew, CrewHere, CrewOnRay, Task
 from posestill.study.jobs import Job
 from posestill.study.lines import Row, name_of
 from posestill.study.plan import Plan
-from posestill.study.publish import check_writable
 from posestill.study.results import Results
+
+Given = TypeVar("Given")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -36,6 +44,30 @@ class Workshop:
     """Python files that every process loads, for arms that name parts of one's own"""
     keep_runs: bool = False
     """leave the run folders, with their models, in `work`"""
+    shard: Shard = WHOLE
+    """the share of the plan that is run here; 1/1 is all of it"""
+    waits: bool = False
+    """wait for other shards where the plan cannot go on without them"""
+    cluster: RayCluster | None = None
+    """where runs are trained; None: on this machine"""
+
+    def do(self, function: Callable[[Given], Result], given: Given, log: RunLog) -> Result:
+        """The result of a function, called in this process or on a node of the cluster."""
+        return function(given) if self.cluster is None else self.cluster.call(function, given, say=log.say)
+
+    @contextmanager
+    def crew(self, tasks: int) -> Iterator[Crew]:
+        """Who trains so many runs."""
+        if self.cluster is not None:
+            yield CrewOnRay(self.cluster)
+            return
+        at_once = self.processes or (1 if torch.cuda.is_available() else os.cpu_count() or 1)
+        with CrewHere(min(at_once, tasks), self.plugins) as crew:
+            yield crew
+
+    def threads(self, crew: Crew) -> int:
+        """Of each run."""
+        return 1 if self.cluster is not None else max(1, (os.cpu_count() or 1) // crew.room)
 
     def folders_of(self, plan: Plan) -> dict[str, Path]:
         """Where each prepared model of a plan lies, or will lie, by its name."""
@@ -53,22 +85,21 @@ def run_jobs(what: str, jobs: Sequence[Job], plan: Plan, shop: Workshop, results
     )
     if not waiting:
         return
-    workers = min(shop.processes or (1 if torch.cuda.is_available() else os.cpu_count() or 1), len(waiting))
     check_writable(shop.results)
     check_writable(shop.work)
-    clock, folders = _Clock(waiting, workers, results.rows), shop.folders_of(plan)
     failed: dict[str, str] = {}
-    with Crew(workers, shop.plugins) as crew, log.bar(what, len(waiting)) as bar:
-        queue = deque(Task(job, folders, shop.work, max(1, (os.cpu_count() or 1) // workers)) for job in waiting)
+    with shop.crew(len(waiting)) as crew, log.bar(what, len(waiting)) as bar:
+        clock, folders = _Clock(waiting, crew.room, results.rows), shop.folders_of(plan)
+        queue = deque(Task(job, folders, shop.work, shop.threads(crew)) for job in waiting)
         while queue or crew.busy:
-            while queue and crew.idle:
+            while queue and crew.takes_more:
                 crew.start(queue.popleft())
             for task, outcome in crew.finished():
                 job = task.job
                 if isinstance(outcome, Failure):
-                    if outcome.may_pass and task.number == 1:
+                    if outcome.may_pass and task.number < crew.tries:
                         log.say(f"{job.name}: {outcome.reason}; it is tried once more")
-                        queue.append(replace(task, number=2))
+                        queue.append(replace(task, number=task.number + 1))
                     else:
                         log.say(f"{job.name} FAILED: {outcome.reason}{outcome.trace}")
                         failed[job.name] = outcome.reason
@@ -76,7 +107,7 @@ def run_jobs(what: str, jobs: Sequence[Job], plan: Plan, shop: Workshop, results
                     continue
                 row = _publish({**outcome, "protocol": plan.protocol_hash()}, task, results)
                 if not shop.keep_runs:
-                    shutil.rmtree(task.folder)
+                    shutil.rmtree(task.folder, ignore_errors=shop.cluster is not None)  # it may lie on a node's disk
                 is_finished(job, results)  # where another process was first, its row must be of the same run
                 _share(row, twins.get(job.identity, ()), results)
                 _tell(bar, clock, job, row)

@@ -11,10 +11,11 @@ by, and removes them after that. What stands in both is taken from `runs.jsonl`.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from posestill.cluster.publish import publish, replace, withdraw
 from posestill.files import finite
 from posestill.schema import UserError
 from posestill.study.lines import (
@@ -30,7 +31,6 @@ from posestill.study.lines import (
     read_lines,
     write_lines,
 )
-from posestill.study.publish import publish, replace
 
 GATHERED, LOOSE = "runs.jsonl", "runs"
 _FOLDERS: dict[Kind, str] = {"prepared": "prepared", "teacher": "teachers", "length": "lengths", "run": ""}
@@ -46,18 +46,25 @@ class Results:
         """the plan's `name`, the `command` that ran it, and the resolved `plan`; None before the first `compact`"""
         self._rows: dict[Key, Row] = {}
         self._loose: set[Key] = set()
-        self._text, self._stamp = "", _stamp(folder / GATHERED)  # of runs.jsonl when it was read or written last
+        self._text: str = ""
+        self._stamp: tuple[int, ...] | None = None  # of runs.jsonl when it was read or written last
 
     @classmethod
     def read(cls, folder: Path) -> Results:
         """Everything in a study's results folder; a `UserError` names the file and the line that cannot be read."""
         found = cls(folder)
-        # Loose files first: what another process gathers and removes meanwhile is then found in runs.jsonl.
-        loose = dict(_loose_rows(folder / LOOSE))
-        found._read_gathered()
-        found._loose = set(loose) - set(found._rows)
-        found._rows = {**loose, **found._rows}
+        found.refresh()
         return found
+
+    def refresh(self) -> None:
+        """Take in what other processes have published or gathered since this one looked."""
+        # Loose files first: what another process gathers and removes meanwhile is then found in runs.jsonl.
+        loose = dict(_loose_rows(self.folder / LOOSE, known=self._rows))
+        if _stamp(self.folder / GATHERED) != self._stamp:
+            self._read_gathered()
+        new = {key: row for key, row in loose.items() if key not in self._rows}
+        self._rows.update(new)
+        self._loose |= set(new)
 
     @property
     def rows(self) -> list[Row]:
@@ -150,23 +157,27 @@ class Results:
             self._text = _text_of(path)
             self.plan, rows = read_lines(self._text, str(path))
             self._rows.update(rows)
+            self._loose -= set(rows)
 
     def _remove_loose(self) -> None:
         """Remove the loose files that are in `runs.jsonl`, and the folders that stay behind empty."""
         root = self.folder / LOOSE
         for path in list(root.rglob("*.json")):
             if _key_of(path, root) in self._rows:
-                path.unlink(missing_ok=True)
+                withdraw(path)
         for folder in sorted((each for each in [root, *root.rglob("*")] if each.is_dir()), reverse=True):
             with suppress(OSError):  # something else is in it
                 folder.rmdir()
 
 
-def _loose_rows(root: Path) -> Iterator[tuple[Key, Row]]:
+def _loose_rows(root: Path, known: Container[Key]) -> Iterator[tuple[Key, Row]]:
+    """The rows of all loose files but those that are known."""
     for path in sorted(root.rglob("*.json")):
         key = _key_of(path, root)
         if key is None:
             raise UserError(f"{path} is no file of a study's run: move it elsewhere")
+        if key in known:
+            continue
         with suppress(FileNotFoundError):  # gathered by another process since
             yield key, _read_one(path, *key)
 

@@ -6,44 +6,40 @@ nothing: its tables are those of the plan and the rows in `runs.jsonl`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-import torch
-
-from posestill.engine.config import load_run
+from posestill.cluster.shards import WHOLE
 from posestill.engine.differences import first_difference
-from posestill.engine.fit import fit
 from posestill.engine.folder import LOCK
 from posestill.engine.log import RunLog
-from posestill.engine.surroundings import surroundings
-from posestill.evaluation.evaluate import Share, evaluate_model
 from posestill.files import refuse_taken
 from posestill.schema import UserError, validate
 from posestill.study.agreement import agreement
-from posestill.study.gains import compare_rows, pack_similarity
-from posestill.study.jobs import Asked, Job, Resolver, at_hand, chosen_rates, confirming, screening, tuning
+from posestill.study.division import Division
+from posestill.study.errands import measure_lengths, measure_teachers, prepare
+from posestill.study.gains import compare_rows
+from posestill.study.jobs import Asked, Job, Resolver, chosen_rates, confirming, screening, tuning
 from posestill.study.lines import Row
 from posestill.study.page import said_of_test, write_comparison
 from posestill.study.plan import Plan, load_plan
 from posestill.study.pool import Workshop, is_finished, run_jobs
-from posestill.study.publish import check_writable
 from posestill.study.rehearse import rehearse
 from posestill.study.results import GATHERED, LOOSE, Results
-from posestill.study.step_time import measure_steps
-from posestill.teachers.base import ModelTeacher
-from posestill.teachers.lock import claimed
+from posestill.teachers.lock import claimed, held
 
 Stage = Literal["tune", "screen", "confirm"]
 STAGES: tuple[Stage, ...] = ("tune", "screen", "confirm")
+_TABLES_LOCK = ".lock-tables"
 
 
-def run_and_write(path: Path, shop: Workshop, *, stages: Sequence[str] = STAGES) -> Path:
-    """Run the plan in a file as far as `stages` go, and write its tables and pictures; returns the path of the page."""
+def run_and_write(path: Path, shop: Workshop, *, stages: Sequence[str] = STAGES) -> Path | None:
+    """Run the plan in a file as far as `stages` go, and write its tables and pictures; returns the path of the page.
+
+    None, and no table, where other shards have not finished theirs.
+    """
     unknown = set(stages) - {*STAGES, "none"}
     if unknown:
         raise UserError(f"no stage '{unknown.pop()}': tune, screen, confirm, or none for tables of what is finished")
@@ -60,19 +56,36 @@ def run_and_write(path: Path, shop: Workshop, *, stages: Sequence[str] = STAGES)
         if not (shop.work / "runs").is_dir():
             refuse_taken(shop.work, ("report.html",), what="--work")
     results = Results.read(shop.results)
-    if plan.finished is not None:
-        _need_all_gathered(path, plan.finished, results)
-    else:
-        with ExitStack() as held:
+    with ExitStack() as kept:
+        if plan.finished is not None:
+            _need_all_gathered(path, plan.finished, results)
+        else:
             if wanted:
-                held.enter_context(_at_work_in(shop.work))
-            run_plan(plan, shop, results, log, stages=wanted)
-        if not results.rows:
-            raise UserError(f"nothing is finished in {shop.results}: run the plan first")
-        measure_teachers(plan, shop, results, log)
-        ran = {"name": path.name, "command": _command(path, shop), "plan": plan.model_dump(mode="json")}
-        # Tables alone leave the plan as it was when the rows were run: else nobody could tell that it has changed.
-        results.compact(ran if wanted or results.plan is None else results.plan)
+                kept.enter_context(_at_work_in(shop))
+            if left := run_plan(plan, shop, results, log, stages=wanted).left():
+                log.say(left)
+                return None
+            if shop.shard != WHOLE:  # two may find that they are the last
+                kept.enter_context(held(shop.work / _TABLES_LOCK, say=log.say, meanwhile="the tables are written by"))
+                results.refresh()
+            _gather(path, plan, shop, results, log, wanted)
+        return _write_tables(path, plan, shop, results, log, wanted)
+
+
+def _gather(path: Path, plan: Plan, shop: Workshop, results: Results, log: RunLog, wanted: Sequence[Stage]) -> None:
+    """Put all that is finished into `runs.jsonl`."""
+    if not results.rows:
+        raise UserError(f"nothing is finished in {shop.results}: run the plan first")
+    measure_teachers(plan, shop, results, log)
+    ran = {"name": path.name, "command": _command(path, shop), "plan": plan.model_dump(mode="json")}
+    # Tables alone leave the plan as it was when the rows were run: else nobody could tell that it has changed.
+    results.compact(ran if wanted or results.plan is None else results.plan)
+
+
+def _write_tables(
+    path: Path, plan: Plan, shop: Workshop, results: Results, log: RunLog, wanted: Sequence[Stage]
+) -> Path:
+    """Tables, pictures and page; returns the path of the page."""
     if not wanted:
         _tell_agreement(path, plan, results, log)
     told: Row = {"name": path.name, "command": _command(path, shop)}
@@ -88,11 +101,12 @@ def run_and_write(path: Path, shop: Workshop, *, stages: Sequence[str] = STAGES)
     return report
 
 
-def _at_work_in(work: Path) -> AbstractContextManager[None]:
-    """Within it no other process runs a plan in this folder."""
+def _at_work_in(shop: Workshop) -> AbstractContextManager[None]:
+    """Within it no other process runs the plan, or the same shard of it, in this folder."""
+    work, shard = shop.work, shop.shard
     work.mkdir(parents=True, exist_ok=True)
     return claimed(
-        work / LOCK,
+        work / (LOCK if shard == WHOLE else f"{LOCK}-{shard.file_name}"),
         refusal=lambda holder: (
             f"{work} is in use by process {holder}, which runs a plan in it: wait until that has ended, or give this "
             "one a folder of its own by --work"
@@ -100,16 +114,24 @@ def _at_work_in(work: Path) -> AbstractContextManager[None]:
     )
 
 
-def run_plan(plan: Plan, shop: Workshop, results: Results, log: RunLog, *, stages: Sequence[Stage] = STAGES) -> None:
-    """Run what the stages ask for and has no row yet."""
+def run_plan(
+    plan: Plan, shop: Workshop, results: Results, log: RunLog, *, stages: Sequence[Stage] = STAGES
+) -> Division:
+    """Run what the stages ask for and has no row yet, as far as it is this shard's; returns how it was divided."""
     rehearse(plan, _unfinished(plan, results, stages), shop.folders_of(plan))
+    division = Division(plan, shop, results, log)
     for stage in stages:
+        if stage != "tune":
+            division.await_choices()
         asked = tuning(plan) if stage == "tune" else _at_chosen_rates(stage, plan, results)
         if asked:
-            measure_lengths(plan, asked, shop, results, log)
+            measure_lengths(plan, asked, shop, results, log, division)
             jobs = Resolver(plan, results.lengths).jobs(asked)
-            prepare(plan, [job for job in jobs if not is_finished(job, results)], shop, results, log)
-            run_jobs(stage, jobs, plan, shop, results, log)
+            own = division.own(jobs)
+            unfinished = [job for job in jobs if not is_finished(job, results)]
+            prepare(plan, unfinished, shop, results, log, division, own=[job for job in unfinished if job in own])
+            run_jobs(stage, own, plan, shop, results, log)
+    return division
 
 
 def _unfinished(plan: Plan, results: Results, stages: Sequence[Stage]) -> list[Job]:
@@ -127,87 +149,6 @@ def _unfinished(plan: Plan, results: Results, stages: Sequence[Stage]) -> list[J
     ]
     jobs = {(each.split, each.regime, each.arm): each for each in resolver.jobs(asked)}
     return [job for job in jobs.values() if results.run(job.name) is None]
-
-
-def prepare(plan: Plan, jobs: Sequence[Job], shop: Workshop, results: Results, log: RunLog) -> None:
-    """Train the models that these jobs start from or learn from, where they are not there yet."""
-    folders, wanted = shop.folders_of(plan), json.dumps([job.settings for job in jobs], ensure_ascii=False)
-    needed: list[str] = []
-    for name in reversed(plan.prepare):  # a prepared run may need those before it
-        asked = [change for other in needed for change in plan.prepare[other].set]
-        if any(f"<{name}>" in text for text in (wanted, *asked)):
-            needed.insert(0, name)
-    for name in needed:
-        if folders[name].is_dir() and name in results.prepared:
-            continue
-        check_writable(shop.results)
-        check_writable(shop.work)
-        log.say(f"preparing {name} ({plan.prepare[name].recipe}) ...")
-        folder = folders[name].parent
-        config = at_hand(load_run(plan.prepare[name].recipe, plan.prepare[name].set), folders)
-        fit(config, folder, resume=(folder / "config.yaml").is_file())
-        results.add_prepared(name, json.loads((folder / "eval.json").read_text(encoding="utf-8")))
-
-
-def measure_lengths(plan: Plan, asked: Sequence[Asked], shop: Workshop, results: Results, log: RunLog) -> None:
-    """Measure how long the arms are that get another's time, once: a step of the other beside one of their own."""
-    wanted = {(each.regime, each.arm): each for each in asked if plan.arms[each.arm].as_long_as is not None}
-    for (regime, arm), each in wanted.items():
-        if (regime, arm) in results.lengths:
-            continue
-        other = plan.arms[arm].as_long_as
-        assert other is not None
-        # With any length at all: only a step of it is timed.
-        own = Resolver(plan, {(regime, arm): {"ratio": 1.0}})
-        jobs = own.jobs([replace(each, arm=other), each])
-        prepare(plan, jobs, shop, results, log)
-        log.say(f"timing steps of {other} and {arm} in {regime} ...")
-        method, control = (at_hand(job.config, shop.folders_of(plan)) for job in jobs)
-        measured = results.add_length(regime, arm, {"as_long_as": other, **measure_steps(method, control)})
-        log.say(f"a step of {other} takes {measured['ratio']:.2f} times as long: so long is {arm} trained")
-
-
-def measure_teachers(plan: Plan, shop: Workshop, results: Results, log: RunLog) -> None:
-    """Evaluate each regime's teacher on the very persons of its runs, once: the gap that its students may close.
-
-    A teacher that is not at hand, has another skeleton or is no pose model of ours is passed over.
-    """
-    resolver, folders = Resolver(plan, results.lengths), shop.folders_of(plan)
-    ran = {(row["split"], row["regime"], row["arm"]) for row in results.rows}
-    places = dict.fromkeys((split, regime) for split, regime, _ in sorted(ran) if regime in plan.regimes)
-    for split, regime in places:
-        if (split, regime) in results.teachers:
-            continue
-        arms = (
-            resolver.job(Asked(split, regime, arm, learning_rate=1.0, seed=0)).config
-            for arm in plan.arms_of(regime)
-            if (split, regime, arm) in ran
-        )
-        asked = next((config for config in arms if config.teacher is not None), None)
-        if asked is None:
-            continue
-        assert asked.teacher is not None
-        try:
-            at_work = at_hand(asked, folders).teacher
-            assert at_work is not None
-            teacher = at_work.model_copy(update={"cache": False}).build()
-        except UserError as error:
-            log.say(f"the teacher of {regime} is not measured on {split}: {error}")
-            continue
-        source = asked.data.val.build()
-        if not isinstance(teacher, ModelTeacher) or teacher.skeleton.names != source.skeleton.names:
-            continue
-        log.say(f"measuring the teacher of {regime} on {split} ...")
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        found = evaluate_model(teacher.model.to(device), source, asked.evaluate, Share(device=device))
-        figures = {
-            "teacher": asked.teacher.model_dump(mode="json"),
-            "metrics": found.metrics,
-            "similarity": pack_similarity(found.similarity),
-            "conditions": found.conditions,
-            "surroundings": surroundings(),
-        }
-        results.add_teacher(split, regime, figures)
 
 
 def plan_as_run(results: Results) -> Plan:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from posestill.cluster.shards import Shard
 from posestill.data.augment import AugmentConfig
 from posestill.data.source import PoseSource
 from posestill.data.topdown import FixedViews, Labels, TopDownDataset
@@ -19,6 +20,7 @@ from posestill.schema import UserError
 from posestill.teachers.base import CacheConfig, Teacher
 from posestill.teachers.kept import kept_by
 from posestill.teachers.made_for import describe, table_of
+from posestill.teachers.shared_store import StoreOfShard, put_together
 from posestill.teachers.store import Say, Store, StoreInFolder, StoreOfSome
 from posestill.teachers.threads import asking
 from posestill.teachers.upright import UprightCrops, mirrored_crops
@@ -127,10 +129,7 @@ class CachedTeacher(Teacher):
             store = self._ask_about_some(teacher, dataset, wanted, device)
         else:
             with store.turn(lambda: self._learn(teacher.to(device), dataset, device), say) as learnt:
-                crops = sum(len(store.chunks[number]) for number in store.missing) * (self.config.views or 2)
-                if crops:
-                    with asking(teacher.to(device), crops, device=device, say=say, threads=threads):
-                        self._fill(store, teacher, dataset, device, bar)
+                self._ask_missing(store, teacher, dataset, device, say=say, bar=bar, threads=threads)
         if learnt:
             self.kept.know(learnt)
         if self.fixed_views is None:
@@ -138,6 +137,38 @@ class CachedTeacher(Teacher):
             self.upright = UprightCrops(boxes, teacher=teacher.framing, student=self.student)
         self.store = store
         return self
+
+    def ask_share(
+        self,
+        teacher: Teacher,
+        dataset: TopDownDataset,
+        shard: Shard,
+        *,
+        device: torch.device | None = None,
+        say: Say | None = None,
+        bar: Bar | None = None,
+        threads: int | None = None,
+    ) -> list[int]:
+        """Ask about a shard's share of the persons; returns the numbers of the shards that have not finished theirs.
+
+        The answers lie in a folder of their own below that of the settings. Once those of all shards are there, whoever
+        comes last puts them together, and every later run finds them as if one process had asked about everybody.
+        """
+        device, say = device or torch.device("cpu"), say or (lambda text: None)
+        whole = self._store_for(teacher, dataset)
+        assert isinstance(whole, StoreInFolder)  # what is kept in memory can be shared with nobody
+        if whole.found() is not None:
+            say(f"{whole.folder} has the teacher's answers about all {len(dataset)} persons: it is not asked")
+            return []
+
+        def learn() -> dict[str, Any]:
+            return self._learn(teacher.to(device), dataset, device)
+
+        own = StoreOfShard(whole, shard)
+        if own.chunks and own.found() is None:
+            with own.turn(learn, say):
+                self._ask_missing(own, teacher, dataset, device, say=say, bar=bar, threads=threads)
+        return put_together(whole, shard, learn, say)
 
     @torch.no_grad()
     def __call__(self, batch: PoseBatch) -> PoseOutput:
@@ -186,15 +217,21 @@ class CachedTeacher(Teacher):
         described = describe(self.config, teacher, dataset)
         return StoreInFolder(self.config.folder, fields, table=table_of(dataset), crops=crops, described=described)
 
-    def _fill(
-        self, store: Store, teacher: Teacher, dataset: TopDownDataset, device: torch.device, bar: Bar | None
-    ) -> None:
+    def _ask_missing(
+        self, store: Store, teacher: Teacher, dataset: TopDownDataset, device: torch.device, *, say: Say,
+        bar: Bar | None, threads: int | None,
+    ) -> None:  # fmt: skip
         """Ask about the chunks that are missing, one after another."""
         missing = store.missing
-        done = len(dataset) - sum(len(store.chunks[number]) for number in missing)
-        with nullcontext() if bar is None else bar(len(dataset), done) as shown:
+        left = sum(len(store.chunks[number]) for number in missing)
+        if not left:
+            return
+        with (
+            asking(teacher.to(device), left * (self.config.views or 2), device=device, say=say, threads=threads),
+            nullcontext() if bar is None else bar(store.persons, store.persons - left) as shown,
+        ):
             for number in missing:
-                persons = store.chunks[number]
+                persons = store.persons_of(number)
                 crops = [
                     self._ask(teacher, dataset, [(crop, index) for index in persons], device)
                     for crop in range(store.crops)

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from posestill.cluster.attempts import InUse
 from posestill.schema import UserError
 
 if sys.platform == "win32":
@@ -60,11 +61,11 @@ def held(path: Path, *, say: Callable[[str], None], meanwhile: str, pause: float
 def claimed(path: Path, *, refusal: Callable[[str], str]) -> Iterator[None]:
     """Within it the lock file at `path` is this process's; it is removed at the end.
 
-    Where another process has it, a `UserError` says what `refusal` makes of that one's number.
+    Where another process has it, an `InUse` says what `refusal` makes of that one's number.
     """
     with _opened(path) as handle:
         if not _try_to_lock(handle) or not _is_at(handle, path):  # or it was freed and removed this very instant
-            raise UserError(refusal(_holder(handle)))
+            raise InUse(refusal(_holder(handle)))
         _sign(handle)
         try:
             yield

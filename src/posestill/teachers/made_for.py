@@ -23,7 +23,7 @@ FORMAT = "posestill teacher cache 1"
 PICTURES = 16
 """how many pictures are looked at, at most"""
 _TABLE = np.dtype([("id", "<i8"), ("image_id", "<i8"), ("bbox", "<f8", (4,))])
-_ELSEWHERE = ("path", "file", "licence")
+ELSEWHERE = ("path", "file", "licence")
 """what a teacher's lineage says that decides no answer: the same file may lie elsewhere and have another name"""
 
 
@@ -51,7 +51,7 @@ def describe(config: CacheConfig, teacher: Teacher, dataset: TopDownDataset) -> 
 
 def identity(teacher: Teacher) -> dict[str, Any]:
     """Which network answers, and how it is read; a `UserError` where the teacher does not say."""
-    told = {name: value for name, value in teacher.lineage.items() if name not in _ELSEWHERE}
+    told = {name: value for name, value in teacher.lineage.items() if name not in ELSEWHERE}
     if isinstance(teacher, ModelTeacher):
         if "sha256" not in told:  # a model that was handed in, not read from a folder
             told["sha256"] = _hash_of_weights(teacher)

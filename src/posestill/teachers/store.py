@@ -58,6 +58,10 @@ class Store:
         """The numbers of the chunks that nobody was asked about yet."""
         return [number for number in range(len(self.chunks)) if number not in self.finished]
 
+    def persons_of(self, number: int) -> range:
+        """The places of a chunk's persons among all that the teacher is asked about."""
+        return self.chunks[number]
+
     def shape(self, name: str) -> tuple[int, ...]:
         """Of the array of a field."""
         return (self.persons, self.crops, *self.fields[name].shape)

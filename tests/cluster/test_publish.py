@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from posestill.study.publish import publish, replace
+from posestill.cluster.publish import publish, replace, withdraw
 
 
 def files_of(folder):
@@ -26,7 +26,22 @@ def test_without_hard_links_the_first_writer_has_the_name_too(tmp_path, monkeypa
     monkeypatch.setattr(os, "link", no_links)
     assert publish(tmp_path / "b.json", "first\n")
     assert not publish(tmp_path / "b.json", "second\n")
-    assert files_of(tmp_path) == {"b.json": "first\n"}
+    assert files_of(tmp_path) == {"b.json": "first\n", ".b.json.won/content": "first\n"}
+    withdraw(tmp_path / "b.json")
+    assert files_of(tmp_path) == {}
+
+
+def test_without_hard_links_what_the_first_writer_was_stopped_in_is_ended_by_the_next(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "link", no_links)
+    publish(tmp_path / "b.json", "first\n")
+    (tmp_path / "b.json").unlink()  # as if the first had been stopped when its folder had the name
+    assert not publish(tmp_path / "b.json", "second\n")
+    assert (tmp_path / "b.json").read_text() == "first\n"
+
+
+def test_bytes_are_published_as_they_are(tmp_path):
+    assert publish(tmp_path / "b.npz", b"\x00\r\n")
+    assert (tmp_path / "b.npz").read_bytes() == b"\x00\r\n"
 
 
 def test_a_link_that_was_made_but_whose_answer_got_lost_is_our_own(tmp_path, monkeypatch):
@@ -57,7 +72,10 @@ def try_to_publish(folder, number, start):
         (folder / f"won-{number}").touch()
 
 
-def test_of_many_processes_one_wins_and_its_file_is_whole(tmp_path):
+@pytest.mark.parametrize("links", [True, False])
+def test_of_many_processes_one_wins_and_its_file_is_whole(links, tmp_path, monkeypatch):
+    if not links:
+        monkeypatch.setattr(os, "link", no_links)
     context = multiprocessing.get_context("fork")
     start = context.Event()
     writers = [context.Process(target=try_to_publish, args=(tmp_path, number, start)) for number in range(6)]
@@ -66,6 +84,7 @@ def test_of_many_processes_one_wins_and_its_file_is_whole(tmp_path):
     start.set()
     for writer in writers:
         writer.join()
+    assert all(writer.exitcode == 0 for writer in writers)
     (winner,) = tmp_path.glob("won-*")
     assert (tmp_path / "b.json").read_text() == f"{winner.name.removeprefix('won-')} " * 100_000
 
