@@ -122,7 +122,7 @@ class Browser:
         self._unread = b""
         self._asked = 0
         # Chromium reads commands from file 3 and answers in file 4.
-        words = ["sh", "-c", f'exec "$@" 3<&{here} 4>&{there}', "sh", chromium(), *_FLAGS, *flags]
+        words = ["bash", "-c", f'exec "$@" 3<&{here} 4>&{there}', "bash", chromium(), *_FLAGS, *flags]
         words += [f"--user-data-dir={self._profile.name}", "about:blank"]
         quiet: Any = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         self._process = subprocess.Popen(words, pass_fds=(here, there), start_new_session=True, **quiet)

@@ -11,7 +11,7 @@ from posestill.cli.app import Interrupted, app
 from posestill.schema import UserError, printable
 
 VERBS = (
-    "quickstart", "train", "evaluate", "predict", "label", "export", "page", "bench", "compare", "list", "config",
+    "quickstart", "train", "evaluate", "predict", "label", "export", "page", "push", "bench", "compare", "list", "config",
     "convert", "data", "teacher",
 )  # fmt: skip
 """the files of this room that add verbs to the command line, in the order in which help lists them"""

@@ -4,8 +4,8 @@ import { drawFrame } from "./draw.js";
 import { milliseconds, rate, roughly } from "./words.js";
 
 const NO_SCORES =
-  "This model gives no trained scores: nothing tells how sure it is of a joint. Whether the person is lost is judged by " +
-  "how the joints move and how far they spread, and the whole picture is looked at again every 30 frames.";
+  "This model gives no trained scores: nothing tells how sure it is of a keypoint. Whether the person is lost is judged by " +
+  "how the keypoints move and how far they spread, and the whole picture is looked at again every 30 frames.";
 
 function fromTemplate(id) {
   return document.getElementById(id).content.firstElementChild.cloneNode(true);
@@ -26,7 +26,7 @@ export class Panel {
     const { colours } = this.student.entry;
     drawFrame(this.canvas, frame, found, { edges: skeleton.edges, colours, threshold });
     const shown = found.pose.filter(([, , score]) => score >= threshold).length;
-    const seen = found.isFound ? `A person with ${shown} of ${found.pose.length} joints` : "Nobody is found";
+    const seen = found.isFound ? `A person with ${shown} of ${found.pose.length} keypoints` : "Nobody is found";
     this.canvas.setAttribute("aria-label", `${seen}, by ${this.student.title}.`);
     this.say({
       network: milliseconds(this.student.networkTimes.median),
@@ -58,18 +58,18 @@ export class Card {
     const licence = told.licence.length ? ` Licences: ${told.licence.join(", ")}.` : "";
     this.write(
       ".facts",
-      `${told.skeleton.names.length} joints in crops of ${width} × ${height} px. ${roughly(told.parameters)} parameters, ` +
+      `${told.skeleton.names.length} keypoints in crops of ${width} × ${height} px. ${roughly(told.parameters)} parameters, ` +
         `${(entry.bytes / 1e6).toFixed(1)} MB, ${told.precision}.${licence}`,
     );
     this.write(
       ".check",
-      `Runs on ${backend}${backend === "WebGPU" ? "" : ", on one thread"}. ${why} On the sample its joints lie within ` +
+      `Runs on ${backend}${backend === "WebGPU" ? "" : ", on one thread"}. ${why} On the sample its keypoints lie within ` +
         `${offBy < 0.01 ? "0.01" : offBy.toFixed(2)} px of those that ONNX Runtime found when this page was made.`,
     );
     const warnings = [];
     if (!agrees)
       warnings.push(
-        "This browser finds other joints than were found when this page was made. It may change what pages read from " +
+        "This browser finds other keypoints than were found when this page was made. It may change what pages read from " +
           "pictures, which a privacy setting does, or calculate wrongly.",
       );
     if (!hasScores) warnings.push(NO_SCORES);

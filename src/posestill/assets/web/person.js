@@ -1,15 +1,15 @@
-// Where the person is looked for: at first in the whole frame, then around the joints that were found there, and in the
+// Where the person is looked for: at first in the whole frame, then around the keypoints that were found there, and in the
 // whole frame again when the person is lost. A box is [x, y, width, height] in px of the frame; a pose is one
 // [x, y, score] a keypoint.
 
 // A person counts as found from this share of its keypoints on: the one that `posestill predict --track` asks for.
 const SURE_SHARE = 0.25;
-// A person is larger than the box around its joints, and is never thinner than this share of its length.
+// A person is larger than the box around its keypoints, and is never thinner than this share of its length.
 const AROUND = 1.2;
 const THINNEST = 0.25;
 // The smallest person, as a share of the frame's longer side: what is smaller is a pose that has collapsed.
 const SMALLEST = 0.04;
-// How far the joints of a model without scores may move from one frame to the next, as a share of the box's longer side.
+// How far the keypoints of a model without scores may move from one frame to the next, as a share of the box's longer side.
 const FARTHEST_MOVE = 0.5;
 // After so many frames a model without scores looks at the whole frame again, as nothing else tells that it errs.
 const LOOK_AGAIN = 30;
@@ -18,7 +18,7 @@ export function wholeFrame({ width, height }) {
   return [0, 0, width, height];
 }
 
-// The box of the person whose joints these points are.
+// The box of the person whose keypoints these points are.
 export function boxOfJoints(points) {
   const axes = [0, 1].map((axis) => {
     const values = points.map((point) => point[axis]);
@@ -82,7 +82,7 @@ export class Follower {
     return { pose, box, isFound: next !== null };
   }
 
-  // Whether the joints moved farther than a person can: all that a model without scores lets one notice.
+  // Whether the keypoints moved farther than a person can: all that a model without scores lets one notice.
   hasJumped(pose, box) {
     if (this.hasScores || this.pose === null) return false;
     return apart(pose, this.pose) > FARTHEST_MOVE * Math.max(box[2], box[3]);
