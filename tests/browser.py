@@ -26,7 +26,7 @@ RUNTIME = Path(os.environ.get("POSESTILL_ORT_WEB", ROOT / ".browser" / "package"
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 _FLAGS = (
     "--headless", "--no-sandbox", "--remote-debugging-pipe", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-default-apps", "--disable-sync", "--disable-dev-shm-usage", "--mute-audio",
+    "--disable-component-update", "--hide-scrollbars", "--disable-default-apps", "--disable-sync", "--disable-dev-shm-usage", "--mute-audio",
     "--use-fake-ui-for-media-stream", "--autoplay-policy=no-user-gesture-required",
 )  # fmt: skip
 

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 _COMMIT = "{:040x}"
 
 
@@ -46,6 +48,14 @@ class Hub:
         commits = self.commits(name)
         wanted = commits[-1] if revision == "main" and commits else revision
         return wanted if wanted in commits else None
+
+
+def ask_there(monkeypatch: pytest.MonkeyPatch, address: str, cache: Path) -> None:
+    """Let huggingface_hub, which has been imported, ask at another address and keep its files in another cache."""
+    constants = pytest.importorskip("huggingface_hub").constants
+    monkeypatch.setattr(constants, "ENDPOINT", address)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
 
 
 @contextlib.contextmanager
@@ -108,7 +118,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _commit(self, name: str, content: bytes) -> None:
         lines = [json.loads(line) for line in content.splitlines()]
-        files = {line["value"]["path"]: base64.b64decode(line["value"]["content"]) for line in lines if line["key"] == "file"}
+        sent = [line["value"] for line in lines if line["key"] == "file"]
+        files = {each["path"]: base64.b64decode(each["content"]) for each in sent}
         commit = self.hub.commit(name, files)
         self._answer({"commitOid": commit, "commitUrl": f"http://{self.headers['Host']}/{name}/commit/{commit}"})
 
@@ -126,7 +137,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _resolve(self, *, with_content: bool) -> None:
         read = re.match(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", self.path)
-        if read is None or (commit := self._found(read[1], read[2])) is None:
+        if read is None:
+            self._answer({"error": "not known here"}, status=404)
+            return
+        if (commit := self._found(read[1], read[2])) is None:
             return
         path = self.hub.folder / read[1] / commit / read[3]
         if not path.is_file():

@@ -128,6 +128,8 @@ VERBS: dict[str, tuple[str, ...]] = {
     "compare": ("compare", "plan.yaml", "--results", "results", "--work", "work", "--jobs", "1"),
     "convert": ("convert", "weights.pth", "--from", "distilpose-s", "--out", "converted"),
     "config": ("config", "recipe.yaml"),
+    "page": ("page", "model", "--out", "site", "--runtime", "package"),
+    "push": ("push", "model", "me/small", "--licence", "mit", "--dry-run"),
 }  # fmt: skip
 VERB_OF = {
     "gt.json": "score", "results.json": "score", "info.json": "score by metainfo", "detections.json": "detect",
@@ -346,6 +348,9 @@ TABLE: list[Bad] = [
     Bad("weights.pth", b"", "cannot be read as weights"),
     Bad("weights.pth", b"PK\x03\x04 cut off", "cannot be read as weights"),
     Bad("model/config.json", "[]", "was not written by posestill"),
+    Bad("model/config.json", "[]", "was not written by posestill", "page"),
+    Bad("model/config.json", "{", "model/config.json is not valid", "push"),
+    Bad("package/package.json", "{", "package.json is not valid", "page"),
     Bad("model/config.json", '{"format": "posestill"}', "lacks model and skeleton"),
     Bad("model/config.json", '{"format": "posestill", "model": 3, "skeleton": {}}', "model"),
 ]  # fmt: skip

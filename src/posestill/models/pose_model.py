@@ -63,8 +63,9 @@ class ModelConfig(Config):
     """The representation of keypoints: how labels become targets, which loss is taken, and how a prediction becomes
     places."""
     init_from: str | None = None
-    """A model folder whose weights the model starts from: all of them (FOLDER) or those of one part (FOLDER#PART, such
-    as `runs/a/best#backbone`). None: it starts from random weights, or from those that the backbone fetches."""
+    """A model folder, or `hub:owner/name@revision`, whose weights the model starts from: all of them (FOLDER) or those of
+    one part (FOLDER#PART, such as `runs/a/best#backbone`). None: it starts from random weights, or from those that the
+    backbone fetches."""
 
 
 class PoseModel(nn.Module):
@@ -243,7 +244,8 @@ def build_model(config: ModelConfig, skeleton: Skeleton) -> PoseModel:
     model = PoseModel(config, skeleton)
     if config.init_from is not None:
         folder, _, part = config.init_from.partition("#")
-        unused = model.load_weights(read_weights(Path(folder)), where=f"model.init_from: {folder}", part=part or None)
+        weights = read_weights(find_folder(folder, MODEL_FILES).path)
+        unused = model.load_weights(weights, where=f"model.init_from: {folder}", part=part or None)
         model.lineage["init_from"] = config.init_from
         if unused:
             model.lineage["init_from_unused"] = f"{len(unused)} tensors, such as {unused[0]}"

@@ -34,6 +34,7 @@ export class Panel {
       rate: rate(perFrame),
       backend: this.student.backend,
     });
+    this.element.querySelector(".rate").parentElement.hidden = perFrame === null;
     const note = this.element.querySelector(".note");
     note.hidden = found.isFound;
     note.textContent = "Nobody is found here. It helps when the person fills most of the picture.";
