@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -119,7 +120,7 @@ def milliseconds(network: ExportedNetwork, given: np.ndarray) -> float:
 
 
 def agreement(page: Page, clip: list[np.ndarray], folder: Path, predictor: Predictor) -> dict[str, Any]:
-    """px between the page's keypoints and Python's on the sample and over the clip, the first model's."""
+    """How far apart, px, the page's keypoints and Python's lie on the sample and over the clip, the first model's."""
     (sample,) = look(page, "sample", 1)
     seen = look(page, "camera", 2 * len(clip))
     apart = [px_apart(predictor, clip[each["number"]], each["models"][0]) for each in seen]
@@ -149,9 +150,8 @@ def take_screenshots(page: Page, folder: Path) -> None:
 def figures(folder: Path) -> dict[str, Any]:
     """Everything that is measured, with a page of the bundled teacher and a large model that nothing has trained."""
     torch.manual_seed(0)
-    large = load_run(LARGE, ["model.backbone.pretrained=false"]).model
-    models = {"bundled": (PoseModel.load(BUNDLED), "fp32"), "resnet18": (PoseModel(large, COCO_17, pretrained=False), "fp32")}
-    files = page_of(models, folder)
+    large = PoseModel(load_run(LARGE, []).model, COCO_17, pretrained=False)
+    files = page_of({"bundled": (PoseModel.load(BUNDLED), "fp32"), "resnet18": (large, "fp32")}, folder)
     clip = write_y4m(folder / "clip.y4m", walking_person(24))
     assert [number_of(frame) for frame in clip] == list(range(24))
     with served(folder / "page") as address, Browser(*camera_flags(folder / "clip.y4m")) as browser:
@@ -189,6 +189,7 @@ def main() -> None:
         "command": "python benchmarks/browser.py --json results/browser.json",
         "clip": "240x320 px, a synthetic person (seed 102) that moves and comes nearer, at 10 frames a second",
         "rounds": ROUNDS,
+        "load_average": os.getloadavg()[0],
         "chromium": subprocess.run([chromium(), "--version"], capture_output=True, text=True).stdout.strip(),
         "onnxruntime_web": TESTED,
         "onnxruntime": onnxruntime.__version__,

@@ -26,7 +26,8 @@ RUNTIME = Path(os.environ.get("POSESTILL_ORT_WEB", ROOT / ".browser" / "package"
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 _FLAGS = (
     "--headless", "--no-sandbox", "--remote-debugging-pipe", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--hide-scrollbars", "--disable-default-apps", "--disable-sync", "--disable-dev-shm-usage", "--mute-audio",
+    "--disable-component-update", "--hide-scrollbars", "--disable-default-apps",
+    "--disable-sync", "--disable-dev-shm-usage", "--mute-audio",
     "--use-fake-ui-for-media-stream", "--autoplay-policy=no-user-gesture-required",
 )  # fmt: skip
 
@@ -92,9 +93,8 @@ class Page:
 
     def resize(self, width: int, height: int, *, scale: float = 1, dark: bool = False) -> None:
         """Show the page as on a screen of this size, CSS px."""
-        self.tell(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=scale, mobile=width < 600
-        )
+        screen = {"width": width, "height": height, "deviceScaleFactor": scale, "mobile": width < 600}
+        self.tell("Emulation.setDeviceMetricsOverride", **screen)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.tell("Emulation.setEmulatedMedia", features=[scheme])
 
@@ -168,8 +168,9 @@ class Browser:
 
     def _send(self, method: str, session: str | None, parameters: dict[str, Any]) -> int:
         self._asked += 1
-        message = {"id": self._asked, "method": method, "params": parameters}
-        os.write(self._to, json.dumps(message if session is None else {**message, "sessionId": session}).encode() + b"\0")
+        to = {} if session is None else {"sessionId": session}
+        message = {"id": self._asked, "method": method, "params": parameters, **to}
+        os.write(self._to, json.dumps(message).encode() + b"\0")
         return self._asked
 
     def _receive(self, seconds: float = 120) -> dict[str, Any]:

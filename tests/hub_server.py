@@ -1,4 +1,4 @@
-"""A stand-in for the Hugging Face Hub: its HTTP interface, as huggingface_hub uses it, over a folder of this machine."""
+"""A stand-in for the Hugging Face Hub: its HTTP interface, as huggingface_hub uses it, over a local folder."""
 
 from __future__ import annotations
 

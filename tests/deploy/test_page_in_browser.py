@@ -1,6 +1,7 @@
 """The page in a headless Chromium, from a plain file server: what it finds, what it asks for, and what it says."""
 
 import base64
+import itertools
 
 import cv2
 import numpy as np
@@ -113,7 +114,7 @@ def test_keypoints_over_a_clip_from_the_camera_are_those_of_python_to_a_px(world
     for (picture, (found, _)), number in zip(seen, numbers, strict=True):
         assert px_apart(teacher, picture, found).max() < 1
         assert np.median(px_apart(teacher, world["clip"][number], found)) < 1  # what Python reads in the file
-    for (_, (before, _)), (_, (after, _)) in zip(seen, seen[1:], strict=False):
+    for (_, (before, _)), (_, (after, _)) in itertools.pairwise(seen):
         pose = np.array(before["pose"])
         assert before["isFound"]
         np.testing.assert_allclose(after["box"], bbox_of_joints(pose[pose[:, 2] >= THRESHOLD, :2]), atol=1e-6)

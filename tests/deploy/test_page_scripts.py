@@ -98,7 +98,8 @@ def test_a_model_without_scores_looks_at_the_whole_frame_again_after_30_frames(t
 
 def test_lines_are_as_thick_as_those_of_predict(tmp_path):
     rng = np.random.default_rng(0)
-    cases = [(rng.uniform(0, extent, (count, 2)), total) for extent in (20, 300) for count in (0, 9) for total in (17, 133)]
+    cases = [(rng.uniform(0, extent, (9, 2)), total) for extent in (20, 300) for total in (17, 133)]
+    cases.append((np.zeros((0, 2)), 17))
     given = json.dumps([[points.tolist(), total] for points, total in cases])
     found = node(tmp_path, f"""
         import {{ thickness }} from "./draw.js";

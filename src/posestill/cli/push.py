@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
@@ -60,4 +61,8 @@ def _write(shipment: Shipment, out: Path, *, overwrite: bool, read: Path) -> Non
     for name in shipment.files:
         outputs.claim(out / name, "--out")
     for name, content in shipment.files.items():
-        outputs.write(out / name, lambda draft, content=content: draft.write_bytes(content))
+        outputs.write(out / name, partial(_write_bytes, content))
+
+
+def _write_bytes(content: bytes, draft: Path) -> None:
+    draft.write_bytes(content)

@@ -92,8 +92,8 @@ def _about(published: Published) -> str:
     height, width = model.config.size
     names = ", ".join(model.skeleton.names)
     return (
-        f"A top-down human-pose model: it reads a crop of one person, {height} x {width} px (height x width), and gives "
-        f"{len(model.skeleton)} keypoints. {published.parameters:,} parameters. Made with posestill.\n\n"
+        f"A top-down human-pose model: it reads a crop of one person, {height} x {width} px (height x width), and "
+        f"gives {len(model.skeleton)} keypoints. {published.parameters:,} parameters. Made with posestill.\n\n"
         f"Keypoints: {names}.\n\nScores: {_scores(model)}"
     )
 

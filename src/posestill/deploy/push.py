@@ -1,4 +1,4 @@
-"""A model in a repository of the Hugging Face Hub: its folder, its card, its figures and its recipe, and nothing else."""
+"""A model in a repository of the Hugging Face Hub: its folder, card, figures and recipe, and nothing else."""
 
 from __future__ import annotations
 

@@ -63,9 +63,9 @@ class ModelConfig(Config):
     """The representation of keypoints: how labels become targets, which loss is taken, and how a prediction becomes
     places."""
     init_from: str | None = None
-    """A model folder, or `hub:owner/name@revision`, whose weights the model starts from: all of them (FOLDER) or those of
-    one part (FOLDER#PART, such as `runs/a/best#backbone`). None: it starts from random weights, or from those that the
-    backbone fetches."""
+    """A model folder, or `hub:owner/name@revision`, whose weights the model starts from: all of them (FOLDER) or those
+    of one part (FOLDER#PART, such as `runs/a/best#backbone`). None: it starts from random weights, or from those that
+    the backbone fetches."""
 
 
 class PoseModel(nn.Module):

@@ -1,7 +1,7 @@
 """Model folders in repositories of the Hugging Face Hub: `hub:owner/name@revision` as a folder on this machine.
 
-What was fetched once is read from the cache of huggingface_hub, whose settings (`HF_HOME`, `HF_HUB_OFFLINE`, `HF_TOKEN`,
-`HF_ENDPOINT`) hold here, too.
+What was fetched once is read from the cache of huggingface_hub, whose settings (`HF_HOME`, `HF_HUB_OFFLINE`,
+`HF_TOKEN`, `HF_ENDPOINT`) hold here, too.
 """
 
 from __future__ import annotations
