@@ -591,6 +591,30 @@ def export_speed() -> str:
     )
 
 
+def browser() -> str:
+    """How far the page's keypoints lie from Python's, and what a network costs there."""
+    figures = read("browser")
+    lines = ["| crops | ms in Chromium | with cutting and decoding | ms in Python | x as slow |", "|---|--:|--:|--:|---|"]
+    for row in figures["speed"]:
+        slower = row["times_slower"]
+        lines.append(
+            f"| {row['size'][0]}x{row['size'][1]}, {row['macs'] / 1e9:.2f} G multiply-adds | {row['browser_ms']:.0f} "
+            f"| {row['browser_whole_ms']:.0f} | {row['python_ms']:.0f} | {slower['median']:.1f} "
+            f"({slower['min']:.1f} to {slower['max']:.1f}) |"
+        )
+    clip = figures["clip_px"]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"`{figures['command']}`: WebAssembly and ONNX Runtime by turns, one thread each, {figures['rounds']} rounds, "
+            f"beside much other work ({figures['load_average']:.0f} processes on {figures['surroundings']['cores']} "
+            f"cores): rough. Keypoints lie within {max(figures['sample_px']['max'], 0.01):.2f} px of Python's on the "
+            f"sample and {clip['max']:.2f} px over {clip['frames']} frames of a camera.",
+        ]
+    )
+
+
 def written(text: str) -> str:
     """The README with every marked part made anew."""
     for part in PARTS:
@@ -603,11 +627,11 @@ def written(text: str) -> str:
 PARTS = (
     one_command, quickstart, sample, students, evaluator, protocol, longer, intervals, photographs, crops,
     distilpose, distilpose_finding, distilpose_cost, ocd, ocd_finding, ocd_cost, head_slimming,
-    agentpose, agentpose_finding, agentpose_cost, file_teachers, export, export_speed,
+    agentpose, agentpose_finding, agentpose_cost, file_teachers, export, export_speed, browser,
 )  # fmt: skip
 PAGES = (
     "README.md", "docs/measuring.md", "docs/evaluation.md", "docs/distilpose.md", "docs/ocd.md", "docs/agentpose.md",
-    "docs/teachers.md", "docs/shipping.md",
+    "docs/teachers.md", "docs/shipping.md", "docs/browser.md",
 )  # fmt: skip
 FINDING = ROOT / "src" / "posestill" / "assets" / "protocol.json"
 

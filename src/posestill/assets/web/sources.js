@@ -68,7 +68,12 @@ export class Video extends Moving {
     const video = silent();
     video.src = URL.createObjectURL(file);
     video.loop = true;
-    await started(video);
+    try {
+      await started(video);
+    } catch (error) {
+      URL.revokeObjectURL(video.src);
+      throw error;
+    }
     return new Video(video);
   }
 
