@@ -594,24 +594,17 @@ def export_speed() -> str:
 def browser() -> str:
     """How far the page's keypoints lie from Python's, and what a network costs there."""
     figures = read("browser")
-    lines = ["| crops | ms in Chromium | with cutting and decoding | ms in Python | x as slow |", "|---|--:|--:|--:|---|"]
-    for row in figures["speed"]:
-        slower = row["times_slower"]
-        lines.append(
-            f"| {row['size'][0]}x{row['size'][1]}, {row['macs'] / 1e9:.2f} G multiply-adds | {row['browser_ms']:.0f} "
-            f"| {row['browser_whole_ms']:.0f} | {row['python_ms']:.0f} | {slower['median']:.1f} "
-            f"({slower['min']:.1f} to {slower['max']:.1f}) |"
-        )
-    clip = figures["clip_px"]
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"`{figures['command']}`: WebAssembly and ONNX Runtime by turns, one thread each, {figures['rounds']} rounds, "
-            f"beside much other work ({figures['load_average']:.0f} processes on {figures['surroundings']['cores']} "
-            f"cores): rough. Keypoints lie within {max(figures['sample_px']['max'], 0.01):.2f} px of Python's on the "
-            f"sample and {clip['max']:.2f} px over {clip['frames']} frames of a camera.",
-        ]
+    costs = [
+        f"{row['browser_ms']:.0f} ms beside {row['python_ms']:.0f} ms for {row['size'][0]}x{row['size'][1]} px and "
+        f"{row['macs'] / 1e9:.2f} G multiply-adds ({row['times_slower']['min']:.1f} to "
+        f"{row['times_slower']['max']:.1f} times as long)"
+        for row in figures["speed"]
+    ]
+    return (
+        f"Keypoints lie within {max(figures['sample_px']['max'], 0.01):.2f} px of Python's on the sample, and within "
+        f"{figures['clip_px']['max']:.2f} px over {figures['clip_px']['frames']} frames of a camera. A crop takes in "
+        f"Chromium, beside ONNX Runtime in Python: {'; '.join(costs)}. WebAssembly, one thread each, by turns, on a busy "
+        "machine."
     )
 
 

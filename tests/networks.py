@@ -66,6 +66,7 @@ def write_exported(path: Path, model: PoseModel) -> Path:
     pytest.importorskip("onnxruntime")
     helper, kind = onnx.helper, onnx.TensorProto
     count, (height, width) = len(model.skeleton), model.config.size
+    path.parent.mkdir(parents=True, exist_ok=True)
     shape = [count, height // 2, width // 2]
     weight = np.random.default_rng(0).uniform(0, 1, (count, 3, 2, 2)) / (12 * 255)
     nodes = [helper.make_node("Conv", ["image", "weight"], ["maps"], kernel_shape=[2, 2], strides=[2, 2])]

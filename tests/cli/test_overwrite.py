@@ -40,7 +40,6 @@ def prepared(tmp_path_factory):
     (folder / "recipe.yaml").write_text(RECIPE)
     (folder / "plan.yaml").write_text(PLAN)
     (folder / "checkpoint.pth").write_bytes(b"no checkpoint")
-    (folder / "exported").mkdir()
     write_exported(folder / "exported" / "model-fp32.onnx", small_model())
     unpacked(folder / "package")
     return folder

@@ -24,7 +24,6 @@ from tests.networks import write_exported
 def exported(tmp_path_factory):
     """A folder as `posestill export` writes it, with an ONNX file; for reading only."""
     folder = tmp_path_factory.mktemp("exported") / "small"
-    folder.mkdir()
     write_exported(folder / "model-fp32.onnx", small_model())
     return folder
 
