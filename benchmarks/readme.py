@@ -603,8 +603,8 @@ def browser() -> str:
     return (
         f"Keypoints lie within {max(figures['sample_px']['max'], 0.01):.2f} px of Python's on the sample, and within "
         f"{figures['clip_px']['max']:.2f} px over {figures['clip_px']['frames']} frames of a camera. A crop takes in "
-        f"Chromium, beside ONNX Runtime in Python: {'; '.join(costs)}. WebAssembly, one thread each, by turns, on a busy "
-        "machine."
+        f"Chromium, beside ONNX Runtime in Python: {'; '.join(costs)}. WebAssembly, one thread each, by turns, on a "
+        "busy machine."
     )
 
 

@@ -58,6 +58,16 @@ def test_a_runtime_without_webgpu_leaves_it_out(exported, tmp_path):
     assert not [name for name in names if "webgpu" in name]
 
 
+def test_no_place_on_this_machine_is_told(runtime, tmp_path):
+    model = small_model()
+    model.lineage = {"teacher": {"path": "/home/jane/teacher/best"}}
+    write_exported(tmp_path / "exported" / "model-fp32.onnx", model)
+    built([tmp_path / "exported"], runtime, tmp_path / "out")
+    sidecar = json.loads((tmp_path / "out/models/model-1.onnx.json").read_text())
+    assert sidecar["lineage"] == {"teacher": {"path": "best"}}
+    assert not [path for path in (tmp_path / "out").rglob("*.js*") if "jane" in path.read_text()]
+
+
 def test_keypoints_have_the_colours_that_predict_draws_them_in(exported, runtime, tmp_path):
     _, told = built([exported], runtime, tmp_path / "out")  # top, left_side, right_side, bottom
     assert told["models"][0]["colours"] == [list(each) for each in (MIDDLE, LEFT, RIGHT, MIDDLE)]

@@ -5,7 +5,7 @@ import json
 import pytest
 import yaml
 
-from posestill.deploy.push import prepare, send, without_places
+from posestill.deploy.push import prepare, send
 from posestill.models.pose_model import PoseModel
 from posestill.schema import UserError
 from tests.conftest import small_model
@@ -49,23 +49,6 @@ def test_the_sent_folder_loads_as_the_model_does(run, tmp_path):
     for name, content in shipment.files.items():
         (tmp_path / "there" / name).write_bytes(content)
     assert PoseModel.load(tmp_path / "there").lineage["teacher"] == {"path": "best"}
-
-
-@pytest.mark.parametrize(
-    ("text", "told"),
-    [
-        ("/home/jane/photos", "photos"),
-        ("~/photos/a.json", "a.json"),
-        (r"C:\Users\jane\photos", "photos"),
-        ("C:/Users/jane/best", "best"),
-        (r"\\server\jane\photos", "photos"),
-        ("../shared/photos", "../shared/photos"),
-        ("no path", "no path"),
-        (["/a/b", {"c": "/d/e"}, 3, None], ["b", {"c": "e"}, 3, None]),
-    ],
-)
-def test_of_an_absolute_path_the_last_name_alone_is_told(text, told):
-    assert without_places(text) == told
 
 
 def test_figures_of_another_model_of_the_run_are_not_this_ones(run):

@@ -20,6 +20,7 @@ from posestill.data.synthetic.people import SyntheticConfig
 from posestill.deploy import decoder
 from posestill.deploy.export import People, Wanted, export_model, exported_files
 from posestill.deploy.gate import failure
+from posestill.deploy.places import without_places
 from posestill.deploy.runtimes import TARGETS, ExportedNetwork, check_installed
 from posestill.deploy.sidecar import read_sidecar, sidecar_path
 from posestill.deploy.web_runtime import WebRuntime
@@ -129,7 +130,8 @@ def _files(shown: Sequence[Shown], runtime: WebRuntime) -> dict[str, Callable[[P
     for number, each in enumerate(shown, start=1):
         name = f"models/model-{number}.onnx"
         files[name] = partial(_copy, each.path)
-        files[f"{name}.json"] = partial(_copy, sidecar_path(each.path))
+        sidecar = json.dumps(without_places(read_sidecar(each.path)), indent=2) + "\n"
+        files[f"{name}.json"] = partial(_write_text, sidecar)
         entries.append(_entry(each, name, picture))
     about = {
         "made_by": f"posestill {posestill.__version__}",

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePath, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from posestill.deploy.card import Published, card
+from posestill.deploy.places import without_places
 from posestill.documents.parse import read_json, read_yaml
 from posestill.files import read_bytes
 from posestill.models.pose_model import SETTINGS, WEIGHTS, PoseModel, read_description
@@ -89,23 +89,6 @@ def send(shipment: Shipment, *, public: bool) -> str:
             commit_message="A model made with posestill",
         )
     return str(done.oid)
-
-
-def without_places(value: Any) -> Any:
-    """The same nested value with the last name alone of every text that is an absolute path."""
-    if isinstance(value, str):
-        return _last_name(value)
-    if isinstance(value, Mapping):
-        return {key: without_places(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [without_places(each) for each in value]
-    return value
-
-
-def _last_name(text: str) -> str:
-    if re.match(r"[A-Za-z]:[\\/]|\\\\", text):
-        return PureWindowsPath(text).name
-    return PurePath(text).name if text.startswith(("/", "~")) else text
 
 
 def _run_of(folder: Path, lineage: Mapping[str, Any]) -> dict[str, Any]:
