@@ -665,6 +665,23 @@ def label_throughput() -> str:
     )
 
 
+def browser() -> str:
+    """How far the page's keypoints lie from Python's, and what a network costs there."""
+    figures = read("browser")
+    costs = [
+        f"{row['browser_ms']:.0f} ms beside {row['python_ms']:.0f} ms for {row['size'][0]}x{row['size'][1]} px and "
+        f"{row['macs'] / 1e9:.2f} G multiply-adds ({row['times_slower']['min']:.1f} to "
+        f"{row['times_slower']['max']:.1f} times as long)"
+        for row in figures["speed"]
+    ]
+    return (
+        f"Keypoints lie within {max(figures['sample_px']['max'], 0.01):.2f} px of Python's on the sample, and within "
+        f"{figures['clip_px']['max']:.2f} px over {figures['clip_px']['frames']} frames of a camera. A crop takes in "
+        f"Chromium, beside ONNX Runtime in Python: {'; '.join(costs)}. WebAssembly, one thread each, by turns, on a "
+        "busy machine."
+    )
+
+
 def written(text: str) -> str:
     """The README with every marked part made anew."""
     for part in PARTS:
@@ -678,11 +695,11 @@ PARTS = (
     one_command, quickstart, sample, students, evaluator, protocol, longer, intervals, photographs, crops,
     distilpose, distilpose_finding, distilpose_cost, ocd, ocd_finding, ocd_cost, head_slimming,
     agentpose, agentpose_finding, agentpose_cost, file_teachers, export, export_speed, loader, step_profile,
-    shared_kills, label_throughput,
+    shared_kills, label_throughput, browser,
 )  # fmt: skip
 PAGES = (
     "README.md", "docs/measuring.md", "docs/evaluation.md", "docs/distilpose.md", "docs/ocd.md", "docs/agentpose.md",
-    "docs/teachers.md", "docs/shipping.md", "docs/performance.md", "docs/many-machines.md",
+    "docs/teachers.md", "docs/shipping.md", "docs/performance.md", "docs/many-machines.md", "docs/browser.md",
 )  # fmt: skip
 FINDING = ROOT / "src" / "posestill" / "assets" / "protocol.json"
 

@@ -8,7 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
+from posestill.deploy.sidecar import FileFacts, describe, write_sidecar
 from posestill.draw import write_image
+from posestill.models.pose_model import PoseModel
 
 SIDE = 32
 """px of the teacher's crops"""
@@ -53,6 +55,27 @@ def write_teacher(path: Path, *, confidence: float = 0.9, sure: int = 17) -> Pat
     given = helper.make_tensor_value_info("image", kind.INT32, [1, SIDE, SIDE, 3])
     found = helper.make_tensor_value_info("keypoints", kind.FLOAT, [1, 1, 17, 3])
     return _write(path, nodes, given, found, constants)
+
+
+def write_exported(path: Path, model: PoseModel) -> Path:
+    """A network with a sidecar as `posestill export` writes it for a heatmap model: its maps show what is bright.
+
+    It says that it is `model`, whose weights it has not, and takes milliseconds where an export takes seconds.
+    """
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    helper, kind = onnx.helper, onnx.TensorProto
+    count, (height, width) = len(model.skeleton), model.config.size
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shape = [count, height // 2, width // 2]
+    weight = np.random.default_rng(0).uniform(0, 1, (count, 3, 2, 2)) / (12 * 255)
+    nodes = [helper.make_node("Conv", ["image", "weight"], ["maps"], kernel_shape=[2, 2], strides=[2, 2])]
+    given = helper.make_tensor_value_info("image", kind.FLOAT, ["batch", 3, height, width])
+    found = helper.make_tensor_value_info("maps", kind.FLOAT, ["batch", *shape])
+    _write(path, nodes, given, found, {"weight": weight.astype(np.float32)})
+    facts = FileFacts("onnx", "fp32", "outside", "nchw", input_name="image", batch=None, outputs={"maps": shape})
+    write_sidecar(path, describe(model, facts, parameters=1, macs=1))
+    return path
 
 
 def write_detector(path: Path, *, box: tuple[float, float, float, float] = (0.25, 0.1, 0.75, 0.9)) -> Path:

@@ -39,7 +39,7 @@ def draw_poses(
     for x, y, width, height in () if boxes is None else np.clip(boxes, -1e5, 1e5):
         corner, far = (round(float(x)), round(float(y))), (round(float(x + width)), round(float(y + height)))
         cv2.rectangle(canvas, corner, far, MIDDLE, max(1, thickest // 2), cv2.LINE_AA)
-    colours = [_side(name) for name in skeleton.names]
+    colours = keypoint_colours(skeleton)
     for person in keypoints:
         shown = (person[:, 2] >= threshold) & np.isfinite(person[:, :2]).all(axis=1)
         size = min(thickest, _thickness(person[shown, :2], len(skeleton)))
@@ -74,6 +74,11 @@ def image_writer(path: Path, image: np.ndarray) -> Callable[[Path], int]:
 def encode_image(image: np.ndarray, *, quality: int = 88) -> bytes:
     """The JPEG bytes of an (H, W, 3) uint8 RGB image."""
     return bytes(cv2.imencode(".jpg", image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1])
+
+
+def keypoint_colours(skeleton: Skeleton) -> list[tuple[int, int, int]]:
+    """The RGB colour that each keypoint is drawn in: that of its side."""
+    return [_side(name) for name in skeleton.names]
 
 
 def _thickness(shown: np.ndarray, count: int) -> int:

@@ -130,6 +130,8 @@ VERBS: dict[str, tuple[str, ...]] = {
     "config": ("config", "recipe.yaml"),
     "pack": ("data", "pack", "recipe.yaml", "--crops", "--out", "packed"),
     "loader": ("bench", "--loader", "recipe.yaml", "--rounds", "1"),
+    "page": ("page", "model", "--out", "site", "--runtime", "package"),
+    "push": ("push", "model", "me/small", "--licence", "mit", "--dry-run"),
 }  # fmt: skip
 VERB_OF = {
     "gt.json": "score", "results.json": "score", "info.json": "score by metainfo", "detections.json": "detect",
@@ -350,6 +352,9 @@ TABLE: list[Bad] = [
     Bad("weights.pth", b"", "cannot be read as weights"),
     Bad("weights.pth", b"PK\x03\x04 cut off", "cannot be read as weights"),
     Bad("model/config.json", "[]", "was not written by posestill"),
+    Bad("model/config.json", "[]", "was not written by posestill", "page"),
+    Bad("model/config.json", "{", "model/config.json is not valid", "push"),
+    Bad("package/package.json", "{", "package.json is not valid", "page"),
     Bad("model/config.json", '{"format": "posestill"}', "lacks model and skeleton"),
     Bad("model/config.json", '{"format": "posestill", "model": 3, "skeleton": {}}', "model"),
 ]  # fmt: skip

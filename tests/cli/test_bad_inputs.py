@@ -10,6 +10,7 @@ from posestill.draw import write_image
 from posestill.skeletons import from_category
 from tests.cli.bad_inputs import NAMES, TABLE, VERB_OF, VERBS, contents
 from tests.conftest import small_model
+from tests.deploy.test_web_runtime import unpacked
 
 
 @pytest.fixture(scope="session")
@@ -27,6 +28,7 @@ def world(tmp_path_factory):
         line = "0 .5 .5 .6 .8 .3 .3 2 .4 .4 2 .6 .6 1\n"
         (folder / f"yolo/labels/{number}.txt").write_text(line * 2)
     small_model(skeleton=from_category({"keypoints": NAMES})).save(folder / "model")
+    unpacked(folder / "package")
     return folder
 
 
@@ -60,7 +62,7 @@ def refused(posestill, verb):
     return lines[0]
 
 
-@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb not in ("compare", "convert")])
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb not in ("compare", "convert", "page")])
 def test_the_same_commands_are_content_with_sound_files(verb, folder, posestill):
     status, _, err = posestill(*VERBS[verb])
     assert status in ((0, 1) if "check" in verb else (0,)), err

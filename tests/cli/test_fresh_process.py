@@ -28,8 +28,10 @@ from posestill.skeletons import COCO_17
 from posestill.teachers.file import ABOUT_LAYOUTS
 from tests.cli.conftest import RECIPE
 from tests.conftest import small_model
+from tests.deploy.test_web_runtime import unpacked
+from tests.hub_server import served_hub
 from tests.mmpose import filled, shapes_of
-from tests.networks import write_detector, write_photos, write_teacher
+from tests.networks import write_detector, write_exported, write_photos, write_teacher
 from tests.predict.clips import write_clip
 from tests.published import fill, plain_distilpose
 from tests.saved import IMAGENET, save_vitpose
@@ -472,6 +474,53 @@ def test_bench_says_what_it_measured_in_json(fresh, tmp_path):
     (row,) = json.loads((tmp_path / "bench.json").read_text())["rows"]
     assert row["runtime"] == "PyTorch"
     assert row["throughput"] > 0
+
+
+def of_browser(language):
+    """The commands of docs/browser.md that are posestill's, each as its words."""
+    text = (ROOT / "docs" / "browser.md").read_text()
+    blocks = re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.M | re.S)
+    lines = [line for block in blocks for line in block.splitlines() if line.startswith("posestill ")]
+    return [shlex.split(line)[1:] for line in lines]
+
+
+def test_page_writes_a_folder_for_a_file_server_as_the_docs_show_it(fresh, tmp_path):
+    write_exported(tmp_path / "exported" / "model-fp32.onnx", small_model())
+    unpacked(tmp_path / "package")
+    fresh("page", "exported", "--out", "first", "--runtime", "package")
+    train, page, push = of_browser("bash")
+    assert (train[0], page[0], push[0]) == ("train", "page", "push")
+    fresh("data", "sample", "data/sample")
+    assert "# fits" in fresh(*train, "--dry-run")
+    small_model(skeleton=COCO_17).save(tmp_path / "runs" / "sample" / "best")
+    pytest.importorskip("onnxscript")
+    out = fresh(*page)
+    assert re.match(r"page: site \(\d+ files, \d+ MB\)", out)
+    assert "python -m http.server --directory site" in out
+    assert {"index.html", "page.json", "models/model-1.onnx", "models/model-1.onnx.json"} <= files(tmp_path / "site")
+    said = fresh("page", "runs/sample/best", "--out", "other", status=2, stream="stderr")
+    assert said.count("\n") == 1
+    assert re.search(r"`(npm pack .*)`", said)[1] in (ROOT / "docs" / "browser.md").read_text()
+
+
+def test_push_sends_a_model_that_predict_then_loads_as_the_docs_show_it(fresh, tmp_path, monkeypatch):
+    small_model(skeleton=COCO_17).save(tmp_path / "runs" / "sample" / "best")
+    write_photos(tmp_path / "photos", 1, size=(60, 40))
+    (to_folder,) = (words for words in of_browser("bash") if words[0] == "push")
+    push, predict = of_browser("console")
+    fresh("push", "runs/sample/best", "me/small", "--licence", "mit", "--dry-run")
+    fresh(*to_folder)
+    assert {"README.md", "config.json", "model.safetensors"} <= files(tmp_path / "to-send")
+    with served_hub(tmp_path / "hub") as (address, hub):
+        for name, value in (("HF_ENDPOINT", address), ("HF_HOME", str(tmp_path / "home")), ("HF_TOKEN", "a token")):
+            monkeypatch.setenv(name, value)
+        (commit,) = re.findall(r'posestill\.load\("hub:me/small-pose@(\w+)"\)', fresh(*push))
+        assert hub.commits("me/small-pose") == [commit]
+        fresh(*predict)
+    fresh("predict", f"hub:me/small-pose@{commit}", "photos", "--out", "again")  # without a server, from the cache
+    assert {"drawn/1.png", "again/1.png"} <= files(tmp_path)
+    said = fresh("predict", "hub:me/other", "photos", "--out", "o", status=2, stream="stderr")
+    assert "hub:me/other: the Hub could not be reached" in said
 
 
 def shipping(language):

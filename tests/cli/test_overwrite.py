@@ -13,7 +13,8 @@ import pytest
 
 from posestill.data.synthetic.sample import write_sample
 from tests.conftest import small_model
-from tests.networks import write_photos, write_teacher
+from tests.deploy.test_web_runtime import unpacked
+from tests.networks import write_exported, write_photos, write_teacher
 
 TRUTH = ("--annotations", "gt.json", "--images", "data/val")
 
@@ -39,6 +40,8 @@ def prepared(tmp_path_factory):
     (folder / "recipe.yaml").write_text(RECIPE)
     (folder / "plan.yaml").write_text(PLAN)
     (folder / "checkpoint.pth").write_bytes(b"no checkpoint")
+    write_exported(folder / "exported" / "model-fp32.onnx", small_model())
+    unpacked(folder / "package")
     return folder
 
 
@@ -101,6 +104,8 @@ PACK_CROPS = (*PACK, "--crops")
 LABEL = ("label", "photos", "--teacher", "teacher.onnx")
 PREDICT = ("predict", "model", "photos")
 PREDICT_ALONE = (*PREDICT, "--no-draw")
+PAGE = ("page", "exported", "--runtime", "package")
+PUSH = ("push", "model", "me/small", "--licence", "mit")
 CONVERT = ("convert", "checkpoint.pth", "--from", "distilpose-s")
 CONVERT_BACK = ("convert", "model", "--to", "transformers")
 
@@ -118,6 +123,9 @@ OUTPUTS = {
     "predict's results": (PREDICT_ALONE, "--save-results", "o.json", "o.json"),
     "predict's lines": (PREDICT_ALONE, "--save-results", "o.jsonl", "o.jsonl"),
     "predict's table": (PREDICT_ALONE, "--save-results", "o.csv", "o.csv"),
+    "page's index": (PAGE, "--out", "o", "o/index.html"),
+    "page's network": (PAGE, "--out", "o", "o/models/model-1.onnx"),
+    "push's card": (PUSH, "--out", "o", "o/README.md"),
     "convert's weights": (CONVERT, "--out", "o", "o/model.safetensors"),
     "convert's settings": (CONVERT, "--out", "o", "o/config.json"),
     "convert --to's weights": (CONVERT_BACK, "--out", "o", "o/model.safetensors"),
@@ -187,6 +195,7 @@ READ = {
     "photographs by drawings elsewhere": (("predict", "model", "photos/1.png"), "--out", "photos"),
     "a picture by a drawing": (("predict", "model", "photos/1.png", "data/val"), "--out", "photos"),
     "a model by a run": (("train", "recipe.yaml"), "--out", "model/config.json"),
+    "a model by what is pushed": (PUSH, "--out", "model"),
     "pictures by a sample": (("data", "sample"), "data"),
     "pictures by a repaired copy": (CHECK, "--fix", "data"),
     "a file by a repaired copy": (CHECK, "--fix", "gt.json"),

@@ -11,8 +11,8 @@ from posestill.cli.app import Interrupted, app
 from posestill.schema import UserError, printable
 
 VERBS = (
-    "quickstart", "train", "evaluate", "predict", "label", "export", "bench", "compare", "list", "config",
-    "convert", "data", "teacher",
+    "quickstart", "train", "evaluate", "predict", "label", "export", "page", "push", "bench", "compare", "list",
+    "config", "convert", "data", "teacher",
 )  # fmt: skip
 """the files of this room that add verbs to the command line, in the order in which help lists them"""
 

@@ -22,12 +22,15 @@ from posestill.documents.parse import read_json
 from posestill.files import write_whole
 from posestill.models.backbone import BackboneConfig
 from posestill.models.heads import HeadConfig
+from posestill.models.repository import find_folder
 from posestill.schema import Choice, Config, UserError, did_you_mean, validate
 from posestill.skeletons import Skeleton
 from posestill.types import FeatureShape, Keypoints, PoseBatch, PoseOutput, Prediction, mean_prediction
 
 WEIGHTS = "model.safetensors"
 SETTINGS = "config.json"
+MODEL_FILES = (SETTINGS, WEIGHTS)
+"""all that a model folder holds"""
 Side = Annotated[int, Field(ge=1, le=8192)]
 ForHead = Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]]
 
@@ -60,8 +63,9 @@ class ModelConfig(Config):
     """The representation of keypoints: how labels become targets, which loss is taken, and how a prediction becomes
     places."""
     init_from: str | None = None
-    """A model folder whose weights the model starts from: all of them (FOLDER) or those of one part (FOLDER#PART, such
-    as `runs/a/best#backbone`). None: it starts from random weights, or from those that the backbone fetches."""
+    """A model folder, or `hub:owner/name@revision`, whose weights the model starts from: all of them (FOLDER) or those
+    of one part (FOLDER#PART, such as `runs/a/best#backbone`). None: it starts from random weights, or from those that
+    the backbone fetches."""
 
 
 class PoseModel(nn.Module):
@@ -170,8 +174,12 @@ class PoseModel(nn.Module):
 
     @staticmethod
     def load(folder: Path | str) -> PoseModel:
-        """The model of a folder, in eval mode. Fails with a message that names the file and the key."""
-        folder = Path(folder)
+        """The model of a folder, or of `hub:owner/name@revision`, in eval mode.
+
+        Fails with a message that names the file and the key.
+        """
+        found = find_folder(folder, MODEL_FILES)
+        folder = found.path
         described = read_description(folder)
         with _told_by_version(folder, described.get("version")):
             model = PoseModel(
@@ -181,6 +189,8 @@ class PoseModel(nn.Module):
             )
             model.load_weights(read_weights(folder), where=str(folder / WEIGHTS))
         model.lineage = described.get("lineage", {})
+        if found.repository is not None:
+            model.lineage["repository"] = found.repository
         return model.eval()
 
     def load_weights(self, weights: dict[str, Tensor], *, where: str, part: str | None = None) -> list[str]:
@@ -234,7 +244,8 @@ def build_model(config: ModelConfig, skeleton: Skeleton) -> PoseModel:
     model = PoseModel(config, skeleton)
     if config.init_from is not None:
         folder, _, part = config.init_from.partition("#")
-        unused = model.load_weights(read_weights(Path(folder)), where=f"model.init_from: {folder}", part=part or None)
+        weights = read_weights(find_folder(folder, MODEL_FILES).path)
+        unused = model.load_weights(weights, where=f"model.init_from: {folder}", part=part or None)
         model.lineage["init_from"] = config.init_from
         if unused:
             model.lineage["init_from_unused"] = f"{len(unused)} tensors, such as {unused[0]}"
