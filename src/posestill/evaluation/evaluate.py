@@ -106,6 +106,8 @@ class Evaluation:
     poses: PredictedPoses
     similarity: np.ndarray
     """(M,) OKS of each labelled person's own pose"""
+    places: np.ndarray
+    """(M, K, 2) that pose, image px; NaN where the person was missed"""
     agreement: Agreement | None = None
     """with the teacher, where its answers stand in for labels"""
 
@@ -265,6 +267,7 @@ def score_poses(
         notes=[*notes, *oks.explain(metrics, truth, predicted, oks_sigmas=sigmas)],
         poses=poses,
         similarity=similarity,
+        places=xy,
     )
 
 

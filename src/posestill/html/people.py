@@ -1,0 +1,82 @@
+"""People as labels, teacher and student see them, drawn side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from posestill.data.source import PoseSource
+from posestill.data.topdown import warp
+from posestill.draw import draw_poses
+from posestill.engine.judged import Poses
+from posestill.evaluation.evaluate import EvaluateConfig, labelled_people, predict_poses
+from posestill.geometry import affine_to_input, crop_of_bbox, transform_points
+from posestill.html.page import Drawing, Strip, percent
+from posestill.models.pose_model import PoseModel
+from posestill.skeletons import Skeleton
+from posestill.types import Person, Size
+
+PICTURE: Size = (256, 192)
+"""(height, width) of each picture of one person, px"""
+LEGEND = "A person's left side is orange, the right side blue."
+
+
+def drawn_people(poses: Poses, rows: Sequence[int], *, truth: str) -> list[Strip]:
+    """Some of the people (positions in `poses`) with their labels, the teacher's poses and the student's.
+
+    `truth` is what the first picture is called. Poses are drawn at the keypoints that the truth shows, each with its
+    OKS; where the teacher's answers are the truth, the teacher is drawn once.
+    """
+    student, between = poses.right(poses.student), None
+    taught = poses.teacher is not None and truth != "teacher"
+    if taught and poses.teacher is not None:
+        teacher, between = poses.right(poses.teacher), poses.alike()
+    strips = []
+    for row in rows:
+        person = poses.people[row]
+        assert person.keypoints is not None
+        image, shown = poses.source.image(person.image_id), person.keypoints[:, 2] > 0
+        seen = {truth: person.keypoints[:, :2]}
+        if taught and poses.teacher is not None:
+            seen[f"teacher, OKS {percent(teacher[row])}"] = poses.teacher[row]
+        seen[f"student, OKS {percent(student[row])}"] = poses.student[row]
+        drawings = [
+            Drawing(draw_person(image, person, places, shown, poses.skeleton), caption)
+            for caption, places in seen.items()
+        ]
+        both = "" if between is None else f" · teacher and student alike: {percent(between[row])}"
+        strips.append(Strip(f"Person {person.id}{both}", drawings))
+    return strips
+
+
+def draw_person(
+    image: np.ndarray, person: Person, places: np.ndarray, shown: np.ndarray, skeleton: Skeleton, size: Size = PICTURE
+) -> np.ndarray:
+    """A person cut out (H, W, 3), with a pose (K, 2) image px drawn at the keypoints that are shown (K,)."""
+    affine = affine_to_input(crop_of_bbox(person.bbox, size), size)
+    pose = np.column_stack([transform_points(places, affine), shown & np.isfinite(places).all(axis=1)])
+    return draw_poses(warp(image, affine, size), pose[None], skeleton, threshold=0.5)
+
+
+def seen_by(models: Mapping[str, PoseModel], source: PoseSource, *, count: int) -> list[Strip]:
+    """People spread evenly over the labelled ones of a source, as labels and each model see them."""
+    chosen = spread_evenly(source, count)
+    found = {name: predict_poses(model, source, chosen, EvaluateConfig()).keypoints for name, model in models.items()}
+    strips = []
+    for row, position in enumerate(chosen.tolist()):
+        person = source.people[position]
+        assert person.keypoints is not None
+        image, shown = source.image(person.image_id), person.keypoints[:, 2] > 0
+        seen = {"labels": person.keypoints[:, :2], **{name: poses[row, :, :2] for name, poses in found.items()}}
+        drawings = [
+            Drawing(draw_person(image, person, places, shown, source.skeleton), name) for name, places in seen.items()
+        ]
+        strips.append(Strip(f"Person {person.id}", drawings))
+    return strips
+
+
+def spread_evenly(source: PoseSource, count: int) -> np.ndarray:
+    """Positions of at most `count` people, spread evenly over the labelled ones of a source."""
+    usable = labelled_people(source)
+    return usable[np.linspace(0, len(usable) - 1, min(count, len(usable))).round().astype(int)]
