@@ -23,12 +23,8 @@ def words(drawn):
 def marks(drawn):
     """(colour, what it is) of each mark of a chart, its legend's included."""
     found = parsed(drawn)
-    circles = [(each.attributes["stroke"], "circle") for each in found.all("circle")]
-    return circles + [
-        (each.attributes["stroke"], each.attributes["d"])
-        for each in found.all("path")
-        if "transform" in each.attributes
-    ]
+    shapes = [each for each in found.all("path") if "transform" in each.attributes]
+    return [(each.attributes["stroke"], each.attributes.get("d", "circle")) for each in [*found.all("circle"), *shapes]]
 
 
 def test_nothing_to_draw_draws_nothing():
@@ -81,10 +77,8 @@ def test_each_of_sixty_series_has_marks_of_its_own_and_keeps_them_in_every_chart
     names = [f"arm {number}" for number in range(60)]
     drawn = curves({name: [(1.0, 1.0), (2.0, 2.0)] for name in names}, across="d", up="g", marks=True, among=names)
     found = parsed(drawn)
-    styles = {
-        (each.attributes["stroke"], each.attributes.get("stroke-dasharray", "")) for each in found.all("polyline")
-    }
-    assert len(styles) >= 60
+    known = [each.attributes for each in found.all("polyline")]
+    assert len({(each["stroke"], each.get("stroke-dasharray", "")) for each in known}) == 60
     alone = curves({"arm 7": [(1.0, 1.0), (2.0, 2.0)]}, across="d", up="g", marks=True, among=names)
     assert parsed(alone).one("polyline").attributes["stroke"] == COLOURS[7]
 

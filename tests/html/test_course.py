@@ -55,14 +55,23 @@ def test_with_few_figures_the_ending_follows_the_losses(values, said):
     assert text.startswith(said)
 
 
-def test_losses_and_accuracy_stand_side_by_side_and_a_single_evaluation_is_explained():
-    rows = [*losses(3, 2, 1), *evaluations(0.5)]
+def test_a_single_evaluation_is_explained_and_a_loss_that_is_always_nothing_left_out():
+    rows = [{**row, "helper": 0.0, "head": row["task"] / 2} for row in losses(3, 2, 1)]
+    found = parsed("".join(course_parts([*rows, *evaluations(0.5)], truth=None)))
+    assert "evaluated once" in found.text
+    assert len(found.all("svg")) == 1
+    assert {"task", "head"} <= {each.text for each in found.all("text")}
+    assert "helper" not in found.text
+
+
+def test_losses_and_accuracy_stand_side_by_side():
+    rows = [*losses(3, 2, 1), *evaluations(0.4, 0.5)]
     found = parsed("".join(course_parts(rows, truth=None)))
     assert [each.text for each in found.all("figcaption")] == [
         "Losses, as they enter the sum", "Accuracy on the validation people",
     ]  # fmt: skip
     assert len(found.one("div", "pair").all("svg")) == 2
-    assert "evaluated once" in found.text
+    assert "evaluated once" not in found.text
     assert {"mean OKS", "AP", "PCK"} <= {each.text for each in found.all("text")}
 
 

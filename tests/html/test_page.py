@@ -15,6 +15,7 @@ from posestill.html.page import (
     figure,
     heading,
     labelled_pictures,
+    notes,
     page,
     paragraph,
     percent,
@@ -50,8 +51,9 @@ def test_a_page_has_a_title_a_subtitle_and_its_parts_and_asks_nobody_else_for_an
         table([EVIL, EVIL], [[EVIL, EVIL]], caption=EVIL), figure("<svg></svg>", EVIL), code(EVIL),
         strips([Strip(EVIL, [drawing(EVIL)])]), commands([(EVIL, EVIL)]), details(EVIL, [paragraph(EVIL)]),
         labelled_pictures(EVIL, {EVIL: (b"jpeg", EVIL)}, width=1, height=1), page(EVIL, [], subtitle=EVIL),
+        notes([EVIL]),
     ],
-    ids=range(13),
+    ids=range(14),
 )  # fmt: skip
 def test_whatever_is_handed_in_is_shown_as_text(part):
     assert "<script" not in part
@@ -62,6 +64,11 @@ def test_the_verdict_comes_first_and_what_it_is_worth_below():
     found = parsed(verdict(["It keeps 93 %.", "One seed.", "Converged."]))
     assert found.one("p", "first").text == "It keeps 93 %."
     assert [each.text for each in found.all("p")[1:]] == ["One seed.", "Converged."]
+
+
+def test_notes_are_a_list_and_none_are_nothing():
+    assert [each.text for each in parsed(notes(["One.", "a < b"])).all("li")] == ["One.", "a < b"]
+    assert notes([]) == ""
 
 
 def test_tiles_show_a_figure_its_name_and_what_to_compare_it_with():

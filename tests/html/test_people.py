@@ -4,6 +4,7 @@ import pytest
 from posestill.draw import LEFT
 from posestill.engine.judged import Poses
 from posestill.html.people import PICTURE, draw_person, drawn_people, seen_by, spread_evenly
+from posestill.types import Person
 from tests.conftest import DOTS, DotSource, small_model
 
 
@@ -18,6 +19,18 @@ def test_a_person_is_cut_out_and_its_pose_drawn_where_it_is_shown():
     assert (picture == LEFT).all(axis=-1).any()
     nothing = draw_person(np.zeros((80, 64, 3), np.uint8), person, places * np.nan, np.ones(4, dtype=bool), DOTS)
     assert nothing.max() == 0
+
+
+def test_of_a_whole_frame_the_person_in_it_is_shown():
+    near = [[30.0, 30, 2], [40, 40, 2], [30, 40, 2], [35, 50, 2]]
+    frame = Person(1, 1, np.array([0.0, 0, 200, 200]), np.array(near), 100.0)
+    image = np.zeros((200, 200, 3), np.uint8)
+    image[:, 100:] = 255
+    places = np.full((4, 2), np.nan)
+    seen = draw_person(image, frame, places, np.ones(4, dtype=bool), DOTS)
+    assert seen.max() == 0  # what is white lies far from the person
+    few = Person(1, 1, frame.bbox, np.array([*near[:3], [0.0, 0, 0]]), 100.0)
+    assert draw_person(image, few, places, np.ones(4, dtype=bool), DOTS).max() == 255
 
 
 def test_labels_teacher_and_student_stand_side_by_side_each_with_its_oks():

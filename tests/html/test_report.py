@@ -75,7 +75,7 @@ def test_its_figures_are_those_of_the_model_in_best(alone):
     figures = json.loads((folder / "eval.json").read_text())
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     best = next(row["evaluation"] for row in rows if row.get("evaluation") and row["step"] == figures["best_step"])
-    assert [each.text for each in page.one("dl", "tiles").all("dd")][0] == f"{100 * best['mean_oks']:.1f} 9 people"
+    assert page.one("dl", "tiles").all("dd")[0].text == f"{100 * best['mean_oks']:.1f} 9 people"
     told = dict(cells(within(below(page, "All figures and settings"), "table")[0])[1:])
     assert told["mean oks"] == f"{100 * best['mean_oks']:.1f}"
 

@@ -10,7 +10,7 @@ from posestill.engine.beside import REPEATS, Beside, Cost
 from posestill.engine.judged import OnLabels
 from posestill.evaluation.agreement import Agreement, Range
 from posestill.html.charts import bars
-from posestill.html.page import details, figure, heading, paragraph, percent, table
+from posestill.html.page import details, figure, heading, paragraph, percent, side_by_side, table
 from posestill.html.verdict import megabytes, millions
 
 MOST_BARS = 24
@@ -31,8 +31,7 @@ def keypoint_parts(found: OnLabels) -> list[str]:
             f"{found.persons:,} people with labels{some}. {who} {found.boxes} boxes. A keypoint's figure is the "
             "mean of OKS's term over the people who show it: 100 where it lies on its label."
         ),
-        _chart(judged, rows, across="OKS's term x 100"),
-        _keypoint_table(judged, rows),
+        side_by_side([_chart(judged, rows, across="OKS's term x 100"), _keypoint_table(judged, rows)]),
     ]
 
 
@@ -46,22 +45,25 @@ def agreement_parts(agreement: Agreement) -> list[str]:
             "The mean of OKS's term over the held-out people of whom the teacher is sure: 100 where both name the same "
             "place. Beside it the teacher's mean confidence, over all of them."
         ),
-        _chart(judged, rows, across="agreement, confidence x 100"),
-        _keypoint_table(judged, rows),
+        side_by_side([_chart(judged, rows, across="agreement, confidence x 100"), _keypoint_table(judged, rows)]),
         heading("Agreement with the teacher by its confidence"),
         paragraph(
             "Where the teacher is not sure, a student that disagrees may be right as well as wrong; where it is sure "
             "and they disagree, the student has more to learn."
         ),
-        table(
-            ["the teacher's confidence", "keypoints", "agreement x 100"],
-            _ranges(agreement.by_confidence),
-            caption="Agreement of single keypoints, by how sure the teacher is of them",
-        ),
-        table(
-            ["its mean confidence in a person", "persons", "mean OKS x 100"],
-            _ranges(agreement.by_person),
-            caption="Agreement on whole people, in quarters by how sure the teacher is of them",
+        side_by_side(
+            [
+                table(
+                    ["the teacher's confidence", "keypoints", "agreement x 100"],
+                    _ranges(agreement.by_confidence),
+                    caption="Agreement of single keypoints, by how sure the teacher is of them",
+                ),
+                table(
+                    ["its mean confidence in a person", "persons", "mean OKS x 100"],
+                    _ranges(agreement.by_person),
+                    caption="Agreement on whole people, in quarters by how sure the teacher is of them",
+                ),
+            ]
         ),
     ]
 

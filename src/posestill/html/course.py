@@ -44,23 +44,16 @@ def course_parts(rows: Sequence[Row], *, truth: str | None) -> list[str]:
     """Losses and accuracy over the steps, side by side; where `truth` stands in for labels, agreement with it."""
     names = {"mean_oks": "mean OKS", **({} if truth else {"AP": "AP"}), "PCK": "PCK"}
     judged = {words: figure_curve(rows, name) for name, words in names.items()}
+    losses = {name: points for name, points in loss_curves(rows).items() if any(value for _, value in points)}
+    drawn = figure(curves(losses, across="steps", up="loss"), "Losses, as they enter the sum")
+    if len(judged["mean OKS"]) < 2:
+        return [
+            drawn,
+            paragraph("The run was evaluated once, at its end; `evaluate.every` in its recipe says how often."),
+        ]
     what = "Accuracy on the validation people" if truth is None else f"Agreement with {truth}"
-    parts = [
-        side_by_side(
-            [
-                figure(curves(loss_curves(rows), across="steps", up="loss"), "Losses, as they enter the sum"),
-                figure(curves(judged, across="steps", up=f"{'agreement' if truth else 'figure'} x 100"), what),
-            ]
-        )
-    ]
-    if len(judged["mean OKS"]) == 1:
-        parts.append(
-            paragraph(
-                "The run was evaluated once, at its end. With `evaluate.every` in its recipe the chart on the right "
-                "shows how the figures came about."
-            )
-        )
-    return parts
+    up = f"{'agreement' if truth else 'figure'} x 100"
+    return [side_by_side([drawn, figure(curves(judged, across="steps", up=up), what)])]
 
 
 def ending(rows: Sequence[Row]) -> str:

@@ -75,6 +75,12 @@ def warning(text: str) -> str:
     return f'<p class="warning" role="note">{html.escape(text)}</p>'
 
 
+def notes(sentences: Sequence[str]) -> str:
+    """Sentences that one must know to read the figures before them; nothing where there are none."""
+    each = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in sentences)
+    return f'<ul class="notes">{each}</ul>' if each else ""
+
+
 def tiles(figures: Sequence[Tile]) -> str:
     """A few figures, large, side by side."""
     each = "".join(

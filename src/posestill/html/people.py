@@ -11,7 +11,7 @@ from posestill.data.topdown import warp
 from posestill.draw import draw_poses
 from posestill.engine.judged import Poses
 from posestill.evaluation.evaluate import EvaluateConfig, labelled_people, predict_poses
-from posestill.geometry import affine_to_input, crop_of_bbox, transform_points
+from posestill.geometry import affine_to_input, bbox_of_joints, crop_of_bbox, transform_points
 from posestill.html.page import Drawing, Strip, percent
 from posestill.models.pose_model import PoseModel
 from posestill.skeletons import Skeleton
@@ -19,6 +19,8 @@ from posestill.types import Person, Size
 
 PICTURE: Size = (256, 192)
 """(height, width) of each picture of one person, px"""
+_ENOUGH, _MUCH = 4, 2.5
+"""keypoints that tell where a person is, and how much larger than theirs a box is that shows mainly something else"""
 LEGEND = "A person's left side is orange, the right side blue."
 
 
@@ -54,9 +56,19 @@ def draw_person(
     image: np.ndarray, person: Person, places: np.ndarray, shown: np.ndarray, skeleton: Skeleton, size: Size = PICTURE
 ) -> np.ndarray:
     """A person cut out (H, W, 3), with a pose (K, 2) image px drawn at the keypoints that are shown (K,)."""
-    affine = affine_to_input(crop_of_bbox(person.bbox, size), size)
+    affine = affine_to_input(crop_of_bbox(_box_to_show(person), size), size)
     pose = np.column_stack([transform_points(places, affine), shown & np.isfinite(places).all(axis=1)])
     return draw_poses(warp(image, affine, size), pose[None], skeleton, threshold=0.5)
+
+
+def _box_to_show(person: Person) -> np.ndarray:
+    """(4,) x y w h, image px: the bbox or, where it is much larger than the person, that of its keypoints."""
+    assert person.keypoints is not None
+    known = person.keypoints[person.keypoints[:, 2] > 0, :2]
+    if len(known) < _ENOUGH:
+        return person.bbox
+    around = bbox_of_joints(known)
+    return around if person.bbox[2:].prod() > _MUCH * around[2:].prod() else person.bbox
 
 
 def seen_by(models: Mapping[str, PoseModel], source: PoseSource, *, count: int) -> list[Strip]:

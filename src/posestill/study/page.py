@@ -77,7 +77,8 @@ def write_comparison(
         loud = [warning(flattered)] if flattered else []
         parts += [heading(words), *loud, table(headers, lines, caption=f"Every arm in every regime, on {split}")]
         text += ["", f"## {words}", "", *([flattered, ""] if flattered else []), *_markdown(headers, lines)]
-    for label, svg in first.items():
+    others = {**_keypoints(plan, splits), **_cost(plan, splits)}
+    for label, svg in {**first, **others}.items():
         file = folder / f"{label.lower().replace(' ', '-')}.svg"
         if label in list(first)[:MOST_PICTURES]:
             _write(file, standalone(svg))
@@ -102,24 +103,34 @@ def write_comparison(
         },
     )
     report.parent.mkdir(parents=True, exist_ok=True)
-    split = next(iter(splits))
+    people = people_by_arm(plan, rows, rates, report.parent)
     whole = [
-        verdict(verdict_of(plan, splits[split], split=split)),
+        verdict(_verdict(plan, splits)),
         heading("Gains"),
         side_by_side([figure(drawn, label) for label, drawn in first.items()]),
         *parts,
-        *_people_parts(people_by_arm(plan, rows, rates, report.parent)),
+        *_people_parts(people),
         heading("Keypoints and cost"),
-        side_by_side(
-            [figure(drawn, label) for label, drawn in {**_keypoints(plan, splits), **_cost(plan, splits)}.items()]
-        ),
+        side_by_side([figure(drawn, label) for label, drawn in others.items()]),
         details("How it was measured", [paragraph(foot), commands([("The command of this study:", command)])]),
     ]
-    regimes = len({cell.regime for cell in splits[split]})
-    arms = len({cell.arm for cell in splits[split]})
-    subtitle = f"{arms} ways to train, {regimes} {'regime' if regimes == 1 else 'regimes'}, {len(rows)} runs"
-    _write(report, page(f"Comparison {name}", whole, subtitle=subtitle))
+    _write(report, page(f"Comparison {Path(name).stem}", whole, subtitle=_subtitle(rows)))
     return report
+
+
+def _verdict(plan: Plan, splits: Mapping[str, Sequence[Cell]]) -> list[str]:
+    """Of the runs on test or, where there are none, of those on tune."""
+    for split, cells in splits.items():
+        return verdict_of(plan, cells, split=split)
+    return ["None of the runs that are finished is of an arm and a regime of this plan."]
+
+
+def _subtitle(rows: Sequence[Row]) -> str:
+    arms, regimes = (len({row[part] for row in rows}) for part in ("arm", "regime"))
+    return (
+        f"{arms} {'way' if arms == 1 else 'ways'} to train, {regimes} {'regime' if regimes == 1 else 'regimes'}, "
+        f"{len(rows)} {'run' if len(rows) == 1 else 'runs'}"
+    )
 
 
 def table_of(plan: Plan, cells: Sequence[Cell]) -> tuple[list[str], list[list[str]]]:
