@@ -4,6 +4,7 @@ import pytest
 
 from posestill.study.gains import Cell
 from posestill.study.intervals import Difference
+from posestill.study.t_distribution import Errors
 from posestill.study.verdict import is_gain, verdict_of
 from tests.study.plans import small_plan
 
@@ -11,7 +12,7 @@ from tests.study.plans import small_plan
 def gain(mean, *, seeds):
     return Difference(
         mean=mean, low=mean - 0.01, high=mean + 0.01, p=0.01, seeds=seeds, persons=50, standard_error=0.005,
-        degrees_of_freedom=10.0, errors="crossed",
+        degrees_of_freedom=10.0, errors=Errors(seed=0.003, person=0.004, seeds=seeds, persons=50),
     )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from posestill.engine.judged import OnLabels
 from posestill.evaluation.agreement import Agreement, Range
 from posestill.html.charts import bars
 from posestill.html.page import details, figure, heading, paragraph, percent, side_by_side, table
-from posestill.html.verdict import megabytes, millions
+from posestill.html.verdict import megabytes, millions, people_in_words
 
 MOST_BARS = 24
 """keypoints that a chart shows; of more of them, the ones that are found worst"""
@@ -28,8 +28,8 @@ def keypoint_parts(found: OnLabels) -> list[str]:
     return [
         heading("Accuracy by keypoint"),
         paragraph(
-            f"{found.persons:,} people with labels{some}. {who} {found.boxes} boxes. A keypoint's figure is the "
-            "mean of OKS's term over the people who show it: 100 where it lies on its label."
+            f"{people_in_words(found.persons)} with labels{some}. {who} {found.boxes} boxes. A keypoint's figure is "
+            "the mean of OKS's term over the people who show it: 100 where it lies on its label."
         ),
         side_by_side([_chart(judged, rows, across="OKS's term x 100"), _keypoint_table(judged, rows)]),
     ]

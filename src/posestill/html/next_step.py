@@ -13,7 +13,8 @@ SOME_PICTURES = "PICTURES"
 
 def next_commands(config: RunConfig, folder: Path, *, converged: bool) -> list[tuple[str, str]]:
     """What to do next and the command for it: look at pictures, export, show it in a browser, train for longer."""
-    best, judged = folder / "best", [] if config.data.has_no_labels else ["--recipe", folder]
+    best = folder / "best"
+    judged = () if config.data.has_no_labels else ("--recipe", str(folder))
     predict = command_line("predict", best, _pictures(config), "--out", folder / "predictions")
     known = [
         ("Draw its poses on pictures or videos:", predict),

@@ -47,18 +47,20 @@ def tiles_of(beside: Beside, evaluation: Evaluation, figures: Mapping[str, float
     found = []
     if beside.held is not None:
         count = evaluation.conditions["persons"]
-        found.append(Tile(percent(figures["mean_oks"]), "agreement, mean OKS", f"{_people(count)} without labels"))
+        found.append(
+            Tile(percent(figures["mean_oks"]), "agreement, mean OKS", f"{people_in_words(count)} without labels")
+        )
     labels = beside.on_labels
     if labels is not None and labels.teacher is not None:
         kept = _share(labels.student.mean_oks, labels.teacher.mean_oks)
         found += [
             Tile(percent(labels.student.mean_oks), "mean OKS", f"teacher {percent(labels.teacher.mean_oks)}"),
-            Tile(f"{kept} %", "of its teacher", f"on {_people(labels.persons)} with labels"),
+            Tile(f"{kept} %", "of its teacher", f"on {people_in_words(labels.persons)} with labels"),
         ]
     elif labels is not None and beside.held is None:
-        found.append(Tile(percent(figures["mean_oks"]), "mean OKS", _people(evaluation.conditions["persons"])))
+        found.append(Tile(percent(figures["mean_oks"]), "mean OKS", people_in_words(evaluation.conditions["persons"])))
     if beside.held is None:
-        found.append(Tile(percent(figures["AP"]), "AP", _people(evaluation.conditions["persons"])))
+        found.append(Tile(percent(figures["AP"]), "AP", people_in_words(evaluation.conditions["persons"])))
     found.append(
         Tile(
             f"{student.milliseconds:.1f} ms",
@@ -86,13 +88,16 @@ def millions(count: int) -> str:
     return f"{count / 1e6:.2f} M" if count < 10e6 else f"{count / 1e6:.0f} M"
 
 
+def people_in_words(count: int) -> str:
+    """A number of people in words: 1 person, 1,000 people."""
+    return "1 person" if count == 1 else f"{count:,} people"
+
+
 def _how_good(beside: Beside, evaluation: Evaluation, figures: Mapping[str, float]) -> str:
     labels = beside.on_labels
     if beside.held is not None:
-        agreed = percent(figures["mean_oks"])
-        said = (
-            f"agrees with its teacher to a mean OKS of {agreed} on {_people(evaluation.conditions['persons'])} held out"
-        )
+        agreed, people = percent(figures["mean_oks"]), people_in_words(evaluation.conditions["persons"])
+        said = f"agrees with its teacher to a mean OKS of {agreed} on {people} held out"
         if labels is None or labels.teacher is None:
             return f"{said} (100: the same places)."
         return f"{said}; by labels it {_kept(labels.student.mean_oks, labels.teacher.mean_oks, labels.persons)}."
@@ -100,14 +105,14 @@ def _how_good(beside: Beside, evaluation: Evaluation, figures: Mapping[str, floa
         return f"{_kept(labels.student.mean_oks, labels.teacher.mean_oks, labels.persons)}."
     return (
         f"reaches a mean OKS of {percent(figures['mean_oks'])} and an AP of {percent(figures['AP'])} on "
-        f"{_people(evaluation.conditions['persons'])} (100 is perfect)."
+        f"{people_in_words(evaluation.conditions['persons'])} (100 is perfect)."
     )
 
 
 def _kept(own: float, teachers: float, persons: int) -> str:
     if not teachers > 0 or own != own:
-        return f"reaches a mean OKS of {percent(own)}, its teacher {percent(teachers)}, on {_people(persons)}"
-    both = f"a mean OKS of {percent(own)} beside {percent(teachers)} on {_people(persons)}"
+        return f"reaches a mean OKS of {percent(own)}, its teacher {percent(teachers)}, on {people_in_words(persons)}"
+    both = f"a mean OKS of {percent(own)} beside {percent(teachers)} on {people_in_words(persons)}"
     if own > teachers:
         return f"does better than its teacher: {both}"
     return f"keeps {_share(own, teachers)} % of its teacher's accuracy: {both}"
@@ -141,7 +146,3 @@ def _share(own: float, teachers: float) -> str:
 
 def _times(ratio: float) -> str:
     return f"{ratio:.1f}" if ratio < 9.95 else f"{ratio:.0f}"
-
-
-def _people(count: int) -> str:
-    return "1 person" if count == 1 else f"{count:,} people"
