@@ -93,10 +93,16 @@ def test_gains_are_drawn_about_nothing_and_coloured_by_what_the_interval_leaves_
     assert {"better", "+2.0 [+1.0, +3.0]", "-2.0 [-3.0, -1.0]", "0", "OKS"} <= set(words(drawn))
 
 
-def test_names_of_gains_make_room_for_their_figures():
-    drawn = gains([("a regime of a long name: an arm of a still longer name", 2.0, 1.0, 3.0)], across="OKS")
-    name = words(drawn)[-3] if words(drawn)[-3].endswith("…") else next(each for each in words(drawn) if "…" in each)
-    assert len(name) + len("+2.0 [+1.0, +3.0]") <= WIDTH / 7
+def test_long_names_of_gains_take_several_lines_beside_their_figures():
+    name = "a regime of a long name: an arm of a still longer name"
+    drawn = gains([(name, 2.0, 1.0, 3.0), ("short", 1.0, 0.5, 1.5)], across="OKS")
+    found = parsed(drawn).all("text")
+    lines_of_name = [each for each in found if each.text in name]
+    assert " ".join(each.text for each in lines_of_name if len(each.text) > 3) == name
+    assert all(len(each.text) + len("+2.0 [+1.0, +3.0]") <= WIDTH / 7 for each in lines_of_name)
+    circles = [float(each.attributes["cy"]) for each in parsed(drawn).all("circle")]
+    assert all(float(each.attributes["y"]) < circles[0] for each in lines_of_name if len(each.text) > 3)
+    assert circles[0] < float(next(each for each in found if each.text == "short").attributes["y"]) < circles[1]
 
 
 def test_bars_are_as_long_as_their_figures_one_below_the_other_for_each_keypoint():

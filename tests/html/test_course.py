@@ -61,6 +61,7 @@ def test_a_single_evaluation_is_explained_and_a_loss_that_is_always_nothing_left
     assert "evaluated once" in found.text
     assert len(found.all("svg")) == 1
     assert {"task", "head"} <= {each.text for each in found.all("text")}
+    assert found.one("figcaption").text == "Losses, as they enter the sum"
     assert "helper" not in found.text
 
 
@@ -68,7 +69,7 @@ def test_losses_and_accuracy_stand_side_by_side():
     rows = [*losses(3, 2, 1), *evaluations(0.4, 0.5)]
     found = parsed("".join(course_parts(rows, truth=None)))
     assert [each.text for each in found.all("figcaption")] == [
-        "Losses, as they enter the sum", "Accuracy on the validation people",
+        "The loss: task", "Accuracy on the validation people",
     ]  # fmt: skip
     assert len(found.one("div", "pair").all("svg")) == 2
     assert "evaluated once" not in found.text

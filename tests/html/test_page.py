@@ -84,6 +84,9 @@ def test_a_table_scrolls_in_itself_has_a_caption_and_names_its_rows():
     assert frame.one("caption").text == "All arms"
     assert cells(frame.one("table")) == [["arm", "OKS"], ["alone", "50.1"], ["tcd", "53.0"]]
     assert [each.attributes["scope"] for each in found.all("th")] == ["col", "col", "row", "row"]
+    assert [each.text for each in [*found.all("th", "text"), *found.all("td", "text")]] == ["arm", "alone", "tcd"]
+    wide = parsed(table(["arm", "where", "OKS"], [["alone", "few", "50.1"]], caption="All", words=2))
+    assert [each.text for each in wide.all("td", "text")] == ["few"]
 
 
 def test_every_picture_is_in_the_page_and_says_in_words_what_it_shows():

@@ -123,23 +123,26 @@ def gains(rows: Sequence[tuple[str, float, float, float]], *, across: str) -> st
         return ""
     low, high = min(0.0, *(row[2] for row in rows)), max(0.0, *(row[3] for row in rows))
     axis = _Axis(low, high, 14, WIDTH - 14)
-    bottom = 38 * len(rows) + 6
-    parts = []
-    for value in round_numbers(low, high):
-        x = axis.px(value)
-        parts.append(rule(f"M{x:.1f},4V{bottom}", faint=value != 0))
-        parts.append(text(x, bottom + 16, f"{value:+.4g}" if value else "0", anchor="middle"))
-    for number, (name, mean, least, most) in enumerate(rows):
-        y = 16 + 38 * number
+    told = [f"{mean:+.1f} [{least:+.1f}, {most:+.1f}]" for _, mean, least, most in rows]
+    names = [lines_of(name, WIDTH - 12 - CHARACTER * len(words)) for (name, *_), words in zip(rows, told, strict=True)]
+    bottom = sum(23 + 15 * len(name) for name in names) + 6
+    ticks = round_numbers(low, high)
+    parts = [text(axis.px(value), bottom + 16, f"{value:+.4g}" if value else "0", anchor="middle") for value in ticks]
+    y = 16
+    for (_, mean, least, most), name, words in zip(rows, names, told, strict=True):
         colour = GOOD if least > 0 else BAD if most < 0 else UNKNOWN
-        told = f"{mean:+.1f} [{least:+.1f}, {most:+.1f}]"
-        ends = f"M{axis.px(least):.1f},{y + 13}H{axis.px(most):.1f}"
         parts += [
-            text(4, y, shortened(name, WIDTH - 12 - CHARACTER * len(told))),
-            text(WIDTH - 4, y, told, anchor="end"),
-            f'<path d="{ends}" stroke="{colour}" stroke-width="4" stroke-opacity="0.5" stroke-linecap="round"/>',
-            mark(axis.px(mean), y + 13, Style(colour, 0, "")),
+            *(text(4, y + 15 * row, each) for row, each in enumerate(name)),
+            text(WIDTH - 4, y, words, anchor="end"),
         ]
+        y += 15 * len(name) - 2
+        ends = f"M{axis.px(least):.1f},{y}H{axis.px(most):.1f}"
+        parts += [
+            *(rule(f"M{axis.px(value):.1f},{y - 8}v16", faint=value != 0) for value in ticks),
+            f'<path d="{ends}" stroke="{colour}" stroke-width="4" stroke-opacity="0.5" stroke-linecap="round"/>',
+            mark(axis.px(mean), y, Style(colour, 0, "")),
+        ]
+        y += 25
     parts += paragraph_of(WIDTH / 2, bottom + 34, across, anchor="middle")
     return svg(parts, bottom + 26 + 15 * len(lines_of(across)), across)
 
@@ -188,7 +191,9 @@ def dots(figures: Mapping[str, Mapping[str, float]], *, across: str, among: Sequ
     styles = [_style(name, among or list(figures)) for name in figures]
     names = _names_width(rows)
     axis = _Axis(min(values), max(values), names + 8, WIDTH - _RIGHT - 8)
-    step = 5.0  # px by which a series lies below the one before, so that equal figures are both seen
+    step = max(
+        4.5, min(9.0, 48 / len(figures))
+    )  # px by which a series lies below the one before, so that equal figures are both seen
     tall = 14 + step * len(figures)
     bottom = 6 + tall * len(rows)
     parts = _grid(axis, round_numbers(axis.low, axis.high), 6, bottom)

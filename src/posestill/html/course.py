@@ -45,7 +45,8 @@ def course_parts(rows: Sequence[Row], *, truth: str | None) -> list[str]:
     names = {"mean_oks": "mean OKS", **({} if truth else {"AP": "AP"}), "PCK": "PCK"}
     judged = {words: figure_curve(rows, name) for name, words in names.items()}
     losses = {name: points for name, points in loss_curves(rows).items() if any(value for _, value in points)}
-    drawn = figure(curves(losses, across="steps", up="loss"), "Losses, as they enter the sum")
+    caption = "Losses, as they enter the sum" if len(losses) > 1 else f"The loss: {', '.join(losses)}"
+    drawn = figure(curves(losses, across="steps", up="loss"), caption)
     if len(judged["mean OKS"]) < 2:
         return [
             drawn,

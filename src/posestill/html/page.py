@@ -91,13 +91,13 @@ def tiles(figures: Sequence[Tile]) -> str:
     return f'<dl class="tiles">{each}</dl>'
 
 
-def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, caption: str) -> str:
-    """A table that scrolls in itself where it is too wide; the first column is text, the others align right."""
-    head = "".join(f'<th scope="col">{html.escape(each)}</th>' for each in headers)
-    body = "".join(
-        f'<tr><th scope="row">{html.escape(first)}</th>{"".join(f"<td>{html.escape(each)}</td>" for each in rest)}</tr>'
-        for first, *rest in rows
-    )
+def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, caption: str, words: int = 1) -> str:
+    """A table that scrolls in itself where it is too wide; its first column stays in sight.
+
+    The first `words` columns hold text, and what is right of them, figures, aligns right.
+    """
+    head = "".join(_cell(each, column < words, scope="col") for column, each in enumerate(headers))
+    body = "".join(f"<tr>{_row(row, words)}</tr>" for row in rows)
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="{html.escape(caption)}"><table>'
         f"<caption>{html.escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
@@ -160,6 +160,18 @@ def percent(value: float | None) -> str:
     if value is None or value != value:
         return "–"
     return "-1" if value == -1 else f"{100 * value:.1f}"
+
+
+def _row(cells: Sequence[str], words: int) -> str:
+    first, *rest = cells
+    return _cell(first, True, scope="row") + "".join(_cell(each, at < words) for at, each in enumerate(rest, start=1))
+
+
+def _cell(content: str, is_text: bool, *, scope: str = "") -> str:
+    """A cell of a table; one with a scope is the head of its column or row."""
+    kind = ' class="text"' if is_text else ""
+    shown = html.escape(content)
+    return f'<th scope="{scope}"{kind}>{shown}</th>' if scope else f"<td{kind}>{shown}</td>"
 
 
 def _strip(shown: Strip) -> str:

@@ -75,7 +75,7 @@ def write_comparison(
         if flattered:
             words = _NOT_APART
         loud = [warning(flattered)] if flattered else []
-        parts += [heading(words), *loud, table(headers, lines, caption=f"Every arm in every regime, on {split}")]
+        parts += [heading(words), *loud, _arms_first(headers, lines, split)]
         text += ["", f"## {words}", "", *([flattered, ""] if flattered else []), *_markdown(headers, lines)]
     others = {**_keypoints(plan, splits), **_cost(plan, splits)}
     for label, svg in {**first, **others}.items():
@@ -116,6 +116,12 @@ def write_comparison(
     ]
     _write(report, page(f"Comparison {Path(name).stem}", whole, subtitle=_subtitle(rows)))
     return report
+
+
+def _arms_first(headers: Sequence[str], lines: Sequence[Sequence[str]], split: str) -> str:
+    """The table of a page: arms stay in sight where it scrolls, and regimes come second."""
+    moved = [[arm, regime, *rest] for regime, arm, *rest in [headers, *lines]]
+    return table(moved[0], moved[1:], caption=f"Every arm in every regime, on {split}", words=2)
 
 
 def _verdict(plan: Plan, splits: Mapping[str, Sequence[Cell]]) -> list[str]:
