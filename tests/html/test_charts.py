@@ -56,7 +56,7 @@ def test_losses_of_very_different_size_go_up_by_ratios():
     drawn = curves({"task": [(1, 1000.0), (2, 100.0)], "helper": [(1, 1.0), (2, 0.1)]}, across="steps", up="loss")
     ((_, first), (_, second)), ((_, third), (_, fourth)) = lines(drawn)
     assert second - first == pytest.approx(fourth - third)  # a tenth, both times
-    assert "loss (by ratios)" in words(drawn)
+    assert "loss (logarithmic)" in words(drawn)
 
 
 def test_marks_show_intervals_ratios_and_which_points_weigh_less():

@@ -102,6 +102,13 @@ def test_every_picture_is_in_the_page_and_says_in_words_what_it_shows():
     assert abs(pixels.astype(int) - (200, 30, 30)).max() < 12
 
 
+def test_rows_of_many_pictures_are_broken_on_a_phone():
+    def kind(count):
+        return parsed(strips([Strip("Person 7", [drawing()] * count)])).all("div")[0].attributes["class"]
+
+    assert [kind(count) for count in (2, 3, 4)] == ["strips", "strips", "strips many"]
+
+
 def test_charts_have_captions_and_none_leaves_nothing_behind():
     found = parsed(side_by_side([figure("<svg></svg>", "Losses"), figure("", "Nothing")]))
     assert [each.text for each in found.all("figcaption")] == ["Losses"]

@@ -24,12 +24,15 @@ def keypoint_parts(found: OnLabels) -> list[str]:
         judged["teacher"] = found.teacher.by_keypoint
     rows = _worst_first(judged["student"])
     some = "" if found.persons == found.of else f", spread evenly over the {found.of:,} there are"
-    who = "Both were shown the same people by" if found.teacher is not None else "They were cut out by"
+    who, mirrored = "They were cut out by", ""
+    if found.teacher is not None:
+        who = "Both were shown the same people by"
+        mirrored = " Each answer of the teacher is the mean over a crop and its mirror image."
     return [
         heading("Accuracy by keypoint"),
         paragraph(
             f"{people_in_words(found.persons)} with labels{some}. {who} {found.boxes} boxes. A keypoint's figure is "
-            "the mean of OKS's term over the people who show it: 100 where it lies on its label."
+            f"the mean of OKS's term over the people who show it: 100 where it lies on its label.{mirrored}"
         ),
         side_by_side([_chart(judged, rows, across="OKS's term x 100"), _keypoint_table(judged, rows)]),
     ]

@@ -100,7 +100,7 @@ def curves(
     x_axis = _Axis(min(xs), max(xs), left + aside, WIDTH - _RIGHT - aside, by_ratio=marks and _by_ratio(points))
     y_axis = _Axis(min(ups), max(ups), bottom - over, top + over, by_ratio=log_up)
 
-    parts = paragraph_of(4, 14, f"{up} (by ratios)" if log_up else up)
+    parts = paragraph_of(4, 14, f"{up} (logarithmic)" if log_up else up)
     for value in wide_ticks:
         y = y_axis.px(value)
         parts += [rule(f"M{left:.1f},{y:.1f}H{WIDTH - _RIGHT}"), text(left - 5, y + 4, f"{value:.4g}", anchor="end")]

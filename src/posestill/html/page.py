@@ -17,6 +17,8 @@ import numpy as np
 
 from posestill.draw import encode_image
 
+_MOST_ON_A_PHONE = 3
+"""pictures beside one another, which are still large enough there"""
 _TEMPLATE = Path(__file__).parents[1] / "assets" / "page.html"
 
 
@@ -119,7 +121,8 @@ def side_by_side(parts: Sequence[str]) -> str:
 def strips(shown: Sequence[Strip]) -> str:
     """Rows of pictures, each with its title; every picture says in words what is on it."""
     across = max((len(each.drawings) for each in shown), default=1)
-    return f'<div class="strips" style="--across: {across}">{"".join(_strip(each) for each in shown)}</div>'
+    kind = "strips many" if across > _MOST_ON_A_PHONE else "strips"
+    return f'<div class="{kind}" style="--across: {across}">{"".join(_strip(each) for each in shown)}</div>'
 
 
 def picture(jpeg: bytes, *, width: int, height: int, alt: str) -> str:
