@@ -1,6 +1,6 @@
 import pytest
 
-from posestill.html.course import course_parts, ending, figure_curve, has_converged, loss_curves, read_metrics
+from posestill.html.course import course_parts, ending, figure_curve, loss_curves, read_metrics
 from tests.html.parsed import parsed
 
 
@@ -35,8 +35,8 @@ def test_a_run_without_rows_has_none(tmp_path):
 )
 def test_the_ending_follows_the_figures_of_the_last_third(figures, said):
     rows = evaluations(*figures)
-    assert ending(rows).startswith(said)
-    assert has_converged(rows) == said.startswith("Training had converged")
+    assert ending(rows).sentence.startswith(said)
+    assert ending(rows).wants_more == said.startswith("Training had not converged")
 
 
 @pytest.mark.parametrize(
@@ -51,8 +51,9 @@ def test_the_ending_follows_the_figures_of_the_last_third(figures, said):
 def test_with_few_figures_the_ending_follows_the_losses(values, said):
     # Of 9, 8, ..., 1 the last three have a mean of 2, and the three up to two thirds of the steps (6, 5, 4) one of 5:
     # 3 of the 7 by which the loss fell from 9 came after that.
-    text = ending([*losses(*values), *evaluations(0.5)])
-    assert text.startswith(said)
+    found = ending([*losses(*values), *evaluations(0.5)])
+    assert found.sentence.startswith(said)
+    assert found.wants_more == said.startswith("Training had not converged")
 
 
 def test_a_single_evaluation_is_explained_and_a_loss_that_is_always_nothing_left_out():

@@ -5,8 +5,8 @@ from posestill.html.next_step import next_commands
 from tests.conftest import small_run
 
 
-def typed(config, folder, *, converged=True):
-    return [shlex.split(command) for _, command in next_commands(config, Path(folder), converged=converged)]
+def typed(config, folder):
+    return [shlex.split(command) for _, command in next_commands(config, Path(folder), longer_first=False)]
 
 
 def test_a_run_is_followed_by_looking_exporting_showing_and_training_on():
@@ -20,7 +20,7 @@ def test_a_run_is_followed_by_looking_exporting_showing_and_training_on():
 
 
 def test_training_for_longer_comes_first_where_the_run_had_not_converged():
-    said = next_commands(small_run(), Path("runs/a"), converged=False)
+    said = next_commands(small_run(), Path("runs/a"), longer_first=True)
     assert said[0][0] == "Train it for longer, as it had not converged:"
     assert [command.split()[1] for _, command in said] == ["train", "predict", "export", "page"]
 

@@ -1,9 +1,8 @@
 import numpy as np
-import pytest
 
 from posestill.draw import LEFT
 from posestill.engine.judged import Poses
-from posestill.html.people import PICTURE, draw_person, drawn_people, seen_by, spread_evenly
+from posestill.html.people import PICTURE, draw_person, drawn_people, seen_by
 from posestill.types import Person
 from tests.conftest import DOTS, DotSource, small_model
 
@@ -59,6 +58,6 @@ def test_rows_of_people_show_the_labels_and_each_model():
     assert [[each.caption for each in row.drawings] for row in rows] == [["labels", "one", "two"]] * 3
 
 
-@pytest.mark.parametrize(("count", "found"), [(1, [1]), (3, [1, 5, 9]), (20, list(range(1, 10)))])
-def test_people_are_spread_evenly_over_those_with_labels(count, found):
-    assert spread_evenly(DotSource(10, unlabelled=1), count).tolist() == found
+def test_people_without_labels_are_passed_over():
+    rows = seen_by({"one": small_model()}, DotSource(5, unlabelled=3), count=4)
+    assert [each.title for each in rows] == ["Person 4", "Person 5"]

@@ -174,3 +174,10 @@ def test_a_student_that_finds_nobody_still_gets_its_report(tmp_path):
     beside.on_labels.poses.student[:] = np.nan
     page = parsed(write_run_report(result, config, beside).read_text())
     assert "student, OKS 0.0" in page.text
+
+
+def test_a_run_whose_validation_people_have_no_labels_gets_a_report_without_people(tmp_path):
+    sources = Sources(DotSource(8), DotSource(3, unlabelled=3))
+    page = parsed(reported(small_run(), tmp_path / "run", sources))
+    assert "was not judged: nobody in the validation data has labels" in page.one("section", "verdict").text
+    assert not page.all("img")

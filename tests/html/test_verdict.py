@@ -55,6 +55,10 @@ def test_without_a_teacher_the_verdict_says_how_good_the_model_is_and_whether_it
     assert sentences[1:] == ["It takes 2.0 ms a crop, and its file 1.0 MB.", "It had converged."]
 
 
+def test_where_nobody_has_labels_it_says_that_nothing_was_judged():
+    assert said(beside(on_labels=None))[0].endswith("was not judged: nobody in the validation data has labels.")
+
+
 def test_with_a_teacher_and_labels_it_says_what_the_student_keeps_and_what_it_saves():
     sentences = said(beside(teacher=LARGE, on_labels=labels(0.62, 0.8)))
     assert sentences[0].startswith("The student, small_resnet")

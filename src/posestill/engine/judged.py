@@ -12,7 +12,7 @@ import torch
 from posestill.data.images import TaughtSource
 from posestill.data.source import PoseSource
 from posestill.evaluation.agreement import by_keypoint
-from posestill.evaluation.evaluate import EvaluateConfig, Share, labelled_people, predict_poses
+from posestill.evaluation.evaluate import EvaluateConfig, Share, labelled_people, predict_poses, spread_evenly
 from posestill.metrics import oks
 from posestill.metrics.oks import LabelledPeople
 from posestill.models.pose_model import PoseModel
@@ -25,7 +25,7 @@ MOST = 300
 """so many people, spread evenly over the labelled ones, both are asked about: a teacher may take a second for one"""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Poses:
     """What a student and, where there is one, its teacher say of M people, against what is taken for the truth."""
 
@@ -129,7 +129,7 @@ def on_labels_of(
     labelled = labelled_people(source)
     if not len(labelled):
         return None
-    chosen = labelled[np.linspace(0, len(labelled) - 1, min(MOST, len(labelled))).round().astype(int)]
+    chosen = labelled[spread_evenly(len(labelled), MOST)]
     some = _Some(source, [source.people[position] for position in chosen])
     own = predict_poses(student, some, np.arange(len(chosen)), settings, Share(device=device)).keypoints[..., :2]
     answers = None if teacher is None else _answers(teacher, some, device)
@@ -169,7 +169,7 @@ def with_teachers_answers(
 ) -> Poses:
     """Both on held-out people without labels: the truth is what the teacher says where it is sure."""
     persons = labelled_people(held)
-    chosen = persons[np.linspace(0, len(persons) - 1, min(MOST, len(persons))).round().astype(int)]
+    chosen = persons[spread_evenly(len(persons), MOST)]
     own = predict_poses(student, held, chosen, settings, Share(device=device))
     people = [held.people[position] for position in chosen]
     return Poses(held, people, own.keypoints[..., :2], held.answers[chosen, :, :2])

@@ -194,6 +194,11 @@ def labelled_people(source: PoseSource) -> np.ndarray:
     )
 
 
+def spread_evenly(count: int, most: int) -> np.ndarray:
+    """Positions of at most `most` of `count` things, spread evenly from the first to the last."""
+    return np.linspace(0, count - 1, min(most, count)).round().astype(int)
+
+
 def predict_poses(
     model: PoseModel, source: PoseSource, persons: np.ndarray, settings: EvaluateConfig, share: Share | None = None
 ) -> PredictedPoses:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -57,43 +58,54 @@ def course_parts(rows: Sequence[Row], *, truth: str | None) -> list[str]:
     return [side_by_side([drawn, figure(curves(judged, across="steps", up=up), what)])]
 
 
-def ending(rows: Sequence[Row]) -> str:
-    """Whether the training had converged, in a sentence: by its figures or, where these are few, by its losses."""
+@dataclass(frozen=True)
+class Ending:
+    """Whether a training had converged."""
+
+    sentence: str
+    wants_more: bool = False
+    """True: a longer run would probably do better"""
+
+
+def ending(rows: Sequence[Row]) -> Ending:
+    """Whether the training had converged: by its figures or, where these are few, by its losses."""
     figures = figure_curve(rows, "mean_oks")
     if len(figures) >= FEWEST:
         change = figures[-1][1] - _at(figures, 1 - LAST)
         if change > MOST_POINTS:
-            return (
+            return Ending(
                 f"Training had not converged: mean OKS still rose by {change:.1f} points in the last third of the "
-                "steps, so that a longer run would probably do better."
+                "steps, so that a longer run would probably do better.",
+                wants_more=True,
             )
         if change < -MOST_POINTS:
-            return (
+            return Ending(
                 f"Training had passed its best: mean OKS fell by {-change:.1f} points in the last third of the steps."
             )
-        return f"Training had converged: mean OKS changed by {abs(change):.1f} points in the last third of the steps."
+        return Ending(
+            f"Training had converged: mean OKS changed by {abs(change):.1f} points in the last third of the steps."
+        )
     return _ending_by_losses(rows)
 
 
-def has_converged(rows: Sequence[Row]) -> bool:
-    """Whether `ending` says so."""
-    return ending(rows).startswith("Training had converged")
-
-
-def _ending_by_losses(rows: Sequence[Row]) -> str:
+def _ending_by_losses(rows: Sequence[Row]) -> Ending:
     losses = _total(rows)
     if len(losses) < FEWEST:
-        return "Too little was logged to tell whether training had converged."
+        return Ending("Too little was logged to tell whether training had converged.")
     first, before, last = losses[0][1], _mean_about(losses, 1 - LAST), _mean_about(losses, 1.0)
     if last >= first:
-        return "Training had not begun to learn: at its end the loss was no lower than at its beginning."
+        return Ending("Training had not begun to learn: at its end the loss was no lower than at its beginning.")
     share = (before - last) / (first - last)
     if share > MOST_FALL:
-        return (
+        return Ending(
             f"Training had not converged: {100 * share:.0f} % of all that the loss fell came in the last third of the "
-            "steps, so that a longer run would probably do better."
+            "steps, so that a longer run would probably do better.",
+            wants_more=True,
         )
-    return f"Training had converged: {max(0, 100 * share):.0f} % of all that the loss fell came in the last third."
+    return Ending(
+        f"Training had converged: {max(0, 100 * share):.0f} % of all that the loss fell came in the last third of the "
+        "steps."
+    )
 
 
 def _total(rows: Sequence[Row]) -> list[tuple[float, float]]:

@@ -11,7 +11,7 @@ SOME_PICTURES = "PICTURES"
 """stands for what only the reader knows"""
 
 
-def next_commands(config: RunConfig, folder: Path, *, converged: bool) -> list[tuple[str, str]]:
+def next_commands(config: RunConfig, folder: Path, *, longer_first: bool) -> list[tuple[str, str]]:
     """What to do next and the command for it: look at pictures, export, show it in a browser, train for longer."""
     best = folder / "best"
     judged = () if config.data.has_no_labels else ("--recipe", str(folder))
@@ -36,8 +36,9 @@ def next_commands(config: RunConfig, folder: Path, *, converged: bool) -> list[t
         command = command_line(verb, folder, "--out", folder, "--resume", "--set", longer)
     else:  # what the steps taken were depends on the length of the run, or may: it is begun anew
         command = command_line(verb, folder, "--out", folder.with_name(f"{folder.name}-longer"), "--set", longer)
-    said = "Train it for longer:" if converged else "Train it for longer, as it had not converged:"
-    return [*known, (said, command)] if converged else [(said, command), *known]
+    if longer_first:
+        return [("Train it for longer, as it had not converged:", command), *known]
+    return [*known, ("Train it for longer:", command)]
 
 
 def _pictures(config: RunConfig) -> str | Path:

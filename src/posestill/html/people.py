@@ -10,7 +10,7 @@ from posestill.data.source import PoseSource
 from posestill.data.topdown import warp
 from posestill.draw import draw_poses
 from posestill.engine.judged import Poses
-from posestill.evaluation.evaluate import EvaluateConfig, labelled_people, predict_poses
+from posestill.evaluation.evaluate import EvaluateConfig, labelled_people, predict_poses, spread_evenly
 from posestill.geometry import affine_to_input, bbox_of_joints, crop_of_bbox, transform_points
 from posestill.html.page import Drawing, Strip, percent
 from posestill.models.pose_model import PoseModel
@@ -30,19 +30,19 @@ def drawn_people(poses: Poses, rows: Sequence[int], *, truth: str) -> list[Strip
     `truth` is what the first picture is called. Poses are drawn at the keypoints that the truth shows, each with its
     OKS; where the teacher's answers are the truth, the teacher is drawn once.
     """
-    student, between = poses.right(poses.student), None
-    taught = poses.teacher is not None and truth != "teacher"
-    if taught and poses.teacher is not None:
-        teacher, between = poses.right(poses.teacher), poses.alike()
+    teacher = None if truth == "teacher" else poses.teacher
+    student_oks, teacher_oks, between = poses.right(poses.student), None, None
+    if teacher is not None:
+        teacher_oks, between = poses.right(teacher), poses.alike()
     strips = []
     for row in rows:
         person = poses.people[row]
         assert person.keypoints is not None
         image, shown = poses.source.image(person.image_id), person.keypoints[:, 2] > 0
         seen = {truth: person.keypoints[:, :2]}
-        if taught and poses.teacher is not None:
-            seen[f"teacher, OKS {percent(teacher[row])}"] = poses.teacher[row]
-        seen[f"student, OKS {percent(student[row])}"] = poses.student[row]
+        if teacher is not None and teacher_oks is not None:
+            seen[f"teacher, OKS {percent(teacher_oks[row])}"] = teacher[row]
+        seen[f"student, OKS {percent(student_oks[row])}"] = poses.student[row]
         drawings = [
             Drawing(draw_person(image, person, places, shown, poses.skeleton), caption)
             for caption, places in seen.items()
@@ -73,7 +73,8 @@ def _box_to_show(person: Person) -> np.ndarray:
 
 def seen_by(models: Mapping[str, PoseModel], source: PoseSource, *, count: int) -> list[Strip]:
     """People spread evenly over the labelled ones of a source, as labels and each model see them."""
-    chosen = spread_evenly(source, count)
+    usable = labelled_people(source)
+    chosen = usable[spread_evenly(len(usable), count)]
     found = {name: predict_poses(model, source, chosen, EvaluateConfig()).keypoints for name, model in models.items()}
     strips = []
     for row, position in enumerate(chosen.tolist()):
@@ -86,9 +87,3 @@ def seen_by(models: Mapping[str, PoseModel], source: PoseSource, *, count: int) 
         ]
         strips.append(Strip(f"Person {person.id}", drawings))
     return strips
-
-
-def spread_evenly(source: PoseSource, count: int) -> np.ndarray:
-    """Positions of at most `count` people, spread evenly over the labelled ones of a source."""
-    usable = labelled_people(source)
-    return usable[np.linspace(0, len(usable) - 1, min(count, len(usable))).round().astype(int)]

@@ -13,9 +13,10 @@ from posestill.engine.choose import starts_from_nothing
 from posestill.engine.config import RunConfig, dump_run
 from posestill.engine.fit import FitResult
 from posestill.engine.surroundings import surroundings
+from posestill.evaluation.evaluate import spread_evenly
 from posestill.files import write_whole
 from posestill.html.beside import agreement_parts, cost_parts, keypoint_parts
-from posestill.html.course import Row, course_parts, ending, has_converged, read_metrics
+from posestill.html.course import Row, course_parts, ending, read_metrics
 from posestill.html.next_step import next_commands
 from posestill.html.page import (
     code,
@@ -59,12 +60,10 @@ def write_run_report(result: FitResult, config: RunConfig, beside: Beside, *, ga
     best, rows = PoseModel.load(folder / "best"), read_metrics(folder / "metrics.jsonl")
     truth = evaluation.conditions.get("truth")
     figures = _figures_at(rows, best.lineage["step"]) or evaluation.metrics
-    sentences = verdict_of(
-        best, beside, evaluation, figures, gained="" if gained is None else gained.sentence, ending=ending(rows)
-    )
+    ended, gain = ending(rows), "" if gained is None else gained.sentence
     loud = starts_from_nothing(config) if config.data.has_no_labels else ""
     parts = [
-        verdict(sentences),
+        verdict(verdict_of(best, beside, evaluation, figures, gained=gain, ending=ended.sentence)),
         *([warning(loud)] if loud else []),
         tiles(tiles_of(beside, evaluation, figures)),
         notes(evaluation.notes),
@@ -76,7 +75,7 @@ def write_run_report(result: FitResult, config: RunConfig, beside: Beside, *, ga
         *_people(beside),
         *cost_parts(beside, surroundings()),
         heading("What to do next"),
-        commands(next_commands(config, folder, converged=has_converged(rows))),
+        commands(next_commands(config, folder, longer_first=ended.wants_more)),
         heading("All figures and settings"),
         *_all_figures(result, best.lineage["step"], figures),
         details("Settings of the run", [code(dump_run(config))]),
@@ -100,8 +99,9 @@ def _people(beside: Beside) -> list[str]:
     """People of all kinds, then those that are found worst and those on whom teacher and student differ most."""
     labels = beside.on_labels
     poses, truth = (labels.poses, "labels") if labels is not None else (beside.held, "teacher")
-    assert poses is not None  # a run is judged by the one or the other
-    evenly = np.linspace(0, len(poses.people) - 1, min(SHOWN, len(poses.people))).round().astype(int)
+    if poses is None:
+        return []  # nobody has labels, and no teacher's answers stand in for them
+    evenly = spread_evenly(len(poses.people), SHOWN)
     who = "labels, teacher and student" if poses.teacher is not None and labels is not None else f"{truth} and student"
     parts = [
         heading("The same people, side by side"),

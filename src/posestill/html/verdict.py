@@ -103,6 +103,8 @@ def _how_good(beside: Beside, evaluation: Evaluation, figures: Mapping[str, floa
         return f"{said}; by labels it {_kept(labels.student.mean_oks, labels.teacher.mean_oks, labels.persons)}."
     if labels is not None and labels.teacher is not None:
         return f"{_kept(labels.student.mean_oks, labels.teacher.mean_oks, labels.persons)}."
+    if labels is None:
+        return "was not judged: nobody in the validation data has labels."
     return (
         f"reaches a mean OKS of {percent(figures['mean_oks'])} and an AP of {percent(figures['AP'])} on "
         f"{people_in_words(evaluation.conditions['persons'])} (100 is perfect)."

@@ -267,6 +267,8 @@ def _people_parts(found: Sequence[ArmsPeople]) -> list[str]:
         parts.append(labelled_pictures(each.regime, shown, width=PEOPLE * width, height=height))
         if each.missing:
             parts.append(paragraph(f"No pictures were kept of {', '.join(each.missing)}."))
+    if others := [each.regime for each in found if each.left_out]:
+        parts.append(paragraph(f"Left out, for the page would become too large: {', '.join(others)}."))
     return parts
 
 

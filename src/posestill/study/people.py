@@ -18,8 +18,9 @@ import numpy as np
 
 from posestill.draw import encode_image
 from posestill.engine.fit import FitResult
+from posestill.evaluation.evaluate import labelled_people, spread_evenly
 from posestill.files import write_whole
-from posestill.html.people import draw_person, spread_evenly
+from posestill.html.people import draw_person
 from posestill.schema import UserError
 from posestill.study.lines import Row, name_of
 from posestill.study.plan import Plan
@@ -29,7 +30,7 @@ SIZE = (176, 132)
 """(height, width) of each of them, px"""
 LABELS = "labels"
 MOST_STRIPS = 60
-"""of a page, about a megabyte: regimes beyond are left out"""
+"""of a page, about a megabyte"""
 
 
 @dataclass(frozen=True)
@@ -41,16 +42,18 @@ class ArmsPeople:
     """JPEG"""
     missing: Sequence[str]
     """the titles of the arms of which no strip was kept"""
+    left_out: bool = False
+    """True: the page would become too large by them, and there are no strips"""
 
 
 def keep_people(result: FitResult, work: Path, name: str, *, of_split: str) -> None:
     """Draw a few people with the poses of a run that has just ended; a disk without room for that harms no run."""
     source = result.sources.val
-    chosen = spread_evenly(source, PEOPLE)
-    if not len(chosen):
+    labelled = labelled_people(source)
+    if not len(labelled):
         return
-    evenly = np.linspace(0, len(result.evaluation.places) - 1, len(chosen)).round().astype(int)
-    people = [source.people[position] for position in chosen]
+    evenly = spread_evenly(len(labelled), PEOPLE)
+    people = [source.people[position] for position in labelled[evenly]]
     labels = [person.keypoints for person in people if person.keypoints is not None]
     shown = [each[:, 2] > 0 for each in labels]
     strips = {name: result.evaluation.places[evenly], f"{of_split}/{LABELS}": [each[:, :2] for each in labels]}
@@ -97,7 +100,9 @@ def people_by_arm(
         labels = place_of(work, f"{split}/{regime}/{LABELS}")
         if strips and labels.is_file():
             strips = {LABELS: labels.read_bytes(), **strips}
-        if (strips or missing) and count + len(strips) <= MOST_STRIPS:
+        if count + len(strips) > MOST_STRIPS:
+            found.append(ArmsPeople(regime, {}, [], left_out=True))
+        elif strips or missing:
             found.append(ArmsPeople(regime, strips, missing))
             count += len(strips)
     return found
