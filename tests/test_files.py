@@ -11,6 +11,7 @@ from posestill.files import (
     Outputs,
     check_readable,
     distinct,
+    finite,
     not_written,
     read_bytes,
     read_text,
@@ -317,3 +318,19 @@ def test_a_full_disk_ends_every_write_with_one_line_and_without_a_draft(tmp_path
     assert done.stdout.count("\n") == 1
     assert "could not be written (File too large)" in done.stdout
     assert not [path for path in tmp_path.rglob("*") if "draft" in path.name]
+
+
+def test_json_files_hold_no_nan(tmp_path):
+    write_json(tmp_path / "a" / "b.json", {"x": float("nan"), "y": [float("inf"), 1.0]})
+    assert (tmp_path / "a" / "b.json").read_text().split() == [
+        "{",
+        '"x":',
+        "null,",
+        '"y":',
+        "[",
+        "null,",
+        "1.0",
+        "]",
+        "}",
+    ]
+    assert finite((1, {"a": float("-inf")})) == [1, {"a": None}]

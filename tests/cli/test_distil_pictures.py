@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ import yaml
 
 from posestill.engine import choose
 from posestill.engine.config import load_run
+from tests.html.parsed import below, parsed
 from tests.networks import write_detector, write_photos, write_teacher
 
 SMALL = (
@@ -54,11 +56,15 @@ def test_pictures_and_a_teacher_are_enough_for_a_run_and_its_report(posestill, f
     assert found["conditions"]["truth"] == "the teacher's answers"
     assert found["notes"][0].startswith("Truth: the teacher's answers. There are no labels here")
     assert len(found["agreement"]["by_keypoint"]) == 17
-    report = (folder / "run" / "report.html").read_text()
-    for text in ("Agreement with the teacher on 2 people", "Truth: the teacher", "Size and time",
-                 "by keypoint", "by its confidence", "<th>teacher</th><th>student</th>", "agree least"):  # fmt: skip
-        assert text in report
-    assert "accuracy" not in report.lower()
+    report = parsed((folder / "run" / "report.html").read_text())
+    assert re.search(r"agrees with its teacher to a mean OKS of [\d.]+ on 2 people held out", report.text)
+    assert "Truth: the teacher's answers" in report.one("ul", "notes").text
+    for title in (
+        "Agreement with the teacher by keypoint", "Agreement with the teacher by its confidence", "Size and time",
+        "The same people, side by side", "Where teacher and student agree least",
+    ):  # fmt: skip
+        assert below(report, title)
+    assert "accuracy" not in report.text.lower()
     beside = json.loads((folder / "run" / "beside.json").read_text())
     assert beside["teacher"]["bytes"] == (folder / "teacher.onnx").stat().st_size
     assert beside["student"]["bytes"] == (folder / "run" / "best" / "model.safetensors").stat().st_size
@@ -92,7 +98,8 @@ def test_labels_of_some_pictures_are_measured_by(posestill, folder):
     found = json.loads((folder / "run" / "beside.json").read_text())["on_labels"]
     assert found["keypoints"] == ["nose", "left_ankle"]
     assert (found["persons"], found["boxes"]) == (1, "whole-frame")
-    assert "On labels" in (folder / "run" / "report.html").read_text()
+    report = parsed((folder / "run" / "report.html").read_text())
+    assert "1 person with labels. Both were shown the same people by whole-frame boxes" in report.text
 
 
 def test_a_run_goes_on_by_its_folder_alone_and_is_not_overwritten(posestill, folder):

@@ -22,6 +22,7 @@ import posestill
 from posestill.cli.listing import KINDS
 from posestill.cli.main import app
 from posestill.engine.config import recipe_names
+from posestill.html.next_step import SOME_PICTURES
 from posestill.models.pose_model import PoseModel
 from posestill.schema import table
 from posestill.skeletons import COCO_17
@@ -29,6 +30,7 @@ from posestill.teachers.file import ABOUT_LAYOUTS
 from tests.cli.conftest import RECIPE
 from tests.conftest import small_model
 from tests.deploy.test_web_runtime import unpacked
+from tests.html.parsed import below, parsed, within
 from tests.hub_server import served_hub
 from tests.mmpose import filled, shapes_of
 from tests.networks import write_detector, write_exported, write_photos, write_teacher
@@ -88,10 +90,24 @@ def test_train_leaves_a_whole_run_folder(fresh, tmp_path):
     out = fresh("train", "small.yaml", "--out", "run")
     assert out.splitlines()[-3:] == ["model: run/best", "figures: run/eval.json", "report: run/report.html"]
     assert files(tmp_path / "run") >= {
-        "config.yaml", "metrics.jsonl", "best/model.safetensors", "best/config.json", "eval.json", "report.html",
+        "config.yaml", "metrics.jsonl", "best/model.safetensors", "best/config.json", "eval.json", "beside.json",
+        "report.html",
     }  # fmt: skip
     assert json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])["step"] == 4
     assert json.loads((tmp_path / "run" / "eval.json").read_text())["conditions"]["persons"] == 8
+
+
+def test_the_commands_that_a_report_ends_with_run_as_they_stand(fresh, tmp_path):
+    fresh("train", "small.yaml", "--out", "run")
+    write_photos(tmp_path / SOME_PICTURES, 2)
+    report = parsed((tmp_path / "run" / "report.html").read_text())
+    typed = [shlex.split(each.text) for each in within(below(report, "What to do next"), "code")]
+    run = {words[1]: words[2:] for words in typed if words[1] != "page"}  # which has tests of its own
+    for verb, words in run.items():
+        fresh(verb, *words)
+    assert sorted(run) == ["export", "predict", "train"]
+    assert (tmp_path / "run" / "predictions" / "predictions.json").is_file()
+    assert (tmp_path / "run" / "export" / "model-fp32.onnx").is_file()
 
 
 def test_train_dry_run_prints_the_run_and_leaves_nothing(fresh, tmp_path):

@@ -1,14 +1,12 @@
 import json
 
-import numpy as np
 import pytest
 import torch
 
-from posestill.data.images import TaughtSource
 from posestill.engine.beside import FILE, REPEATS, WARMUP, alternating, put_beside
 from posestill.engine.setup import Sources, open_sources
-from posestill.html.beside import beside_parts, told
-from tests.conftest import small_model
+from posestill.models.fold import folded
+from tests.conftest import DotSource, small_model, small_run
 from tests.engine.test_pictures import labels, run
 from tests.networks import write_photos, write_teacher
 
@@ -42,18 +40,30 @@ def test_size_time_and_figures_on_labels_are_measured_and_kept(taught):
     assert found.on_labels.persons == 3
     assert found.on_labels.keypoints == ("nose", "left_ankle")
     kept = json.loads((folder / FILE).read_text())
-    assert kept["on_labels"]["mean_oks"] == pytest.approx(found.on_labels.mean_oks)
+    told_of = {"student": found.on_labels.student, "teacher": found.on_labels.teacher}
+    assert kept["on_labels"]["mean_oks"] == pytest.approx({name: each.mean_oks for name, each in told_of.items()})
+    assert kept["on_labels"]["keypoints"] == ["nose", "left_ankle"]
     assert kept["surroundings"]["torch"] == torch.__version__
 
 
-def test_a_teacher_that_says_what_the_labels_say_is_right(taught):
-    config, folder, sources = taught
-    assert isinstance(sources.val, TaughtSource)
-    answers = np.stack([np.nan_to_num(person.keypoints) for person in sources.labelled.people])
-    perfect = TaughtSource(sources.val._source, answers, threshold=0.3)
-    found = put_beside(config, folder, Sources(sources.train, perfect, labelled=sources.labelled)).on_labels
-    assert found.mean_oks["teacher"] == pytest.approx(1)
-    assert found.mean_oks["student"] < 0.9
+def test_a_model_without_a_teacher_is_measured_alone(tmp_path):
+    small_model().save(tmp_path / "run" / "best")
+    found = put_beside(small_run(), tmp_path / "run", Sources(DotSource(8), DotSource(5)))
+    assert (found.teacher, found.held, found.on_labels.persons) == (None, None, 5)
+    assert found.student.parameters == sum(each.numel() for each in folded(small_model()).parameters())
+    kept = json.loads((tmp_path / "run" / FILE).read_text())
+    assert kept["teacher"] is None
+    assert kept["on_labels"]["mean_oks"] == {"student": pytest.approx(found.on_labels.student.mean_oks)}
+
+
+def test_a_model_that_teaches_is_judged_by_labels_beside_its_student(tmp_path):
+    small_model(seed=1).save(tmp_path / "teacher")
+    small_model().save(tmp_path / "run" / "best")
+    config = small_run(teacher=str(tmp_path / "teacher"), method="pseudo_label")
+    found = put_beside(config, tmp_path / "run", Sources(DotSource(8), DotSource(5)))
+    assert found.teacher.parameters == found.student.parameters
+    assert found.teacher.bytes == (tmp_path / "teacher" / "model.safetensors").stat().st_size
+    assert found.on_labels.poses.teacher.shape == (5, 4, 2)
 
 
 def test_weights_that_lie_beside_a_file_count(taught):
@@ -61,14 +71,3 @@ def test_weights_that_lie_beside_a_file_count(taught):
     own = config.teacher.path.stat().st_size
     config.teacher.path.with_name("t.onnx.data").write_bytes(b"0" * 1000)
     assert put_beside(config, folder, sources).teacher.bytes == own + 1000
-
-
-def test_the_report_and_the_terminal_say_the_same(taught):
-    found = put_beside(*taught)
-    lines, parts = told(found), "".join(beside_parts(found))
-    assert lines[0].startswith("on 3 people with labels: mean OKS ")
-    assert f"{found.student.milliseconds:.1f} ms a crop" in lines[1]
-    assert f"{found.teacher.bytes / 1e6:.1f} MB" in lines[1]
-    assert "each judged by that pose of its picture which fits it best" in parts
-    assert f"<td>{found.teacher.milliseconds:.1f}</td>" in parts
-    assert "by whole-frame boxes" in parts

@@ -10,12 +10,14 @@ from dataclasses import replace
 import pytest
 import torch
 
+from posestill.engine.beside import put_beside
 from posestill.engine.checkpoint import load_state, save_state
 from posestill.engine.fit import _Run, fit
 from posestill.engine.log import RunLog
 from posestill.engine.setup import Sources, try_one_batch
 from posestill.engine.stopping import Stopped
-from posestill.html.report import read_metrics, write_run_report
+from posestill.html.course import read_metrics
+from posestill.html.report import write_run_report
 from posestill.models.pose_model import PoseModel, read_weights
 from posestill.schema import UserError
 from tests.conftest import DotSource, small_model, small_model_config, small_run
@@ -47,11 +49,11 @@ def equal(one, other):
 def test_a_run_leaves_the_folder_that_the_design_names(tmp_path):
     config = small_run(evaluate={"every": 3})
     result = fit(config, tmp_path / "run", sources=sources(), quiet=True)
-    write_run_report(result, config)
+    write_run_report(result, config, put_beside(config, tmp_path / "run", result.sources))
     found = {str(path.relative_to(tmp_path / "run")) for path in (tmp_path / "run").rglob("*") if path.is_file()}
     assert found == {
-        "config.yaml", "metrics.jsonl", "eval.json", "report.html", "best/model.safetensors", "best/config.json",
-        "last/training.pt",
+        "config.yaml", "metrics.jsonl", "eval.json", "beside.json", "report.html", "best/model.safetensors",
+        "best/config.json", "last/training.pt",
     }  # fmt: skip
     rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
     assert [row["step"] for row in rows if "task" in row] == [2, 4, 6]

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from posestill.evaluation.agreement import agreement_with
+from posestill.evaluation.agreement import agreement_with, by_keypoint
 from posestill.skeletons import COCO_17
 from posestill.types import Person
 
@@ -46,3 +46,16 @@ def test_persons_are_put_together_by_the_teachers_mean_confidence():
     assert [(each.count, each.agreement) for each in found.by_person] == [(2, 0), (2, 1), (2, 1), (2, 1)]
     assert (found.by_person[0].low, found.by_person[0].high) == (pytest.approx(0.35), pytest.approx(0.4))
     assert found.as_json()["by_person"][0]["count"] == 2
+
+
+def test_a_keypoint_is_judged_over_those_who_show_it_and_a_missed_person_counts_as_wrong():
+    shown = np.full((17, 3), 2.0)
+    shown[1, 2] = 0
+    labelled = [Person(row, row, np.array([0.0, 0, 100, 100]), shown, AREA) for row in range(2)]
+    places = np.full((2, 17, 2), 2.0)
+    places[0, 0, 0] += 2 * 0.026 * 100  # the nose, two spreads away
+    places[1] = np.nan
+    found = by_keypoint(places, labelled, COCO_17)
+    assert found["nose"] == pytest.approx(np.exp(-0.5) / 2)
+    assert found["right_ankle"] == pytest.approx(0.5)
+    assert np.isnan(found["left_eye"])

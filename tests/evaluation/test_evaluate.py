@@ -15,6 +15,7 @@ from posestill.evaluation.evaluate import (
     person_score,
     predict_poses,
     score_poses,
+    spread_evenly,
 )
 from posestill.evaluation.results import read_results, score_results
 from posestill.schema import UserError
@@ -312,3 +313,8 @@ def test_a_wholebody_results_file_that_does_not_fit_is_explained(tmp_path, chang
         score_results(tmp_path / "truth.json", tmp_path / "r.json", wholebody=True)
     with pytest.raises(UserError, match="brings its own skeleton"):
         score_results(tmp_path / "truth.json", tmp_path / "r.json", wholebody=True, metainfo=tmp_path / "m.json")
+
+
+@pytest.mark.parametrize(("count", "most", "found"), [(9, 1, [0]), (9, 3, [0, 4, 8]), (3, 20, [0, 1, 2]), (0, 5, [])])
+def test_things_are_spread_evenly_from_the_first_to_the_last(count, most, found):
+    assert spread_evenly(count, most).tolist() == found

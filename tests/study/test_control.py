@@ -8,6 +8,7 @@ from posestill.cli.main import app
 from posestill.schema import UserError
 from posestill.study.control import gains_of, say_gains, train_with_controls
 from tests.conftest import small_run
+from tests.html.parsed import below, cells, parsed, within
 
 TINY = [
     "--set", "data.train.people=16", "--set", "data.val.people=8", "--set", "train.steps=2", "--set", "data.labelled=8",
@@ -29,9 +30,11 @@ def test_distil_with_controls_trains_them_alike_and_the_report_says_what_was_gai
     assert found["mean_oks"]["method"] == pytest.approx((shipped + other) / 2, abs=1e-6)
     gain = found["mean_oks"]["method"] - found["mean_oks"]["alone"]
     assert found["gains"]["method"]["mean"] == pytest.approx(gain, abs=1e-6)
-    page = (tmp_path / "run" / "report.html").read_text()
-    assert "Distillation gave" in page
-    assert "pseudo-labels alone gave" in page
+    page = parsed((tmp_path / "run" / "report.html").read_text())
+    assert found["sentence"] in page.one("section", "verdict").text
+    parts = below(page, "What distillation gave")
+    assert len(within(parts, "circle")) == 3  # a mark for each gain
+    assert [row[0] for row in cells(within(parts, "table")[0])[1:]] == ["with the method", "alone", "on pseudo-labels"]
     # a second call says that the folder is taken; --resume finds everything finished and says the same
     again = CliRunner().invoke(app, [*asked, "--resume"], catch_exceptions=False)
     assert again.exit_code == 0

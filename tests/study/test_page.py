@@ -5,6 +5,7 @@ import pytest
 from posestill.study.jobs import Asked, chosen_rates, confirming, screening, tuning
 from posestill.study.page import write_comparison
 from posestill.study.results import Results
+from tests.html.parsed import below, cells, parsed, within
 from tests.study.plans import small_plan, small_row
 
 
@@ -38,7 +39,9 @@ def test_three_pictures_are_kept_curves_first_and_the_report_has_them_all(doses,
     assert sorted(pictures) == sorted([*kept, "a-picture-of-mine"])
     assert pictures.pop("a-picture-of-mine") == "before"
     assert all(picture.startswith("<svg ") for picture in pictures.values())
-    assert report.read_text().count("<svg") == len(doses) + 4  # and two of gains, keypoints, cost
+    page = parsed(report.read_text())
+    assert len(page.all("svg")) == len(doses) + 4  # and two of gains, keypoints, cost
+    assert all(chart.attributes["aria-label"] for chart in page.all("svg"))
     assert {path.name for path in report.parent.iterdir()} == {"report.html"}
 
 
@@ -68,3 +71,74 @@ def test_runs_on_test_are_confirmed_only_where_the_regime_names_other_persons_fo
         assert ("Confirmed on test" in text) == is_apart
         assert (said in text) != is_apart
     assert len(notes) == (0 if is_apart else 1)
+
+
+def page_of(plan, folder, *, oks=None):
+    """The page of a plan whose runs were never trained; `oks` gives the OKS of three persons by arm."""
+    results, rates = Results.read(folder / "results"), chosen_rates(plan, [])
+    for asked in [*screening(plan, rates), *confirming(plan, rates)]:
+        similarity = (oks or {}).get(asked.arm, "5000 5100 5200")
+        mean = sum(map(int, similarity.split())) / 30000
+        results.add_run(small_row(asked, plan, similarity=similarity, metrics={"mean_oks": mean, "AP": 0.1}))
+    report = write_comparison(plan, results, rates, name="mine.yaml", command="posestill compare mine.yaml",
+                              report=folder / "work" / "report.html")  # fmt: skip
+    return parsed(report.read_text(encoding="utf-8"))
+
+
+def test_the_page_opens_with_a_title_and_a_verdict_in_words(tmp_path):
+    plan = small_plan(learning_rates=[1e-3])
+    page = page_of(plan, tmp_path, oks={"tcd": "6000 6100 6200"})
+    assert page.one("h1").text == "Comparison mine"
+    first = page.one("section", "verdict").one("p", "first").text
+    assert first.startswith("In few, TCD comes first with mean OKS 61.0: a gain of +10.0 [")
+    assert page.one("main").inside[1].attributes["class"] == "verdict"
+    assert "posestill compare mine.yaml" in page.text
+
+
+def test_names_of_arms_and_regimes_come_from_users_and_are_shown_as_text(tmp_path):
+    evil = "<i>&'\""
+    regimes = {evil: {"recipe": "protocol/synthetic", "test": ["data.val.seed=9"]}}
+    plan = small_plan(regimes=regimes, arms={"tcd": {"title": evil}}, learning_rates=[1e-3], confirm={})
+    page = page_of(plan, tmp_path)
+    assert not page.all("i")
+    assert cells(page.all("table")[0])[3][:2] == [evil, evil]
+
+
+def test_twenty_arms_have_twenty_colours_which_they_keep_in_every_chart(tmp_path):
+    arms = {f"arm{number}": {"title": f"arm {number}"} for number in range(18)}
+    regimes = {name: {"recipe": "protocol/synthetic", "dose": {"labels": at}} for name, at in (("few", 1), ("many", 2))}
+    page = page_of(small_plan(regimes=regimes, arms=arms, learning_rates=[1e-3], confirm={}), tmp_path)
+    lines = within(below(page, "Gains"), "polyline")
+    assert len({each.attributes["stroke"] for each in lines}) == 20
+    charts = within(below(page, "Keypoints and cost"), "svg")
+    cost = next(each for each in charts if "seconds of training" in each.attributes["aria-label"])
+    marks = [each.attributes["stroke"] for each in [*cost.all("circle"), *cost.all("path")]
+             if each.attributes.get("stroke-width") == "1.5"]  # fmt: skip
+    assert sorted(marks) == sorted(each.attributes["stroke"] for each in lines)
+
+
+def test_wide_tables_scroll_in_themselves(tmp_path):
+    page = page_of(small_plan(learning_rates=[1e-3]), tmp_path)
+    assert len(page.all("table")) == len(page.all("div", "scroll")) == 2  # test and tune
+    assert all(each.one("caption").text for each in page.all("table"))
+
+
+def test_people_stand_below_the_names_of_the_arms_whose_poses_they_have(tmp_path):
+    plan = small_plan(learning_rates=[1e-3])
+    strips = {"labels": b"l", "alone-lr0.001-seed1": b"a", "tcd-lr0.001-seed1": b"t"}
+    for name, content in strips.items():
+        path = tmp_path / "work" / "people" / "test" / "few" / f"{name}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    parts = below(page_of(plan, tmp_path), "The same people, by arm")
+    assert [each.text for each in within(parts, "figcaption")] == ["labels", "student alone", "TCD"]
+    images = within(parts, "img")
+    assert images[2].attributes["alt"] == "4 people in few with the poses of TCD"
+    assert images[2].attributes["src"].endswith("base64,dA==")
+    assert not any("No pictures were kept" in each.text for each in parts)
+
+
+def test_where_no_pictures_of_people_were_kept_the_page_says_so(tmp_path):
+    parts = below(page_of(small_plan(learning_rates=[1e-3]), tmp_path), "The same people, by arm")
+    assert not within(parts, "img")
+    assert "nobody can be shown here" in parts[0].text

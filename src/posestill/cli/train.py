@@ -164,10 +164,10 @@ def _run(
     from posestill.engine.checkpoint import saved_step
     from posestill.engine.fit import fit
     from posestill.engine.stopping import Stopped
-    from posestill.html.report import write_run_report
-    from posestill.study.control import as_html, train_with_controls
+    from posestill.html.report import Gained, write_run_report
+    from posestill.study.control import as_gained, train_with_controls
 
-    verdict: list[str] = []
+    gained: Gained | None = None
     warning = ""
     if settings.data.has_no_labels:
         from posestill.engine.choose import starts_from_nothing
@@ -178,7 +178,7 @@ def _run(
     try:
         if control_seeds:
             counterfactual = train_with_controls(settings, folder, seeds=control_seeds, resume=resume)
-            result, verdict = counterfactual.result, as_html(counterfactual)
+            result, gained = counterfactual.result, as_gained(counterfactual)
         else:
             result = fit(settings, folder, resume=resume, sources=sources)
     except Stopped as stopped:
@@ -188,14 +188,12 @@ def _run(
         where = "nothing is saved yet, --resume starts anew" if step is None else f"--resume goes on from step {step}"
         raise Interrupted(f"interrupted; {where}") from None
     if result.is_main_process:
-        beside = None
-        if settings.data.has_no_labels:
-            from posestill.engine.beside import put_beside
-            from posestill.html.beside import told
+        from posestill.engine.beside import put_beside
+        from posestill.html.beside import told
 
-            beside = put_beside(settings, folder, result.sources)
-            typer.echo("\n".join(told(beside)))
-        report = write_run_report(result, settings, verdict, beside=beside)
+        beside = put_beside(settings, folder, result.sources)
+        typer.echo("\n".join(told(beside)))
+        report = write_run_report(result, settings, beside, gained=gained)
         typer.echo(f"model: {folder / 'best'}\nfigures: {folder / 'eval.json'}\nreport: {report}")
     if warning:
         _log().say(f"\n!!! {warning}")

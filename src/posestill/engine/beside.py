@@ -1,11 +1,11 @@
-"""A student beside its teacher: size, time a crop, and figures on labels where some held-out pictures have any."""
+"""A student beside its teacher: size, time a crop, and how right both are on the same people."""
 
 from __future__ import annotations
 
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,11 @@ import numpy as np
 import torch
 
 from posestill.data.images import TaughtSource
-from posestill.data.source import PoseSource
 from posestill.engine.config import RunConfig
+from posestill.engine.judged import OnLabels, Poses, on_labels_of, on_labels_of_pictures, with_teachers_answers
 from posestill.engine.setup import Sources
 from posestill.engine.surroundings import surroundings
-from posestill.evaluation.evaluate import Share, labelled_people, predict_poses, score_poses
 from posestill.files import write_json
-from posestill.metrics.oks import LabelledPeople
 from posestill.models.device import choose_device
 from posestill.models.fold import folded
 from posestill.models.pose_model import WEIGHTS, PoseModel
@@ -44,64 +42,64 @@ class Cost:
     slowest: float
     bytes: int | None
     """of its file; None where it has none of its own"""
-
-
-@dataclass(frozen=True)
-class OnLabels:
-    """Both on the labelled people of the held-out pictures, each judged by the pose of its picture that fits best."""
-
-    persons: int
-    boxes: str
-    """by which both were shown people: the run's own, as in use"""
-    keypoints: tuple[str, ...]
-    """that labels and student share"""
-    mean_oks: dict[str, float]
-    """of `student` and `teacher`"""
-    pck: dict[str, float]
+    parameters: int | None
+    """with batch norms folded; None where it is a file that a runtime executes"""
 
 
 @dataclass(frozen=True)
 class Beside:
-    """The student beside its teacher."""
+    """The student beside its teacher, or alone where it has none."""
 
     student: Cost
-    teacher: Cost
+    teacher: Cost | None
     threads: int
     device: str
     on_labels: OnLabels | None
+    """None where nobody has labels"""
+    held: Poses | None
+    """both on held-out people without labels; None where the run is judged by labels"""
 
     def as_json(self) -> dict[str, Any]:
-        """The same as plain values, for a file."""
-        return {**asdict(self), "surroundings": surroundings()}
+        """The figures as plain values, for a file."""
+        return {
+            "student": asdict(self.student),
+            "teacher": None if self.teacher is None else asdict(self.teacher),
+            "threads": self.threads,
+            "device": self.device,
+            "on_labels": None if self.on_labels is None else self.on_labels.as_json(),
+            "surroundings": surroundings(),
+        }
 
 
 def put_beside(config: RunConfig, folder: Path, sources: Sources) -> Beside:
-    """Measure the student in `folder/best` and its teacher, and write `beside.json`."""
-    assert config.teacher is not None
+    """Measure the student in `folder/best` and its teacher, if any, and write `beside.json`."""
     device = choose_device(config.train.device, option="train.device")
-    student, teacher = PoseModel.load(folder / "best").to(device), config.teacher.build()
-    teacher.to(device)
-    on_labels = None
-    if sources.labelled is not None and isinstance(sources.val, TaughtSource):
-        on_labels = _on_labels(student, sources.val, sources.labelled, config, device)
-    asked = {
-        "student": _asks_student(folded(student), device),
-        "teacher": _asks_teacher(teacher, device),
-    }
+    student = PoseModel.load(folder / "best").to(device)
+    teacher = None if config.teacher is None else config.teacher.build()
+    held, on_labels = None, None
+    if isinstance(sources.val, TaughtSource):
+        held = with_teachers_answers(student, sources.val, config.evaluate, device)
+        if sources.labelled is not None:
+            on_labels = on_labels_of_pictures(student, sources.val, sources.labelled, config.evaluate, device)
+    else:
+        on_labels = on_labels_of(student, teacher, sources.val, config.evaluate, device)
+    shipped = folded(student)
+    asked: dict[str, Callable[[], object]] = {"student": _asks_student(shipped, device)}
+    if teacher is not None:
+        asked["teacher"] = _asks_teacher(teacher.to(device), device)
     times = alternating(asked, device=device)
-    sizes = {"student": student.config.size, "teacher": teacher.input_size}
-    files = {"student": folder / "best" / WEIGHTS, "teacher": _file_of(config)}
-    costs = {
-        name: Cost(
-            size=sizes[name],
-            milliseconds=statistics.median(found),
-            fastest=min(found),
-            slowest=max(found),
-            bytes=_bytes(files[name]),
-        )
-        for name, found in times.items()
-    }
-    beside = Beside(costs["student"], costs["teacher"], torch.get_num_threads(), device.type, on_labels)
+    beside = Beside(
+        student=_cost(times["student"], student.config.size, folder / "best" / WEIGHTS, _parameters(shipped)),
+        teacher=None
+        if teacher is None
+        else _cost(
+            times["teacher"], teacher.input_size, _file_of(config), _parameters(getattr(teacher, "model", None))
+        ),
+        threads=torch.get_num_threads(),
+        device=device.type,
+        on_labels=on_labels,
+        held=held,
+    )
     write_json(folder / FILE, beside.as_json())
     return beside
 
@@ -144,29 +142,20 @@ def _crop(size: Size) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, size=(1, 3, *size), dtype=np.uint8)
 
 
-def _on_labels(
-    student: PoseModel, held: TaughtSource, labelled: PoseSource, config: RunConfig, device: torch.device
-) -> OnLabels | None:
-    """Of the student and of the teacher's answers, on the labels of held-out pictures; None where nobody has any."""
-    persons = labelled_people(labelled)
-    if not len(persons):
-        return None
-    everyone = np.arange(len(held.people))
-    own = predict_poses(student, held, everyone, config.evaluate, Share(device=device))
-    taught = replace(own, keypoints=held.answers, score=held.answers[..., 2].mean(axis=1))
-    found = {
-        name: score_poses(poses, labelled, own_boxes=False, conditions={}).metrics
-        for name, poses in (("student", own), ("teacher", taught))
-    }
-    truth = LabelledPeople.of([labelled.people[row] for row in persons], len(labelled.skeleton))
-    there = np.flatnonzero(truth.labelled.any(axis=0))
-    return OnLabels(
-        persons=len(persons),
-        boxes=held.boxes,
-        keypoints=tuple(labelled.skeleton.names[at] for at in there),
-        mean_oks={name: each["mean_oks"] for name, each in found.items()},
-        pck={name: each["PCK"] for name, each in found.items()},
+def _cost(times: list[float], size: Size, file: Path, parameters: int | None) -> Cost:
+    return Cost(
+        size=size,
+        milliseconds=statistics.median(times),
+        fastest=min(times),
+        slowest=max(times),
+        bytes=_bytes(file),
+        parameters=parameters,
     )
+
+
+def _parameters(model: object) -> int | None:
+    """How many parameters a model has, its batch norms folded; None of what is a file that a runtime executes."""
+    return sum(each.numel() for each in model.parameters()) if isinstance(model, PoseModel) else None
 
 
 def _file_of(config: RunConfig) -> Path:

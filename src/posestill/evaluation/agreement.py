@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from posestill.metrics.oks import LabelledPeople
 from posestill.skeletons import Skeleton
 from posestill.teachers.answers import similarity
 from posestill.types import Person
@@ -87,6 +88,17 @@ def agreement_with(
         by_confidence=tuple(ranges),
         by_person=tuple(quarters),
     )
+
+
+def by_keypoint(places: np.ndarray, people: Sequence[Person], skeleton: Skeleton) -> dict[str, float]:
+    """The mean of OKS's term of each keypoint at places (N, K, 2) image px, over the N people who show its label.
+
+    NaN where nobody does; a person who was missed (NaN) counts as 0.
+    """
+    truth = LabelledPeople.of(people, len(skeleton))
+    distance = np.linalg.norm(places - truth.keypoints[..., :2], axis=-1)  # (N, K)
+    terms = np.nan_to_num(similarity(distance, area=truth.area, skeleton=skeleton))
+    return {name: _mean(terms[truth.labelled[:, at], at]) for at, name in enumerate(skeleton.names)}
 
 
 def _mean(values: np.ndarray) -> float:

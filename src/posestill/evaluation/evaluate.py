@@ -104,6 +104,8 @@ class Evaluation:
     poses: PredictedPoses
     similarity: np.ndarray
     """(M,) OKS of each labelled person's own pose"""
+    places: np.ndarray
+    """(M, K, 2) that pose, image px; NaN where the person was missed"""
     agreement: Agreement | None = None
     """with the teacher, where its answers stand in for labels"""
 
@@ -190,6 +192,11 @@ def labelled_people(source: PoseSource) -> np.ndarray:
     )
 
 
+def spread_evenly(count: int, most: int) -> np.ndarray:
+    """Positions of at most `most` of `count` things, spread evenly from the first to the last."""
+    return np.linspace(0, count - 1, min(most, count)).round().astype(int)
+
+
 def predict_poses(
     model: PoseModel, source: PoseSource, persons: np.ndarray, settings: EvaluateConfig, share: Share | None = None
 ) -> PredictedPoses:
@@ -263,6 +270,7 @@ def score_poses(
         notes=[*notes, *oks.explain(metrics, truth, predicted, oks_sigmas=sigmas)],
         poses=poses,
         similarity=similarity,
+        places=xy,
     )
 
 

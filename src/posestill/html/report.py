@@ -1,147 +1,166 @@
-"""A run's report.html: its figures, its losses, and pictures, for people who would rather look than read."""
+"""A run's report.html: a verdict in words, then charts and people, for those who would rather look than read."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import cv2
 import numpy as np
 
-from posestill.data.source import PoseSource
-from posestill.draw import draw_poses
 from posestill.engine.beside import Beside
 from posestill.engine.choose import starts_from_nothing
 from posestill.engine.config import RunConfig, dump_run
 from posestill.engine.fit import FitResult
-from posestill.evaluation.evaluate import EvaluateConfig, labelled_people, predict_poses
+from posestill.engine.surroundings import surroundings
+from posestill.evaluation.evaluate import spread_evenly
 from posestill.files import write_whole
-from posestill.html.beside import agreement_parts, beside_parts
-from posestill.html.charts import curves
-from posestill.html.page import code, heading, page, paragraph, percent, pictures, table
+from posestill.html.beside import agreement_parts, cost_parts, keypoint_parts
+from posestill.html.course import Row, course_parts, ending, read_metrics
+from posestill.html.next_step import next_commands
+from posestill.html.page import (
+    code,
+    commands,
+    details,
+    heading,
+    notes,
+    page,
+    paragraph,
+    percent,
+    strips,
+    table,
+    tiles,
+    verdict,
+    warning,
+)
+from posestill.html.people import LEGEND, drawn_people
+from posestill.html.verdict import tiles_of, verdict_of
 from posestill.models.pose_model import PoseModel
 
-PICTURE_HEIGHT = 224
+SHOWN, WORST = 6, 4
+"""people that are drawn: of all kinds, and of those that something is wrong with"""
 
 
-def write_run_report(
-    result: FitResult, config: RunConfig, verdict: Sequence[str] = (), *, beside: Beside | None = None
-) -> Path:
-    """Write `report.html` into the run folder and return its path; it opens with the HTML parts of a `verdict`.
+@dataclass(frozen=True)
+class Gained:
+    """What a run gave over its controls."""
 
-    Where the teacher's answers stand in for labels, it says so and speaks of agreement; `beside` adds size, time and
-    figures on labels of student and teacher.
+    sentence: str
+    parts: Sequence[str]
+    """HTML"""
+
+
+def write_run_report(result: FitResult, config: RunConfig, beside: Beside, *, gained: Gained | None = None) -> Path:
+    """Write `report.html` into the run folder and return its path.
+
+    Where the teacher's answers stand in for labels, it says so and speaks of agreement. `gained` is what a comparison
+    with controls found.
     """
-    evaluation, folder, source = result.evaluation, result.folder, result.sources.val
-    best = PoseModel.load(folder / "best")
-    rows = read_metrics(folder / "metrics.jsonl")
-    conditions = ", ".join(f"{name.replace('_', ' ')}: {value}" for name, value in evaluation.conditions.items())
+    evaluation, folder = result.evaluation, result.folder
+    best, rows = PoseModel.load(folder / "best"), read_metrics(folder / "metrics.jsonl")
     truth = evaluation.conditions.get("truth")
-    against = "" if truth is None else f", against {truth}"
-    mean, precision = percent(evaluation.metrics["mean_oks"]), percent(evaluation.metrics["AP"])
-    said = f"Mean OKS {mean}, AP {precision}."
-    if truth is not None:
-        said = f"Agreement with the teacher on {evaluation.conditions['persons']} people: mean OKS {mean}."
-    name = "student" if truth is not None else f"best/ (step {best.lineage['step']})"
-    warning = starts_from_nothing(config) if config.data.has_no_labels else ""
+    figures = _figures_at(rows, best.lineage["step"]) or evaluation.metrics
+    ended, gain = ending(rows), "" if gained is None else gained.sentence
+    loud = starts_from_nothing(config) if config.data.has_no_labels else ""
     parts = [
-        *verdict,
-        *([paragraph(warning, strong=True)] if warning else []),
-        paragraph(said, strong=True),
-        paragraph(conditions),
-        *(paragraph(note) for note in evaluation.notes),
-        *([] if beside is None else beside_parts(beside)),
+        verdict(verdict_of(best, beside, evaluation, figures, gained=gain, ending=ended.sentence)),
+        *([warning(loud)] if loud else []),
+        tiles(tiles_of(beside, evaluation, figures)),
+        notes(evaluation.notes),
+        *([] if gained is None else [heading("What distillation gave"), *gained.parts]),
+        heading("Training"),
+        *course_parts(rows, truth=truth),
+        *([] if beside.on_labels is None else keypoint_parts(beside.on_labels)),
         *([] if evaluation.agreement is None else agreement_parts(evaluation.agreement)),
-        heading(f"Figures at the last step{against}"),
-        table(
-            ["figure", "x 100"],
-            [[name.replace("_", " "), percent(value)] for name, value in evaluation.metrics.items()],
-        ),
-        heading("Losses"),
-        curves(loss_curves(rows), across="steps", up="loss"),
-        heading("Pictures"),
-        *(
-            []
-            if truth is None
-            else [paragraph("Keypoints of which the teacher is sure, as each of the two sees them.")]
-        ),
-        pictures(*side_by_side({name: best}, source, count=8)),
-        *_least_alike(name, best, result),
-        heading(f"Per keypoint{against}"),
-        table(
-            ["keypoint", "PCK x 100", "normalised error x 100"],
-            [
-                [name, percent(figures["PCK"]), percent(figures["normalised_error"])]
-                for name, figures in evaluation.per_keypoint.items()
-            ],
-        ),
-        heading("Settings"),
-        code(dump_run(config)),
+        *_people(beside),
+        *cost_parts(beside, surroundings()),
+        heading("What to do next"),
+        commands(next_commands(config, folder, longer_first=ended.wants_more)),
+        heading("All figures and settings"),
+        *_all_figures(result, best.lineage["step"], figures),
+        details("Settings of the run", [code(dump_run(config))]),
     ]
     path = folder / "report.html"
-    text = page(f"posestill: {folder.name}", parts)
-    write_whole(path, lambda draft: draft.write_text(text))
+    text = page(f"Run {folder.name}", parts, subtitle=_subtitle(config))
+    write_whole(path, lambda draft: draft.write_text(text, encoding="utf-8"))
     return path
 
 
-def side_by_side(
-    models: Mapping[str, PoseModel], source: PoseSource, *, count: int, persons: np.ndarray | None = None
-) -> tuple[list[list[np.ndarray]], list[str]]:
-    """Rows of pictures, labels first and then each model's poses, of persons spread evenly over a source; captions.
-
-    `persons` are positions to show in place of such a choice. Where a teacher's answers stand in for labels, the
-    caption says so, and all poses are drawn where it is sure.
-    """
-    usable, truth = labelled_people(source), getattr(source, "truth", None)
-    chosen = usable[np.linspace(0, len(usable) - 1, min(count, len(usable))).round().astype(int)]
-    chosen = chosen if persons is None else persons[:count]
-    found = [predict_poses(model, source, chosen, EvaluateConfig()).keypoints for model in models.values()]
-    rows = []
-    for row, position in enumerate(chosen.tolist()):
-        person = source.people[position]
-        assert person.keypoints is not None
-        labels = person.keypoints.copy()
-        labels[:, 2] = labels[:, 2] > 0
-        image = source.image(person.image_id)
-        poses = [labels, *(each[row] for each in found)]
-        if truth is not None:  # what a young student says is weak at first, and would not be drawn
-            poses = [np.concatenate([pose[:, :2], labels[:, 2:]], axis=1) for pose in poses]
-        rows.append([_picture(image, pose, person.bbox, source) for pose in poses])
-    return rows, ["labels" if truth is None else "teacher", *models]
+def _subtitle(config: RunConfig) -> str:
+    """What was done, in a line: method, teacher, steps."""
+    settings = config.model_dump(mode="json")
+    teacher = settings["teacher"]
+    named = "" if teacher is None else f" with the teacher {teacher.get('path') or teacher['name']}"
+    length = f"{config.train.steps:,} steps" if config.train.steps else f"{config.train.epochs:g} epochs"
+    return f"Trained by {settings['method']['name']}{named}, {length} of {config.train.batch_size}, seed {config.seed}"
 
 
-def _least_alike(name: str, model: PoseModel, result: FitResult) -> list[str]:
-    """The people on whom a student and the teacher that stands in for labels agree least."""
-    if result.evaluation.agreement is None:
-        return []
-    worst = labelled_people(result.sources.val)[np.argsort(result.evaluation.similarity, kind="stable")]
-    shown = side_by_side({name: model}, result.sources.val, count=4, persons=worst)
-    return [heading("Where they agree least"), pictures(*shown)]
+def _people(beside: Beside) -> list[str]:
+    """People of all kinds, then those that are found worst and those on whom teacher and student differ most."""
+    labels = beside.on_labels
+    poses, truth = (labels.poses, "labels") if labels is not None else (beside.held, "teacher")
+    if poses is None:
+        return []  # nobody has labels, and no teacher's answers stand in for them
+    evenly = spread_evenly(len(poses.people), SHOWN)
+    who = "labels, teacher and student" if poses.teacher is not None and labels is not None else f"{truth} and student"
+    parts = [
+        heading("The same people, side by side"),
+        paragraph(f"People spread evenly over those that were held out, as {who} see them. {LEGEND}"),
+        strips(drawn_people(poses, evenly.tolist(), truth=truth)),
+    ]
+    if labels is not None:
+        parts += [
+            heading("Worst cases"),
+            paragraph("The people on whom the student's OKS with the labels is lowest."),
+            strips(drawn_people(poses, _lowest(poses.right(poses.student)), truth=truth)),
+        ]
+    held = beside.held if beside.held is not None else poses
+    if held.teacher is not None:
+        parts += [
+            heading("Where teacher and student agree least"),
+            paragraph(
+                "The people on whom the OKS between the two is lowest. Either of them may be the one that is wrong."
+            ),
+            strips(drawn_people(held, _lowest(held.alike()), truth=truth if held is poses else "teacher")),
+        ]
+    return parts
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The rows of a metrics.jsonl."""
-    return [json.loads(line) for line in path.read_text().splitlines() if line] if path.is_file() else []
+def _lowest(similarity: np.ndarray) -> list[int]:
+    """The positions of the few lowest of (M,) figures, the lowest first; NaN is none."""
+    order = [int(at) for at in np.argsort(similarity, kind="stable") if np.isfinite(similarity[at])]
+    return order[:WORST]
 
 
-def loss_curves(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[float, float]]]:
-    """Each named loss over the steps, from the rows of a metrics.jsonl."""
-    other = {"step", "learning_rate", "persons_per_second", "evaluation", "watched", "unreadable"}
-    names = [name for row in rows for name in row if name not in other]
-    return {
-        name: [(row["step"], row[name]) for row in rows if row.get(name) is not None] for name in dict.fromkeys(names)
-    }
+def _figures_at(rows: Sequence[Row], step: int) -> dict[str, float] | None:
+    """The figures of the evaluation at a step, as metrics.jsonl has them."""
+    found = [row["evaluation"] for row in rows if row["step"] == step and "evaluation" in row]
+    return {name: float("nan") if value is None else value for name, value in found[-1].items()} if found else None
 
 
-def _picture(image: np.ndarray, pose: np.ndarray, bbox: np.ndarray, source: PoseSource) -> np.ndarray:
-    """The surroundings of a bbox, enlarged, with a pose on them."""
-    centre, extent = bbox[:2] + bbox[2:] / 2, bbox[2:] * 1.3
-    low = np.maximum(np.floor(centre - extent / 2), 0).astype(int)
-    high = np.minimum(np.ceil(centre + extent / 2), [image.shape[1], image.shape[0]]).astype(int)
-    scale = PICTURE_HEIGHT / max(1, high[1] - low[1])
-    cut = cv2.resize(image[low[1] : high[1], low[0] : high[0]], None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
-    moved = pose.copy()
-    moved[:, :2] = (pose[:, :2] - low + 0.5) * scale - 0.5
-    return draw_poses(cut, moved[None], source.skeleton, threshold=0.2)
+def _all_figures(result: FitResult, step: int, figures: dict[str, float]) -> list[str]:
+    evaluation = result.evaluation
+    truth = evaluation.conditions.get("truth")
+    conditions = ", ".join(f"{name.replace('_', ' ')}: {value}" for name, value in evaluation.conditions.items())
+    against = "" if truth is None else f", against {truth}"
+    return [
+        details(
+            "All figures, and the conditions that they hold under",
+            [
+                paragraph(f"{conditions}."),
+                table(
+                    ["figure", "x 100"],
+                    [[name.replace("_", " "), percent(value)] for name, value in figures.items()],
+                    caption=f"Figures of best/, the model of step {step}{against}",
+                ),
+                table(
+                    ["keypoint", "PCK x 100", "normalised error x 100"],
+                    [
+                        [name.replace("_", " "), percent(each["PCK"]), percent(each["normalised_error"])]
+                        for name, each in evaluation.per_keypoint.items()
+                    ],
+                    caption=f"By keypoint at the last step{against}",
+                ),
+            ],
+        )
+    ]

@@ -17,8 +17,8 @@ from posestill.engine.setup import open_sources
 from posestill.engine.surroundings import run_hash, surroundings
 from posestill.files import write_json
 from posestill.html.charts import gains as draw_gains
-from posestill.html.page import paragraph, table
-from posestill.html.report import percent
+from posestill.html.page import figure, percent, table
+from posestill.html.report import Gained
 from posestill.methods.supervised import SupervisedConfig
 from posestill.schema import UserError
 from posestill.study.gains import signed
@@ -126,13 +126,17 @@ def say_gains(gains: Mapping[str, Difference], *, seeds: range) -> str:
     )
 
 
-def as_html(found: Counterfactual) -> list[str]:
-    """What a run's report opens with: the sentence, the gains with their intervals, the mean OKS of each way."""
+def as_gained(found: Counterfactual) -> Gained:
+    """What a run's report says of it: the sentence, the gains with their intervals, the mean OKS of each way."""
     rows = [(_COMPARED[name], 100 * gain.mean, 100 * gain.low, 100 * gain.high) for name, gain in found.gains.items()]
-    return [
-        paragraph(found.sentence, strong=True),
-        draw_gains(rows, across="points of mean OKS, 95 % interval"),
-        table(
-            ["trained", "mean OKS x 100"], [[_TRAINED[way], percent(value)] for way, value in found.mean_oks.items()]
-        ),
-    ]
+    drawn = draw_gains(rows, across="points of mean OKS, 95 % interval")
+    means = [[_TRAINED[way], percent(value)] for way, value in found.mean_oks.items()]
+    return Gained(
+        found.sentence,
+        [
+            figure(
+                drawn, "Gains in mean OKS with their intervals: green above nothing, red below, grey not told from it"
+            ),
+            table(["trained", "mean OKS x 100"], means, caption="The same student, trained each way"),
+        ],
+    )

@@ -30,6 +30,7 @@ from posestill.engine.surroundings import run_hash, surroundings
 from posestill.schema import UserError
 from posestill.study.gains import pack_similarity
 from posestill.study.jobs import Job, at_hand
+from posestill.study.people import keep_people
 
 
 @dataclass(frozen=True)
@@ -177,6 +178,7 @@ def train_job(task: Task) -> dict[str, Any]:
     began = time.monotonic()
     result = fit(config, folder, resume=True, sources=_sources(config), quiet=True)
     evaluation = result.evaluation
+    keep_people(result, task.work, job.name, of_split=f"{job.split}/{job.regime}")
     return {
         "split": job.split,
         "regime": job.regime,

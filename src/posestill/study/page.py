@@ -10,23 +10,37 @@ from typing import Any
 import numpy as np
 
 from posestill.files import write_json, write_whole
-from posestill.html.charts import Point, curves, dots, gains, standalone
-from posestill.html.page import heading, page, paragraph, table
+from posestill.html.charts import Point, curves, dots, gains, scatter
+from posestill.html.ink import standalone
+from posestill.html.page import (
+    commands,
+    details,
+    figure,
+    heading,
+    labelled_pictures,
+    page,
+    paragraph,
+    side_by_side,
+    table,
+    verdict,
+    warning,
+)
+from posestill.html.people import LEGEND
 from posestill.study.gains import Cell, compare_rows, signed
 from posestill.study.intervals import false_positive_rate
 from posestill.study.lines import Row
+from posestill.study.people import PEOPLE, SIZE, ArmsPeople, people_by_arm
 from posestill.study.plan import Plan
 from posestill.study.results import Results
+from posestill.study.verdict import ALPHA, verdict_of
 
-ALPHA = 0.05
 MOST_PICTURES = 3
 """that are kept with the results; all of them are in the report"""
 _WORDS = {
     "test": "Confirmed on test: 95 % intervals over seeds and persons",
     "tune": "Screened on tune: with one seed the intervals are over persons only, and another seed may differ by more",
 }
-
-
+_SPREAD = "mean OKS x 100, bars: a standard deviation over seeds"
 _NOT_APART = "Repeated with the seeds of confirmation: 95 % intervals over seeds and persons"
 
 
@@ -54,17 +68,17 @@ def write_comparison(
     splits = {split: cells for split, cells in splits.items() if cells}
     foot = _foot(plan, rows)
     first = {**dose_curves(plan, splits), **_gain_chart(plan, splits)}
-    pictures = {**first, **_keypoints(plan, splits), **_cost(plan, splits)}
-    parts, text = [paragraph(foot)], [f"# {name}", "", foot]
+    parts, text = [], [f"# {name}", "", foot]
     for split, cells in splits.items():
         headers, lines = table_of(plan, cells)
-        words, warning = _WORDS[split], said_of_test(plan, cells) if split == "test" else ""
-        if warning:
+        words, flattered = _WORDS[split], said_of_test(plan, cells) if split == "test" else ""
+        if flattered:
             words = _NOT_APART
-        parts += [heading(words), *([paragraph(warning, strong=True)] if warning else []), table(headers, lines)]
-        text += ["", f"## {words}", "", *([warning, ""] if warning else []), *_markdown(headers, lines)]
-    for label, svg in pictures.items():
-        parts += [heading(label), svg]
+        loud = [warning(flattered)] if flattered else []
+        parts += [heading(words), *loud, _arms_first(headers, lines, split)]
+        text += ["", f"## {words}", "", *([flattered, ""] if flattered else []), *_markdown(headers, lines)]
+    others = {**_keypoints(plan, splits), **_cost(plan, splits)}
+    for label, svg in {**first, **others}.items():
         file = folder / f"{label.lower().replace(' ', '-')}.svg"
         if label in list(first)[:MOST_PICTURES]:
             _write(file, standalone(svg))
@@ -89,8 +103,40 @@ def write_comparison(
         },
     )
     report.parent.mkdir(parents=True, exist_ok=True)
-    _write(report, page(name, parts))
+    people = people_by_arm(plan, rows, rates, report.parent)
+    whole = [
+        verdict(_verdict(plan, splits)),
+        heading("Gains"),
+        side_by_side([figure(drawn, label) for label, drawn in first.items()]),
+        *parts,
+        *_people_parts(people),
+        heading("Keypoints and cost"),
+        side_by_side([figure(drawn, label) for label, drawn in others.items()]),
+        details("How it was measured", [paragraph(foot), commands([("The command of this study:", command)])]),
+    ]
+    _write(report, page(f"Comparison {Path(name).stem}", whole, subtitle=_subtitle(rows)))
     return report
+
+
+def _arms_first(headers: Sequence[str], lines: Sequence[Sequence[str]], split: str) -> str:
+    """The table of a page: arms stay in sight where it scrolls, and regimes come second."""
+    moved = [[arm, regime, *rest] for regime, arm, *rest in [headers, *lines]]
+    return table(moved[0], moved[1:], caption=f"Every arm in every regime, on {split}", words=2)
+
+
+def _verdict(plan: Plan, splits: Mapping[str, Sequence[Cell]]) -> list[str]:
+    """Of the runs on test or, where there are none, of those on tune."""
+    for split, cells in splits.items():
+        return verdict_of(plan, cells, split=split)
+    return ["None of the runs that are finished is of an arm and a regime of this plan."]
+
+
+def _subtitle(rows: Sequence[Row]) -> str:
+    arms, regimes = (len({row[part] for row in rows}) for part in ("arm", "regime"))
+    return (
+        f"{arms} {'way' if arms == 1 else 'ways'} to train, {regimes} {'regime' if regimes == 1 else 'regimes'}, "
+        f"{len(rows)} {'run' if len(rows) == 1 else 'runs'}"
+    )
 
 
 def table_of(plan: Plan, cells: Sequence[Cell]) -> tuple[list[str], list[list[str]]]:
@@ -138,7 +184,9 @@ def dose_curves(plan: Plan, splits: Mapping[str, Sequence[Cell]]) -> dict[str, s
                 f"mean OKS over {plan.arms[plan.baseline].title} (filled: {len(plan.seeds.confirm)} seeds, hollow: one)"
             )
             doses = sorted({dose for points in series.values() for dose in points})
-            drawn[f"Gain by {factor}"] = curves(lines, across=factor, up=up, marks=True, ticks=doses)
+            drawn[f"Gain by {factor}"] = curves(
+                lines, across=factor, up=up, marks=True, ticks=doses, among=_titles(plan)
+            )
     return drawn
 
 
@@ -168,7 +216,7 @@ def _keypoints(plan: Plan, splits: Mapping[str, Sequence[Cell]]) -> dict[str, st
             if cell.regime == regime
         }
         if len(found) > 1:
-            drawn[f"PCK by keypoint in {regime}"] = dots(found, across="PCK x 100")
+            drawn[f"PCK by keypoint in {regime}"] = dots(found, across="PCK x 100", among=_titles(plan))
     return drawn
 
 
@@ -176,16 +224,52 @@ def _cost(plan: Plan, splits: Mapping[str, Sequence[Cell]]) -> dict[str, str]:
     cells = splits.get("test") or splits.get("tune", ())
     drawn = {}
     for regime in dict.fromkeys(cell.regime for cell in cells):
-        points = {
-            plan.arms[cell.arm].title: [Point(cell.training_seconds, 100 * cell.mean_oks)]
-            for cell in cells
-            if cell.regime == regime
-        }
+        points = {plan.arms[cell.arm].title: _with_spread(cell) for cell in cells if cell.regime == regime}
         if len(points) > 1:
-            drawn[f"Accuracy against training time in {regime}"] = curves(
-                points, across="training seconds, median", up="mean OKS", marks=True
+            drawn[f"Accuracy against training time in {regime}"] = scatter(
+                points, across="seconds of training, median", up=_SPREAD, among=_titles(plan)
             )
     return drawn
+
+
+def _with_spread(cell: Cell) -> Point:
+    """An arm's mean OKS by its training time, with a standard deviation over seeds to both sides."""
+    place, spread = Point(cell.training_seconds, 100 * cell.mean_oks), cell.spread
+    if spread is None:
+        return place
+    return replace(place, low=100 * (cell.mean_oks - spread), high=100 * (cell.mean_oks + spread))
+
+
+def _titles(plan: Plan) -> list[str]:
+    """The titles of all arms: what each has its colour by, in every chart."""
+    return [arm.title for arm in plan.arms.values()]
+
+
+def _people_parts(found: Sequence[ArmsPeople]) -> list[str]:
+    """The same people as each arm sees them, where runs left their pictures."""
+    parts = [heading("The same people, by arm")]
+    kept = [each for each in found if each.strips]
+    if not kept:
+        return [
+            *parts,
+            paragraph(
+                "The pictures that runs leave of a few people are not in the folder of this study's work, as when it "
+                "ran on another machine: nobody can be shown here."
+            ),
+        ]
+    parts.append(paragraph(f"{PEOPLE} people of each regime, by the first seed of each arm. {LEGEND}"))
+    height, width = SIZE
+    for each in kept:
+        shown = {
+            title: (jpeg, f"{PEOPLE} people in {each.regime} with the poses of {title}")
+            for title, jpeg in each.strips.items()
+        }
+        parts.append(labelled_pictures(each.regime, shown, width=PEOPLE * width, height=height))
+        if each.missing:
+            parts.append(paragraph(f"No pictures were kept of {', '.join(each.missing)}."))
+    if others := [each.regime for each in found if each.left_out]:
+        parts.append(paragraph(f"Left out, for the page would become too large: {', '.join(others)}."))
+    return parts
 
 
 def _write(path: Path, text: str) -> None:

@@ -28,8 +28,10 @@ from posestill.engine.surroundings import run_hash, surroundings
 from posestill.evaluation.evaluate import Evaluation, Share, evaluate_model
 from posestill.files import refuse_taken, write_json, write_whole
 from posestill.html.charts import curves
-from posestill.html.page import heading, page, paragraph, pictures, table
-from posestill.html.report import loss_curves, percent, read_metrics, side_by_side
+from posestill.html.course import loss_curves, read_metrics
+from posestill.html.next_step import SOME_PICTURES, command_line
+from posestill.html.page import commands, figure, heading, page, paragraph, percent, strips, table, verdict
+from posestill.html.people import LEGEND, seen_by
 from posestill.models.cost import Cost, measure
 from posestill.models.pose_model import PoseModel
 from posestill.schema import UserError
@@ -266,22 +268,34 @@ def _write_report(
     models: Mapping[str, PoseModel],
     source: PoseSource,
 ) -> Path:
+    titles = [variant.title for variant in ORDER]
     losses = {variant.title: _loss_on_labels(out / variant.name / "metrics.jsonl") for variant in ORDER}
+    found = {name.replace("_", " "): model for name, model in models.items()}
     parts = [
-        paragraph(sentence, strong=True),
-        table(_HEADERS, lines),
+        verdict([sentence]),
+        table(_HEADERS, lines, caption="One student, trained four ways, and its teacher"),
         paragraph(conditions + " Milliseconds: batch 1, one thread, median of 30."),
         paragraph(
             "Only the teacher and the distilled student have a trained confidence, by which their persons rank; the "
             "others rank by box score, all equal here, which costs AP. Mean OKS compares them fairly."
         ),
         heading("The same people, seen by each"),
-        pictures(*side_by_side({name.replace("_", " "): model for name, model in models.items()}, source, count=10)),
-        heading("Loss on the labels"),
-        curves(losses, across="steps", up="task loss"),
+        paragraph(LEGEND),
+        strips(seen_by(found, source, count=10)),
+        heading("Training"),
+        figure(curves(losses, across="steps", up="loss on the labels", among=titles), "Loss on the labels"),
+        heading("What to do next"),
+        commands(
+            [
+                (
+                    "Draw a student's poses on your own pictures:",
+                    command_line("predict", out / DISTILLED.name / "best", SOME_PICTURES),
+                )
+            ]
+        ),
     ]
     path = out / "report.html"
-    text = page("posestill quickstart", parts)
+    text = page("Quickstart", parts, subtitle="One small student, trained four ways on synthetic people")
     write_whole(path, lambda draft: draft.write_text(text))
     return path
 
