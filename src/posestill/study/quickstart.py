@@ -20,6 +20,8 @@ import numpy as np
 import torch
 
 from posestill.data.source import PoseSource
+from posestill.deploy.export import People, Wanted, export_model
+from posestill.deploy.runtimes import TARGETS, installed
 from posestill.engine.config import RunConfig, change_run, load_run
 from posestill.engine.fit import fit
 from posestill.engine.log import RunLog
@@ -29,7 +31,7 @@ from posestill.evaluation.evaluate import Evaluation, Share, evaluate_model
 from posestill.files import refuse_taken, write_json, write_whole
 from posestill.html.charts import curves
 from posestill.html.course import loss_curves, read_metrics
-from posestill.html.next_step import SOME_PICTURES, command_line
+from posestill.html.next_step import next_commands
 from posestill.html.page import commands, figure, heading, page, paragraph, percent, strips, table, verdict
 from posestill.html.people import LEGEND, seen_by
 from posestill.models.cost import Cost, measure
@@ -72,6 +74,8 @@ _FINDING = Path(__file__).parents[1] / "assets" / "protocol.json"
 """Written by benchmarks/readme.py from results/protocol-distilpose/summary.json; a test holds the two together."""
 ORDER = (ALONE, SAME_TIME, PSEUDO_LABEL, DISTILLED)
 """how tables and pictures show them"""
+EXPORT, EXPORT_PEOPLE = "export", 200
+"""the folder of the exported student, and how many people judge it"""
 SHIFTS = ((ALONE, SAME_TIME), (DISTILLED, PSEUDO_LABEL))
 """Which variants one process trains after another: two processes of one thread beat one of two."""
 
@@ -121,7 +125,9 @@ def run_quickstart(out: Path, *, steps: int | None = None, seed: int = 0) -> Pat
     )
     minutes = (time.monotonic() - began) / 60
     log.say(f"{conditions} {minutes:.1f} minutes in all.")
-    report = _write_report(out, sentence, conditions, lines, models, source)
+    _export(models[DISTILLED.name], out / EXPORT, source, log)
+    following = next_commands(settings, out / DISTILLED.name, longer_first=False)[:3]
+    report = _write_report(out, sentence, conditions, lines, models, source, following)
     figures = {
         "command": "posestill quickstart",
         "sentence": sentence,
@@ -134,7 +140,23 @@ def run_quickstart(out: Path, *, steps: int | None = None, seed: int = 0) -> Pat
     }
     write_json(out / "quickstart.json", figures)
     log.say(f"Look at {report}")
+    for what, command in following:
+        log.say(f"{what}\n    {command}")
     return report
+
+
+def _export(model: PoseModel, folder: Path, source: PoseSource, log: RunLog) -> None:
+    """The student as a file for ONNX Runtime, held to its own figures; without that extra, how to get it."""
+    target = TARGETS["onnx"]
+    if not installed(target):
+        log.say('Exporting the student needs more packages: pip install "posestill[export]"')
+        return
+    with log.bar("judging the exported student", EXPORT_PEOPLE) as bar:
+        gate = export_model(
+            model, Wanted([target], ["fp32"]), folder, People(source, None, EXPORT_PEOPLE), progress=bar.advance
+        )
+    assert not gate.failed
+    log.say(f"The student as a file for ONNX Runtime: {folder}")
 
 
 def _make_room(out: Path) -> None:
@@ -147,6 +169,8 @@ def _make_room(out: Path) -> None:
         if folder.exists() and not marker.exists():
             raise UserError(f"{folder} is there and no quickstart made it: choose another --out")
         shutil.rmtree(folder, ignore_errors=True)
+    if marker.exists():
+        shutil.rmtree(out / EXPORT, ignore_errors=True)
     out.mkdir(parents=True, exist_ok=True)
     marker.touch()
 
@@ -267,6 +291,7 @@ def _write_report(
     lines: list[list[str]],
     models: Mapping[str, PoseModel],
     source: PoseSource,
+    following: list[tuple[str, str]],
 ) -> Path:
     titles = [variant.title for variant in ORDER]
     losses = {variant.title: _loss_on_labels(out / variant.name / "metrics.jsonl") for variant in ORDER}
@@ -285,14 +310,7 @@ def _write_report(
         heading("Training"),
         figure(curves(losses, across="steps", up="loss on the labels", among=titles), "Loss on the labels"),
         heading("What to do next"),
-        commands(
-            [
-                (
-                    "Draw a student's poses on your own pictures:",
-                    command_line("predict", out / DISTILLED.name / "best", SOME_PICTURES),
-                )
-            ]
-        ),
+        commands(following),
     ]
     path = out / "report.html"
     text = page("Quickstart", parts, subtitle="One small student, trained four ways on synthetic people")
