@@ -121,6 +121,16 @@ def test_keypoints_over_a_clip_from_the_camera_are_those_of_python_to_a_px(world
         np.testing.assert_allclose(after["box"], bbox_of_joints(pose[pose[:, 2] >= THRESHOLD, :2]), atol=1e-6)
 
 
+def test_another_source_begins_with_nobody_to_follow(page):
+    click(page, "sample")
+    ((_, first),) = frames(page, 1)
+    click(page, "camera")
+    frames(page, 3)
+    click(page, "sample")  # while the camera's frame is still being looked at
+    ((_, again),) = frames(page, 1)
+    assert again[0]["pose"] == first[0]["pose"]
+
+
 def test_a_dropped_picture_is_looked_at_as_a_chosen_one_is(page, tmp_path):
     write_image(tmp_path / "person.png", walking_person(1)[0])
     page.run("seen.length = 0")

@@ -56,8 +56,11 @@ function drawPose(pen, pose, { edges, colours, threshold, longest }) {
 
 // How thick a person is drawn, px of the frame.
 export function thickness(shown, count, longest) {
-  const spread = (axis) => Math.max(...shown.map((point) => point[axis])) - Math.min(...shown.map((point) => point[axis]));
-  const extent = shown.length ? Math.max(spread(0), spread(1)) : 0;
+  const spreads = [0, 1].map((axis) => {
+    const values = shown.map((point) => point[axis]);
+    return Math.max(...values) - Math.min(...values);
+  });
+  const extent = shown.length ? Math.max(...spreads) : 0;
   const slim = count <= MANY ? SLENDER : 2.5 * SLENDER;
   return Math.min(Math.max(1, Math.round(longest / 120)), Math.max(1, Math.round(extent / slim)));
 }
