@@ -76,7 +76,7 @@ class Page:
             raise BrowserError(told.get("exception", {}).get("description", told["text"]))
         return answer["result"].get("value")
 
-    def wait_for(self, condition: str, *, seconds: float = 60) -> Any:
+    def wait_for(self, condition: str, *, seconds: float = 180) -> Any:
         """The value of an expression as soon as it is true."""
         end = time.monotonic() + seconds
         while not (value := self.run(condition)):

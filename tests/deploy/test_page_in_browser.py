@@ -57,7 +57,8 @@ def world(tmp_path_factory):
     build_page([folder / "teacher", folder / "coords"], find_runtime(runtime), folder / "page", Outputs("page"))
     clip = write_y4m(folder / "clip.y4m", walking_person(12))
     with served(folder / "page") as address, Browser(*camera_flags(folder / "clip.y4m")) as browser:
-        yield {"models": models, "clip": clip, "address": address, "browser": browser}
+        predictors = [Predictor(model, device="cpu") for model in models]
+        yield {"predictors": predictors, "clip": clip, "address": address, "browser": browser}
 
 
 @pytest.fixture(scope="module")
@@ -84,9 +85,9 @@ def frames(page, count):
     return found
 
 
-def px_apart(model, picture, found):
+def px_apart(predictor, picture, found):
     """px between the page's keypoints and those that `Predictor` finds in the same box of a picture, (K,)."""
-    own = Predictor(model, device="cpu").predict(picture, [found["box"]])[0]
+    own = predictor.predict(picture, [found["box"]])[0]
     return np.linalg.norm(own[:, :2] - np.array(found["pose"])[:, :2], axis=1)
 
 
@@ -98,8 +99,8 @@ def test_keypoints_on_the_sample_picture_are_those_of_python_to_a_px(world, page
     click(page, "sample")
     ((picture, found),) = frames(page, 1)
     assert picture.shape == (480, 360, 3)
-    for model, each in zip(world["models"], found, strict=True):
-        assert px_apart(model, picture, each).max() < 1
+    for predictor, each in zip(world["predictors"], found, strict=True):
+        assert px_apart(predictor, picture, each).max() < 1
     assert found[0]["isFound"]
     assert found[0]["box"] != [0, 0, 360, 480]  # the person is looked at from near by
 
@@ -108,7 +109,7 @@ def test_keypoints_over_a_clip_from_the_camera_are_those_of_python_to_a_px(world
     click(page, "camera")
     seen = frames(page, 15)
     click(page, "stop")
-    teacher = world["models"][0]
+    teacher = world["predictors"][0]
     numbers = [number_of(picture) for picture, _ in seen]
     assert len(set(numbers)) >= 8, numbers
     for (picture, (found, _)), number in zip(seen, numbers, strict=True):
@@ -118,6 +119,16 @@ def test_keypoints_over_a_clip_from_the_camera_are_those_of_python_to_a_px(world
         pose = np.array(before["pose"])
         assert before["isFound"]
         np.testing.assert_allclose(after["box"], bbox_of_joints(pose[pose[:, 2] >= THRESHOLD, :2]), atol=1e-6)
+
+
+def test_another_source_begins_with_nobody_to_follow(page):
+    click(page, "sample")
+    ((_, first),) = frames(page, 1)
+    click(page, "camera")
+    frames(page, 3)
+    click(page, "sample")  # while the camera's frame is still being looked at
+    ((_, again),) = frames(page, 1)
+    assert again[0]["pose"] == first[0]["pose"]
 
 
 def test_a_dropped_picture_is_looked_at_as_a_chosen_one_is(page, tmp_path):
@@ -171,7 +182,7 @@ def test_each_model_has_its_drawing_and_its_milliseconds(page):
     frames(page, 1)
     for at in (0, 1):
         assert page.run(f"parseFloat(document.querySelectorAll('.network')[{at}].innerText)") > 0
-        assert page.run(f"document.querySelectorAll('canvas')[{at}].width") == 360
+        assert page.run(f"document.querySelectorAll('canvas')[{at}].width") == 540  # 720 px high
     drawn = page.run("""{
       const canvas = document.querySelector("canvas");
       const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;

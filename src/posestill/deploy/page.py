@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -23,20 +24,22 @@ from posestill.deploy.gate import failure
 from posestill.deploy.places import without_places
 from posestill.deploy.runtimes import TARGETS, ExportedNetwork, check_installed
 from posestill.deploy.sidecar import read_sidecar, sidecar_path
-from posestill.deploy.web_runtime import WebRuntime
+from posestill.deploy.web_runtime import Backend, WebRuntime
 from posestill.draw import image_writer, keypoint_colours
 from posestill.files import Outputs, distinct
 from posestill.models.pose_model import SETTINGS, PoseModel
 from posestill.schema import UserError, validate
 from posestill.skeletons import Skeleton
 
+Writers = dict[str, Callable[[Path], Any]]
+"""what writes each file of a page to a place, by the file's name in the page"""
 MOST = 2
 """models that a page compares"""
 PERSONS = 20
 """synthetic persons that judge the file of a model folder"""
-SAMPLE = "sample.png"
+ABOUT, SAMPLE = "page.json", "sample.png"
 _SAMPLE_PICTURE = SyntheticConfig(people=1, profile="easy", size=(480, 360), seed=102)
-_SIDES = ("best", "last")
+_WITHIN_RUNS = ("best", "last")
 """names of model folders that say nothing: their run's name does"""
 
 
@@ -57,17 +60,21 @@ def build_page(models: Sequence[Path], runtime: WebRuntime, out: Path, outputs: 
     """
     if len(models) > MOST:
         raise UserError(f"a page compares two models at most, and {len(models)} are given: leave some out")
-    with _networks(models) as shown:
-        files = _files(shown, runtime)
-        for name in files:
-            outputs.claim(out / name, "--out")
+    files = _fixed_files(runtime)
+    networks = [f"models/model-{number}.onnx" for number in range(1, len(models) + 1)]
+    for name in (*files, *networks, *map(_beside, networks), ABOUT):
+        outputs.claim(out / name, "--out")  # before the work begins
+    with _exported(models) as shown:
+        for each, name in zip(shown, networks, strict=True):
+            files |= _network_files(each, name)
+        files[ABOUT] = _text(_about(shown, networks, runtime))
         for name, write in files.items():
             outputs.write(out / name, write)
     return [out / name for name in files]
 
 
 @contextmanager
-def _networks(models: Sequence[Path]) -> Iterator[list[Shown]]:
+def _exported(models: Sequence[Path]) -> Iterator[list[Shown]]:
     """The network of each model; what had to be exported first is gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="posestill-page-") as draft:
         titles = distinct([_title(path) for path in models])
@@ -109,42 +116,52 @@ def _title(path: Path) -> str:
     named = path.resolve()
     if path.suffix == ".onnx":
         return f"{named.parent.name} {named.stem}"
-    return named.parent.name if named.name in _SIDES else named.name
+    return named.parent.name if named.name in _WITHIN_RUNS else named.name
 
 
-def _files(shown: Sequence[Shown], runtime: WebRuntime) -> dict[str, Callable[[Path], Any]]:
-    """What writes each file of the page, by its name there."""
-    picture = _SAMPLE_PICTURE.build().image(0)
-    files: dict[str, Callable[[Path], Any]] = {}
-    for name, content in _assets().items():
-        files[name] = partial(_write_text, content)
-    files[SAMPLE] = image_writer(Path(SAMPLE), picture)
-    backends: dict[str, dict[str, str] | None] = {"wasm": None, "webgpu": None}
-    for backend, parts in runtime.backends.items():
-        # Not every server knows what .mjs is, and browsers run no script that is served as something else.
-        named = {part: f"runtime/{path.name.removesuffix('.mjs')}" for part, path in parts.named().items()}
-        named = {part: name if name.endswith(".wasm") else f"{name}.js" for part, name in named.items()}
-        backends[backend] = named
-        files |= {named[part]: partial(_copy, path) for part, path in parts.named().items()}
-    entries = []
-    for number, each in enumerate(shown, start=1):
-        name = f"models/model-{number}.onnx"
-        files[name] = partial(_copy, each.path)
-        sidecar = json.dumps(without_places(read_sidecar(each.path)), indent=2) + "\n"
-        files[f"{name}.json"] = partial(_write_text, sidecar)
-        entries.append(_entry(each, name, picture))
-    about = {
-        "made_by": f"posestill {posestill.__version__}",
-        "runtime": {"version": runtime.version, "backends": backends},
-        "sample": SAMPLE,
-        "models": entries,
-    }
-    files["page.json"] = partial(_write_text, json.dumps(about, indent=1) + "\n")
+def _fixed_files(runtime: WebRuntime) -> Writers:
+    """What is the same for every model: the page itself, its sample picture and the runtime."""
+    files: Writers = {name: _text(content) for name, content in _assets().items()}
+    files[SAMPLE] = image_writer(Path(SAMPLE), _sample())
+    for backend in runtime.backends.values():
+        named = _named(backend)
+        files |= {named[part]: partial(shutil.copyfile, path) for part, path in backend.named().items()}
     return files
 
 
-def _entry(shown: Shown, name: str, picture: np.ndarray) -> dict[str, Any]:
+def _network_files(shown: Shown, name: str) -> Writers:
+    """A network under its name in the page, and its sidecar."""
+    sidecar = without_places(read_sidecar(shown.path))
+    return {name: partial(shutil.copyfile, shown.path), _beside(name): _text(sidecar)}
+
+
+def _about(shown: Sequence[Shown], names: Sequence[str], runtime: WebRuntime) -> dict[str, Any]:
+    """What the page is told of its parts."""
+    backends = {name: _named(backend) for name, backend in runtime.backends.items()}
+    return {
+        "made_by": f"posestill {posestill.__version__}",
+        "runtime": {"version": runtime.version, "backends": {"webgpu": None, **backends}},
+        "sample": SAMPLE,
+        "models": [_entry(each, name) for each, name in zip(shown, names, strict=True)],
+    }
+
+
+def _named(backend: Backend) -> dict[str, str]:
+    """What the files of a backend are called in the page.
+
+    Not every server knows what .mjs is, and browsers run no script that is served as something else.
+    """
+    return {part: f"runtime/{re.sub('[.]mjs$', '.js', path.name)}" for part, path in backend.named().items()}
+
+
+def _beside(name: str) -> str:
+    """What the sidecar of a network is called."""
+    return f"{name}.json"
+
+
+def _entry(shown: Shown, name: str) -> dict[str, Any]:
     """What the page is told of a network beside its sidecar, the keypoints of the sample picture among it."""
+    picture = _sample()
     network = ExportedNetwork(shown.path)
     told = network.told
     height, width = picture.shape[:2]
@@ -167,9 +184,13 @@ def _assets() -> dict[str, str]:
     return {**dict(sorted(own.items())), "decode.js": (folder / "decode.mjs").read_text(encoding="utf-8")}
 
 
-def _copy(source: Path, draft: Path) -> None:
-    shutil.copyfile(source, draft)
+@cache
+def _sample() -> np.ndarray:
+    """(H, W, 3) uint8 RGB: the picture of a synthetic person."""
+    return _SAMPLE_PICTURE.build().image(0)
 
 
-def _write_text(content: str, draft: Path) -> None:
-    draft.write_text(content, encoding="utf-8")
+def _text(content: str | dict[str, Any]) -> Callable[[Path], Any]:
+    """What writes a text, or values as JSON."""
+    text = content if isinstance(content, str) else json.dumps(content, indent=1) + "\n"
+    return lambda draft: draft.write_text(text, encoding="utf-8")

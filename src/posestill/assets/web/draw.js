@@ -5,15 +5,16 @@ const EDGE = [20, 20, 20];
 // A person is at least so many times longer than its lines are thick; where keypoints are many, lines are thinner.
 const SLENDER = 40;
 const MANY = 30;
-// The longest side of a drawing, px: what is larger is shown smaller, which no screen shows.
-const LARGEST = 1280;
+// The longest side of a drawing, px: smaller frames are drawn larger, so that lines are fine, and larger ones smaller.
+const [SMALLEST, LARGEST] = [720, 1280];
 
 const css = (colour) => `rgb(${colour.join(" ")})`;
 const isSame = (first, second) => first.every((value, at) => value === second[at]);
 
 // Draws a frame (anything that a canvas takes, with width and height) and, on it, what a model found there.
 export function drawFrame(canvas, frame, found, { edges, colours, threshold }) {
-  const scale = Math.min(1, LARGEST / Math.max(frame.width, frame.height));
+  const longest = Math.max(frame.width, frame.height);
+  const scale = Math.min(Math.max(longest, SMALLEST), LARGEST) / longest;
   const [width, height] = [Math.round(frame.width * scale), Math.round(frame.height * scale)];
   if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
   const pen = canvas.getContext("2d");
@@ -22,7 +23,7 @@ export function drawFrame(canvas, frame, found, { edges, colours, threshold }) {
   // Px centres lie at whole numbers in a pose, and half a px further in a canvas.
   pen.setTransform(scale, 0, 0, scale, scale / 2, scale / 2);
   drawBox(pen, found.box, scale);
-  drawPose(pen, found.pose, { edges, colours, threshold, longest: Math.max(frame.width, frame.height) });
+  drawPose(pen, found.pose, { edges, colours, threshold, longest });
 }
 
 function drawBox(pen, [x, y, width, height], scale) {
@@ -55,8 +56,11 @@ function drawPose(pen, pose, { edges, colours, threshold, longest }) {
 
 // How thick a person is drawn, px of the frame.
 export function thickness(shown, count, longest) {
-  const spread = (axis) => Math.max(...shown.map((point) => point[axis])) - Math.min(...shown.map((point) => point[axis]));
-  const extent = shown.length ? Math.max(spread(0), spread(1)) : 0;
+  const spreads = [0, 1].map((axis) => {
+    const values = shown.map((point) => point[axis]);
+    return Math.max(...values) - Math.min(...values);
+  });
+  const extent = shown.length ? Math.max(...spreads) : 0;
   const slim = count <= MANY ? SLENDER : 2.5 * SLENDER;
   return Math.min(Math.max(1, Math.round(longest / 120)), Math.max(1, Math.round(extent / slim)));
 }

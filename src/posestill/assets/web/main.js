@@ -40,7 +40,7 @@ async function fetched(path) {
 async function load() {
   const page = await (await fetched("page.json")).json();
   element("made").textContent =
-    `Made by ${page.made_by}. Runs on ONNX Runtime Web ${page.runtime.version} (MIT licence), which lies in this folder.`;
+    `Made by ${page.made_by}. Runs on ONNX Runtime Web ${page.runtime.version} (MIT licence), which lies here, too.`;
   sample = await (await fetched(page.sample)).blob();
   const picture = await Picture.open(sample);
   const frame = picture.read();
@@ -93,9 +93,14 @@ async function show(open, words) {
   main.dataset.state = "showing";
   element("pause").hidden = element("stop").hidden = !source.isMoving;
   setPaused(false);
-  element("turn").hidden = !(source instanceof Camera) || (await Camera.count()) < 2;
   say(source.isMoving ? "Looking at every frame that the device has time for." : "");
+  if (source instanceof Camera) offerOtherCamera(source);
   await lookAt(opened);
+}
+
+async function offerOtherCamera(camera) {
+  const count = await Camera.count();
+  element("turn").hidden = source !== camera || count < 2;
 }
 
 // Looks at a source until another one takes its place: once at a picture, and at frame after frame of what moves.
@@ -116,7 +121,8 @@ async function lookOnce(opened) {
   const began = performance.now();
   const frame = opened.read();
   const found = [];
-  for (const student of students) found.push(await student.look(frame, threshold())); // by turns, so that times are fair
+  // By turns, so that neither takes the other's time.
+  for (const student of students) found.push(await student.look(frame, threshold()));
   if (source !== opened) return;
   perFrame.add(performance.now() - began);
   last = found;

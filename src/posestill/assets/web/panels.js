@@ -4,8 +4,8 @@ import { drawFrame } from "./draw.js";
 import { milliseconds, rate, roughly } from "./words.js";
 
 const NO_SCORES =
-  "This model gives no trained scores: nothing tells how sure it is of a keypoint. Whether the person is lost is judged by " +
-  "how the keypoints move and how far they spread, and the whole picture is looked at again every 30 frames.";
+  "This model gives no trained scores: nothing tells how sure it is of a keypoint. Whether the person is lost is " +
+  "judged by how the keypoints move and how far they spread, and the whole picture is looked at again every 30 frames.";
 
 function fromTemplate(id) {
   return document.getElementById(id).content.firstElementChild.cloneNode(true);
@@ -59,19 +59,19 @@ export class Card {
     const licence = told.licence.length ? ` Licences: ${told.licence.join(", ")}.` : "";
     this.write(
       ".facts",
-      `${told.skeleton.names.length} keypoints in crops of ${width} × ${height} px. ${roughly(told.parameters)} parameters, ` +
-        `${(entry.bytes / 1e6).toFixed(1)} MB, ${told.precision}.${licence}`,
+      `${told.skeleton.names.length} keypoints in crops of ${width} × ${height} px. ` +
+        `${roughly(told.parameters)} parameters, ${(entry.bytes / 1e6).toFixed(1)} MB, ${told.precision}.${licence}`,
     );
     this.write(
       ".check",
-      `Runs on ${backend}${backend === "WebGPU" ? "" : ", on one thread"}. ${why} On the sample its keypoints lie within ` +
-        `${offBy < 0.01 ? "0.01" : offBy.toFixed(2)} px of those that ONNX Runtime found when this page was made.`,
+      `Runs on ${backend}${backend === "WebGPU" ? "" : ", on one thread"}. ${why} On the sample its keypoints lie ` +
+        `within ${Math.max(offBy, 0.01).toFixed(2)} px of those that ONNX Runtime found when this page was made.`,
     );
     const warnings = [];
     if (!agrees)
       warnings.push(
-        "This browser finds other keypoints than were found when this page was made. It may change what pages read from " +
-          "pictures, which a privacy setting does, or calculate wrongly.",
+        "This browser finds other keypoints than were found when this page was made. It may change what pages read " +
+          "from pictures, which a privacy setting does, or calculate wrongly.",
       );
     if (!hasScores) warnings.push(NO_SCORES);
     this.write(".warning", warnings.join(" "));

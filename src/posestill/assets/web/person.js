@@ -1,5 +1,5 @@
-// Where the person is looked for: at first in the whole frame, then around the keypoints that were found there, and in the
-// whole frame again when the person is lost. A box is [x, y, width, height] in px of the frame; a pose is one
+// Where the person is looked for: at first in the whole frame, then around the keypoints that were found there, and in
+// the whole frame again when the person is lost. A box is [x, y, width, height] in px of the frame; a pose is one
 // [x, y, score] a keypoint.
 
 // A person counts as found from this share of its keypoints on: the one that `posestill predict --track` asks for.
@@ -9,7 +9,7 @@ const AROUND = 1.2;
 const THINNEST = 0.25;
 // The smallest person, as a share of the frame's longer side: what is smaller is a pose that has collapsed.
 const SMALLEST = 0.04;
-// How far the keypoints of a model without scores may move from one frame to the next, as a share of the box's longer side.
+// How far the keypoints of a model without scores may move between frames, as a share of the box's longer side.
 const FARTHEST_MOVE = 0.5;
 // After so many frames a model without scores looks at the whole frame again, as nothing else tells that it errs.
 const LOOK_AGAIN = 30;

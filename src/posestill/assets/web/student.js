@@ -4,7 +4,7 @@ import { cut, place } from "./decode.js";
 import { Follower, wholeFrame } from "./person.js";
 import { Recent } from "./recent.js";
 
-// Keypoints of the sample must lie this near to those that ONNX Runtime found when the page was made, px of the picture.
+// Keypoints of the sample must lie this near to those that were found when the page was made, px of the picture.
 const NEAR = 1;
 const SURE = 0.2;
 
@@ -24,7 +24,6 @@ export class Student {
     this.why = "";
     this.waiting = new Map();
     this.asked = 0;
-    this.restart();
   }
 
   // Loads the network and looks at the sample; throws an error whose message is for the reader.
@@ -33,7 +32,7 @@ export class Student {
     if (!told.ok) throw new Error(`The server has no ${this.entry.file}.json (${told.status}).`);
     this.told = await told.json();
     this.hasScores = this.told.keypoint_score === "trained";
-    this.follower = new Follower(this.hasScores);
+    this.restart();
     this.worker = new Worker(absolute("network.js"), { type: "module" });
     this.worker.onmessage = ({ data }) => this.receive(data);
     this.worker.onerror = () => this.fail("The browser could not start the model’s worker.");
@@ -49,23 +48,24 @@ export class Student {
     Object.assign(this, await this.ask("choose", {}));
   }
 
-  // Forgets the person and the times, as for another source.
+  // Begins with nobody to follow and no times, as for another source. What still looks at the one before keeps its own.
   restart() {
-    this.follower?.forget();
+    this.follower = new Follower(this.hasScores);
     this.networkTimes = new Recent();
     this.wholeTimes = new Recent();
   }
 
   // What the model finds in a frame (ImageData): the pose and the box it was found in, px of the frame.
   async look(frame, threshold) {
+    const { follower, networkTimes, wholeTimes } = this;
     const began = performance.now();
-    const found = await this.follower.look(frame, threshold, async (box) => {
+    const found = await follower.look(frame, threshold, async (box) => {
       const { crop, toPicture } = cut(frame, box, this.told);
       const { keypoints, milliseconds } = await this.ask("run", { crop });
-      this.networkTimes.add(milliseconds);
+      networkTimes.add(milliseconds);
       return place(keypoints, toPicture);
     });
-    this.wholeTimes.add(performance.now() - began);
+    wholeTimes.add(performance.now() - began);
     return found;
   }
 
