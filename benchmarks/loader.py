@@ -197,6 +197,7 @@ def main() -> None:
         found = alternate(ways, options.rounds)
         pairs = plans["by_person"].batch(0)
         apart = (files.__getitems__(pairs).image.float() - packed.__getitems__(pairs).image.float()).abs()
+        whole = torch.from_numpy(packed.index.to_kept[[index for _, index in pairs], 1, 0, 0] == 1)
         figures = {
             "command": "python benchmarks/loader.py --json results/loader.json",
             "size": SIZE,
@@ -212,7 +213,12 @@ def main() -> None:
                 "quality": QUALITY,
                 "kilobytes_a_person": (folder / "crops").stat().st_size / len(files) / 1000,
                 "seconds_to_pack_a_thousand": 1000 * packing / len(files),
-                "grey_levels_from_files": {"mean": apart.mean().item(), "largest": apart.max().item()},
+                "grey_levels_from_files": {
+                    "mean": apart.mean().item(),
+                    "persons_no_larger_than_the_input": whole.float().mean().item(),
+                    "mean_of_those": apart[whole].mean().item(),
+                    "largest_of_those": apart[whole].max().item(),
+                },
             },
             "surroundings": surroundings(),
         }

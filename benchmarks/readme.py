@@ -109,14 +109,16 @@ def loader() -> str:
         told = "1" if name == "plain chain" else f"{times['median']:.1f} ({times['min']:.1f}–{times['max']:.1f})"
         lines.append(f"| {name} | {rate['median']:.0f} | {told} |")
     packed, apart = figures["packed"], figures["packed"]["grey_levels_from_files"]
+    alike = f"{100 * apart['persons_no_larger_than_the_input']:.0f} % of persons"
     return "\n".join(
         [
             *lines,
             "",
             f"`{figures['command']}`: {figures['persons']} persons in {figures['pictures']} pictures of "
             f"{figures['kilobytes_a_picture']:.0f} kB, the published augmentation. Packed crops take "
-            f"{packed['kilobytes_a_person']:.0f} kB a person at quality {packed['quality']}, and their pixels are "
-            f"{apart['mean']:.1f} grey levels from those of the files on average.",
+            f"{packed['kilobytes_a_person']:.0f} kB a person at quality {packed['quality']}. Their pixels differ from "
+            f"those of the files by {apart['mean']:.1f} grey levels on average, and by at most "
+            f"{apart['largest_of_those']:.0f} for the {alike} who need no shrinking.",
         ]
     )
 

@@ -78,9 +78,11 @@ def test_training_learns_the_dots(tmp_path, kind):
     assert result.evaluation.metrics["AP"] > 0.5
 
 
-@pytest.mark.parametrize("ema", [None, 0.9])
-def test_a_run_that_was_stopped_and_resumed_equals_one_that_was_not_bit_for_bit(tmp_path, ema):
+@pytest.mark.parametrize(("ema", "sampler"), [(None, "by_person"), (0.9, "by_person"), (None, "by_image")])
+def test_a_run_that_was_stopped_and_resumed_equals_one_that_was_not_bit_for_bit(tmp_path, ema, sampler):
+    plain = small_run()
     config = small_run(
+        data={**plain.data.model_dump(mode="json"), "sampler": sampler, "buffer": 24},
         train={"steps": 10, "batch_size": 8, "log_every": 3, "ema": ema, "clip_norm": 1.0, "save_every": 1,
                "optimiser": {"name": "adamw", "learning_rate": 3e-3, "weight_decay": 0.01, "warmup_steps": 2}},
         evaluate={"every": 4},

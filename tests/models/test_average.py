@@ -16,5 +16,16 @@ def test_weights_and_running_statistics_move_by_a_share_and_counters_are_copied(
     torch.testing.assert_close(current.weight.data, torch.full((2,), 3.0))
 
 
+def test_a_decay_in_a_tensor_gives_what_a_number_gives():
+    current = nn.BatchNorm2d(2)
+    current.weight.data.fill_(3.0)
+    found = []
+    for decay in (0.75, torch.tensor(0.75)):
+        average = nn.BatchNorm2d(2)
+        move_average(average, current, decay)
+        found.append(average.weight.data)
+    assert torch.equal(*found)
+
+
 def test_the_decay_is_short_at_first():
     assert [warm_decay(0.999, step) for step in (0, 8, 10**6)] == [0.1, 0.5, 0.999]

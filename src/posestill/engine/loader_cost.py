@@ -82,11 +82,13 @@ def measure_loader(config: RunConfig, *, batches: int, log: RunLog) -> LoaderCos
     sources = open_sources(config, log=log, device=device)
     config = settled(config, sources.train.skeleton, log)
     built = set_up(config, sources, device=device, world=1, log=log, first_batch_only=True)
-    cv2.setNumThreads(1)  # as the processes that cut crops have it
     plan = built.batches
     planned = PlannedBatches(plan, start=0, stop=batches * plan.steps_together, rank=0, world=1)
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)  # as the processes that cut crops have it
     with log.bar("cutting crops", len(planned)) as bar:
         stages = _stages(built.dataset, planned, bar.advance)
+    cv2.setNumThreads(threads)
     batch = built.dataset.__getitems__(plan.batch(0)).to(device)
     codec = built.distiller.student.codec
     count = len(batch)

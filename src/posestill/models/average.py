@@ -10,11 +10,15 @@ from torch import Tensor, nn
 def move_average(average: nn.Module, current: nn.Module, decay: float | Tensor) -> None:
     """Move averaged weights and running statistics towards the current ones; counters and the like are copied."""
     values, share = current.state_dict(), 1 - decay
+    moving, wanted = [], []
     for name, value in average.state_dict().items():
         if value.dtype.is_floating_point:
-            value.lerp_(values[name].to(value.dtype), share.to(value) if isinstance(share, Tensor) else share)
+            moving.append(value)
+            wanted.append(values[name].to(value.dtype))
         else:
             value.copy_(values[name])
+    shares = [share.to(value) for value in moving] if isinstance(share, Tensor) else share
+    torch._foreach_lerp_(moving, wanted, shares)  # one launch on a GPU in the place of one a tensor
 
 
 def warm_decay(decay: float, step: int | Tensor) -> float | Tensor:
