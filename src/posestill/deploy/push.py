@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,14 @@ from posestill.deploy.card import Published, card
 from posestill.deploy.places import without_places
 from posestill.documents.parse import read_json, read_yaml
 from posestill.files import read_bytes
-from posestill.models.pose_model import SETTINGS, WEIGHTS, PoseModel, read_description
+from posestill.models.pose_model import MODEL_FILES, SETTINGS, WEIGHTS, PoseModel, read_description
 from posestill.models.repository import NAME, open_hub, told_in_words
 from posestill.schema import UserError, printable
 
 CARD, RECIPE, FIGURES = "README.md", "recipe.yaml", "eval.json"
-_RUN = {"settings": "config.yaml", "figures": "eval.json"}
-"""what a run folder calls them"""
+"""what is sent beside the model"""
+DESCRIPTION = "config.yaml"
+"""what a run folder calls its settings"""
 
 
 @dataclass(frozen=True)
@@ -45,31 +46,17 @@ def prepare(folder: Path, repository: str, *, licence: str, base_model: str | No
     for name, option in ((repository, "REPO"), (base_model, "--base-model")):
         if name is not None and not NAME.fullmatch(name):
             raise UserError(f"{option} {printable(name, most=200)} is no name of a repository: write OWNER/NAME")
-    model = PoseModel.load(folder)
-    described = without_places(read_description(folder))
-    run = _run_of(folder, model.lineage)
-    settings = without_places(run.get("settings", {}))
-    figures = run.get("figures")
-    recipe = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True) if settings else None
-    published = Published(
-        repository=repository,
-        model=model,
-        lineage=described.get("lineage", {}),
-        licence=licence,
-        recipe=recipe,
-        settings=settings,
-        figures=figures,
-        parameters=sum(each.numel() for each in model.parameters()),
-        base_model=base_model,
-    )
+    published = _published(folder, repository, licence, base_model)
     files = {
         CARD: card(published).encode(),
-        SETTINGS: _json(described),
+        SETTINGS: _json(without_places(read_description(folder))),
         WEIGHTS: read_bytes(folder / WEIGHTS, what="the weights"),
-        **({} if recipe is None else {RECIPE: recipe.encode()}),
-        **({} if figures is None else {FIGURES: _json(without_places(figures))}),
     }
-    others = sorted(each.name for each in folder.iterdir() if each.name not in (SETTINGS, WEIGHTS))
+    if published.recipe is not None:
+        files[RECIPE] = published.recipe.encode()
+    if published.figures is not None:
+        files[FIGURES] = _json(published.figures)
+    others = sorted(each.name for each in folder.iterdir() if each.name not in MODEL_FILES)
     return Shipment(repository, files, tuple(others), published)
 
 
@@ -91,17 +78,31 @@ def send(shipment: Shipment, *, public: bool) -> str:
     return str(done.oid)
 
 
-def _run_of(folder: Path, lineage: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings and figures of the run whose `best` a model is; empty where they are not there, or another model's."""
+def _published(folder: Path, repository: str, licence: str, base_model: str | None) -> Published:
+    """A model and what its folder and its run tell of it."""
+    model = PoseModel.load(folder)
     run = folder.resolve().parent
-    found = {}
-    if (run / _RUN["settings"]).is_file():
-        found["settings"] = read_yaml(run / _RUN["settings"], what="the run's settings")
-    if (run / _RUN["figures"]).is_file():
-        figures = read_json(run / _RUN["figures"], what="the run's figures")
-        if isinstance(figures, dict) and figures.get("best_step", figures.get("step")) == lineage.get("step"):
-            found["figures"] = figures
-    return {name: value for name, value in found.items() if isinstance(value, dict)}
+    settings = without_places(_values(run / DESCRIPTION, read_yaml) or {})
+    figures = without_places(_values(run / FIGURES, read_json))
+    if figures is not None and figures.get("best_step", figures.get("step")) != model.lineage.get("step"):
+        figures = None  # of another model of the run
+    return Published(
+        repository=repository,
+        model=model,
+        lineage=without_places(model.lineage),
+        licence=licence,
+        recipe=yaml.safe_dump(settings, sort_keys=False, allow_unicode=True) if settings else None,
+        settings=settings,
+        figures=figures,
+        parameters=sum(each.numel() for each in model.parameters()),
+        base_model=base_model,
+    )
+
+
+def _values(path: Path, read: Callable[..., Any]) -> dict[str, Any] | None:
+    """The values in a file of a run; None where there is none, or where it holds something else."""
+    found = read(path, what="file of the run") if path.is_file() else None
+    return found if isinstance(found, dict) else None
 
 
 def _json(value: Any) -> bytes:
