@@ -259,7 +259,7 @@ def _write_report(
         commands(
             [
                 (
-                    "Draw a student's poses on your own pictures:",
+                    "Draw a student's poses on your own pictures, in the place of PICTURES:",
                     command_line("predict", out / DISTILLED.name / "best", SOME_PICTURES),
                 )
             ]
