@@ -24,6 +24,7 @@ from posestill.study.plan import load_plan
 from posestill.study.pool import Workshop
 from posestill.study.results import Results
 from posestill.study.run import plan_as_run, run_and_write, run_plan
+from tests.html.parsed import below, parsed, within
 
 pytestmark = pytest.mark.slow  # whole plans are trained
 
@@ -105,6 +106,17 @@ def test_a_plan_leaves_one_file_of_rows_a_table_pictures_and_a_page(finished):
     assert report.read_text().count("<svg") > 3
     assert (folder / "results" / "gain-by-labels.svg").read_text().startswith("<svg ")
     assert not list((folder / "work" / "runs").rglob("*.safetensors"))
+
+
+def test_the_page_shows_the_same_people_by_every_arm_though_no_model_is_kept(finished):
+    folder, report = finished
+    plan = load_plan(tiny(folder))
+    shown = within(below(parsed(report.read_text()), "The same people, by arm"), "section")
+    assert [each.one("h3").text for each in shown] == list(plan.regimes)
+    for regime, each in zip(plan.regimes, shown, strict=True):
+        titles = [plan.arms[arm].title for arm in plan.arms_of(regime)]
+        assert [caption.text for caption in each.all("figcaption")] == ["labels", *titles]
+    assert {path.suffix for path in (folder / "work" / "people").rglob("*") if path.is_file()} == {".jpg"}
 
 
 def test_the_teacher_is_measured_on_the_same_persons_once_and_the_table_tells_how_much_of_the_gap_was_closed(finished):

@@ -15,9 +15,13 @@ def next_commands(config: RunConfig, folder: Path, *, longer_first: bool) -> lis
     """What to do next and the command for it: look at pictures, export, show it in a browser, train for longer."""
     best = folder / "best"
     judged = () if config.data.has_no_labels else ("--recipe", str(folder))
-    predict = command_line("predict", best, _pictures(config), "--out", folder / "predictions")
+    pictures = _pictures(config)
+    which = f"your pictures or videos, in the place of {SOME_PICTURES}" if pictures == SOME_PICTURES else "pictures"
     known = [
-        ("Draw its poses on pictures or videos:", predict),
+        (
+            f"Draw its poses on {which}:",
+            command_line("predict", best, pictures, "--out", folder / "predictions"),
+        ),
         (
             "Export it to a file that runtimes execute, and hold that to the model's own figures:",
             command_line("export", best, "--out", folder / "export", *judged),
@@ -31,7 +35,7 @@ def next_commands(config: RunConfig, folder: Path, *, longer_first: bool) -> lis
     unit, length = ("steps", train.steps) if train.steps is not None else ("epochs", train.epochs)
     assert length is not None
     verb = "train" if config.teacher is None else "distil"
-    longer = f"train.{unit}={2 * length:g}"
+    longer = f"train.{unit}={2 * length}"
     if config.teacher is None and train.optimiser.schedule != "cosine":
         command = command_line(verb, folder, "--out", folder, "--resume", "--set", longer)
     else:  # what the steps taken were depends on the length of the run, or may: it is begun anew
