@@ -3,8 +3,10 @@
 OMP_NUM_THREADS=1 python benchmarks/step_profile.py --json results/step-profile.json
 
 One thread of a CPU, fp32, random weights: the arithmetic is that of trained ones. Times are of the processor, so that
-other work on the machine counts little. `arithmetic` is what the floating-point operations of a step, as torch counts
-them, take at the best rate at which this machine multiplied matrices or convolved; `operations` take the most.
+other work on the machine counts little. The batch is the smallest for which torch takes its fast convolutions on one
+thread, too: below 16 persons those of 1x1 are several times as slow. `arithmetic` is what the floating-point operations
+of a step, as torch counts them, take at the best rate at which this machine multiplied matrices or convolved;
+`operations` are those of torch that take the most.
 """
 
 from __future__ import annotations
@@ -41,12 +43,13 @@ from posestill.teachers.base import ModelTeacher
 
 WAYS = {
     "supervised": ("coco/student-resnet50-ocd", ["method=supervised"], None),
+    "DistilPose": ("coco/student-distilpose-s", [], "coco/teacher-tokenpose-stemnet"),
     "OCD": ("coco/student-resnet50-ocd", [], None),
     "TCD": ("coco/student-resnet50-tcd", [], "coco/teacher-resnet50-heatmap"),
-    "DistilPose": ("coco/student-distilpose-s", [], "coco/teacher-tokenpose-stemnet"),
     "AgentPose": ("coco/student-mobilenetv2-agentpose", [], "coco/teacher-hrnet48-heatmap"),
     "AgentPose, kept": ("coco/student-mobilenetv2-agentpose-keep", [], "coco/teacher-hrnet48-heatmap"),
 }
+FEW = 2
 PARTS = ("teacher", "student forward", "losses", "backward", "optimiser")
 
 
@@ -96,18 +99,12 @@ class Step:
             part()
 
     def operations(self) -> float:
-        """Floating-point operations of a whole step."""
+        """Floating-point operations a person of a whole step, counted with few persons."""
+        whole, self.batch = self.batch, batch_of(FEW)
         with FlopCounterMode(display=False) as counter:
             self()
-        return float(counter.get_total_flops())
-
-    def slowest(self, most: int = 6) -> dict[str, float]:
-        """The share of a step's time that each of torch's operations takes, the largest ones."""
-        with profile(activities=[ProfilerActivity.CPU]) as found:
-            self()
-        took = {each.key: each.self_cpu_time_total for each in found.key_averages()}
-        total = sum(took.values())
-        return {name: took[name] / total for name in sorted(took, key=lambda name: -took[name])[:most]}
+        self.batch = whole
+        return counter.get_total_flops() / FEW
 
 
 def untrained(recipe: str) -> list[str]:
@@ -137,55 +134,59 @@ def data_seconds() -> float:
 
 def measure(step: Step, rounds: int, *, persons: int, data: float, rate: float) -> dict[str, Any]:
     """Milliseconds a person of each part, their shares of the step, and what arithmetic explains of it."""
+    arithmetic = 1000 * step.operations() / rate  # which also warms up
     took: dict[str, list[float]] = {name: [] for name in PARTS}
-    for number in range(rounds + 1):
-        for name, part in step.parts().items():
-            found = seconds(part)
-            if number:
-                took[name].append(1000 * found / persons)
+    with profile(activities=[ProfilerActivity.CPU]) as found:
+        for _ in range(rounds):
+            for name, part in step.parts().items():
+                took[name].append(1000 * seconds(part) / persons)
     wholes = [sum(each) for each in zip(*took.values(), strict=True)]
     parts = {"data": 1000 * data, **{name: statistics.median(each) for name, each in took.items()}}
-    whole, arithmetic = sum(parts.values()), 1000 * step.operations() / rate / persons
     average = copy.deepcopy(step.method)
-    averaging = min(seconds(lambda: move_average(average, step.method, 0.999)) for _ in range(5))
     return {
         "milliseconds_a_person": parts,
-        "shares": {name: each / whole for name, each in parts.items()},
+        "shares": {name: each / sum(parts.values()) for name, each in parts.items()},
         "step_without_data": spread(wholes),
         "arithmetic_milliseconds_a_person": arithmetic,
         "arithmetic_share": arithmetic / statistics.median(wholes),
-        "running_average_milliseconds_a_step": 1000 * averaging,
-        "operations": step.slowest(),
+        "running_average_milliseconds_a_step": 1000
+        * min(seconds(lambda: move_average(average, step.method, 0.999)) for _ in range(3)),
+        "operations": slowest(found),
     }
+
+
+def slowest(found: profile, most: int = 6) -> dict[str, float]:
+    """The share of the time that each of torch's operations takes, the largest ones."""
+    took = {each.key: each.self_cpu_time_total for each in found.key_averages()}
+    return {name: took[name] / sum(took.values()) for name in sorted(took, key=lambda name: -took[name])[:most]}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--persons", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--persons", type=int, default=16)
+    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     machine, data = rates(), data_seconds()
-    ways = {}
-    for name, (recipe, changes, teacher) in WAYS.items():
-        step = Step(recipe, changes, teacher, options.persons)
-        rate = max(machine.values())
-        ways[name] = measure(step, options.rounds, persons=options.persons, data=data, rate=rate)
-        print(name, ways[name], flush=True)
-    figures = {
+    figures: dict[str, Any] = {
         "command": "OMP_NUM_THREADS=1 python benchmarks/step_profile.py --json results/step-profile.json",
         "input": [256, 192],
         "persons": options.persons,
         "rounds": options.rounds,
         "threads": 1,
         "operations_per_second": machine,
-        "ways": ways,
+        "ways": {},
         "surroundings": surroundings(),
     }
-    if options.json is not None:
-        write_json(options.json, figures)
+    for name, (recipe, changes, teacher) in WAYS.items():
+        step = Step(recipe, changes, teacher, options.persons)
+        rate = max(machine.values())
+        figures["ways"][name] = measure(step, options.rounds, persons=options.persons, data=data, rate=rate)
+        print(name, figures["ways"][name], flush=True)
+        if options.json is not None:
+            write_json(options.json, figures)
 
 
 if __name__ == "__main__":
