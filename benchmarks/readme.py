@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import statistics
 import sys
 from functools import cache
 from pathlib import Path
@@ -656,14 +657,15 @@ def shared_kills() -> str:
 
 
 def label_throughput() -> str:
-    """Pictures a second by one process and by two shards."""
+    """What labels cost in one process and in two shards."""
     figures = read("label-throughput")
-    one, two = (figures["ways"][name]["pictures_per_second"] for name in ("one process", "two shards"))
-    faster = figures["times_faster"]
+    one, two = (figures["ways"][name] for name in ("one process", "two shards"))
+    spent = [statistics.median(each["processor_seconds"] for each in way["rounds"]) for way in (one, two)]
     return (
-        f"With a tiny teacher, on two cores busy with other work, one process labels {one:,.0f} pictures of 64x48 a "
-        f"second and two shards {two:,.0f}: {faster['median']:.1f} times as many ({faster['min']:.1f}–"
-        f"{faster['max']:.1f}; `python benchmarks/label_throughput.py`)."
+        f"With a tiny teacher {figures['pictures']:,} pictures took {spent[0]:.0f} processor seconds in one process "
+        f"and {spent[1]:.0f} in two shards, which start twice: {one['pictures_per_second']:.0f} and "
+        f"{two['pictures_per_second']:.0f} pictures a second on two cores busy with much else "
+        "(`python benchmarks/label_throughput.py`)."
     )
 
 
