@@ -121,7 +121,8 @@ def spread_of_seeds(name: str, regime: str, arm: str) -> str:
 
 def times_as_long(name: str, regime: str, arm: str, other: str) -> str:
     """How many times as long an arm trained as another: medians over seeds, beside other work."""
-    return f"{_cell(name, 'test', regime, arm).training_seconds / _cell(name, 'test', regime, other).training_seconds:.1f}"
+    one, two = (_cell(name, "test", regime, which).training_seconds for which in (arm, other))
+    return f"{one / two:.1f}"
 
 
 def compression() -> str:
