@@ -5,8 +5,8 @@ python benchmarks/readme.py [--check]
 The prose stands in the Markdown files and is changed there. A figure in a sentence is marked, and written anew between
 its marks:   <!--= gain protocol-ocd labels-400 tcd_head alone -->+9.5 [+8.7, +10.4]<!--/-->
 The first word names one of FIGURES below, the others are its arguments. A table stands between two lines:
-    <!-- students:begin (written by benchmarks/readme.py from results/students.json) -->
-    <!-- students:end -->
+    <!-- head-slimming:begin (written by benchmarks/readme.py from results/head-slimming.json) -->
+    <!-- head-slimming:end -->
 where the first word names one of TABLES.
 """
 
@@ -288,17 +288,6 @@ def intervals() -> str:
     return "\n".join(lines)
 
 
-def students() -> str:
-    """One student of each representation."""
-    figures = read("students")
-    lines = ["| task | student | method | AP | mean OKS | parameters | training s |", "|---|---|---|--:|--:|--:|--:|"]
-    for row in figures["rows"]:
-        cells = [row["task"], row["representation"], row["method"]]
-        cells += [percent(row["metrics"][name]) for name in ("AP", "mean_oks")]
-        lines.append(f"| {' | '.join(cells)} | {row['parameters'] / 1e6:.2f} M | {row['training_seconds']:.0f} |")
-    return "\n".join(lines)
-
-
 def distilpose_cost() -> str:
     """What DistilPose's models cost, beside the published figures and a plain implementation."""
     figures = read("distilpose-cost")
@@ -489,7 +478,7 @@ FIGURES: Mapping[str, Callable[..., str]] = {
 }  # fmt: skip
 TABLES = (
     quickstart, study_protocol, study_distilpose, study_ocd, study_agentpose, agentpose_teachers, gains_of_the_methods,
-    photographs_study, longer, intervals, students, distilpose_cost, ocd_quick, wholebody_parts, head_slimming,
+    photographs_study, longer, intervals, distilpose_cost, ocd_quick, wholebody_parts, head_slimming,
     file_teachers, export, export_speed,
 )  # fmt: skip
 PAGES = ("README.md", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md")))
