@@ -114,18 +114,13 @@ def prepared(name: str, model: str, what: str = "mean_oks") -> str:
     return percent(study(name).prepared[model][what])
 
 
-def spread_of_seeds(name: str, regime: str, arm: str) -> str:
-    """The standard deviation of an arm's mean OKS over its seeds on test, x 100."""
-    return percent(_cell(name, "test", regime, arm).spread)
-
-
 def times_as_long(name: str, regime: str, arm: str, other: str) -> str:
     """How many times as long an arm trained as another: medians over seeds, beside other work."""
     one, two = (_cell(name, "test", regime, which).training_seconds for which in (arm, other))
     return f"{one / two:.1f}"
 
 
-def compression() -> str:
+def times_as_fast() -> str:
     """How many times as fast the student of the one command answers as its teacher."""
     beside = read("one-command")["beside"]
     return f"{beside['teacher']['milliseconds'] / beside['student']['milliseconds']:.1f}"
@@ -472,7 +467,7 @@ def figure(mark: str) -> str:
 FIGURES: Mapping[str, Callable[..., str]] = {
     each.__name__.replace("_", "-"): each
     for each in (
-        value, command, ratio, gain, screened, reached, prepared, spread_of_seeds, times_as_long, compression, lost,
+        value, command, ratio, gain, screened, reached, prepared, times_as_long, times_as_fast, lost,
         exported_to,
     )
 }  # fmt: skip

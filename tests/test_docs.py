@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import os
 import re
 import shlex
 import subprocess
@@ -12,6 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from posestill import catalog
+from posestill.cli.main import main
 from posestill.engine.config import load_plugin, load_run, recipe_names
 from posestill.skeletons import COCO_17
 from tests.conftest import small_model
@@ -134,22 +135,22 @@ def in_short(words):
     return [*words, *few]
 
 
-def run(words, folder):
-    done = subprocess.run(
-        [sys.executable, "-m", "posestill", *words[1:]], cwd=folder, capture_output=True, text=True, timeout=600,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "80"},
-    )  # fmt: skip
-    assert done.returncode == 0, f"{shlex.join(words)}\n{done.stdout}{done.stderr}"
-    assert "Traceback" not in done.stderr
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in PAGES if name(page) not in RUN_WHOLE and commands(page)], ids=name)
-def test_the_commands_of_a_page_run_in_their_order(page, bed):
+def test_the_commands_of_a_page_run_in_their_order(page, bed, monkeypatch, capsys):
+    """In one process: each verb also has a test in a process of its own (tests/cli/test_fresh_process.py)."""
     pytest.importorskip("onnxscript")
-    folder = bed(page)
+    monkeypatch.chdir(bed(page))
     for words in commands(page):
-        run(in_short(words), folder)
+        monkeypatch.setattr(sys, "argv", in_short(words))
+        try:
+            main()
+            status = 0
+        except SystemExit as end:
+            status = end.code or 0
+        finally:
+            catalog.METHODS.pop("mine", None)  # which docs/own-method.md plugs in
+        assert status == 0, f"{shlex.join(words)}\n{capsys.readouterr().err}"
 
 
 @pytest.mark.slow
@@ -161,8 +162,6 @@ def test_the_program_of_the_first_page_runs(bed):
 
 
 def test_the_source_of_the_docs_can_be_plugged_in_and_reads_its_file(tmp_path, monkeypatch, sample_folder):
-    from posestill import catalog
-
     (tmp_path / "my_source.py").write_text(programs(ROOT / "docs" / "own-dataset.md")[0])
     picture = sorted((sample_folder / "val").glob("*.jpg"))[0]
     keypoints = ",".join(f"{10 + each},{20 + each},2" for each in range(17))

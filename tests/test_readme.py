@@ -23,11 +23,44 @@ def commands() -> list[str]:
     return [line for line in lines if line.startswith("posestill")]
 
 
-@pytest.mark.slow
-def test_the_figures_are_those_of_the_results():
+def filler():
+    """The script that fills figures into the pages."""
     spec = importlib.util.spec_from_file_location("readme", ROOT / "benchmarks" / "readme.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+def test_a_figure_in_a_sentence_is_written_anew_between_its_marks():
+    before = "On <!--= value evaluator images ,.0f -->0<!--/--> pictures, by <!--= command evaluator --><!--/-->."
+    after = filler().written(before)
+    assert after == (
+        "On <!--= value evaluator images ,.0f -->5,000<!--/--> pictures, by <!--= command evaluator -->"
+        "`python benchmarks/evaluator.py --json results/evaluator.json`<!--/-->."
+    )
+    assert filler().written(after) == after
+
+
+def test_a_mark_that_names_no_figure_is_refused_with_those_that_there_are():
+    with pytest.raises(SystemExit, match="no figure gian; there are value, command, ratio, gain"):
+        filler().figure("gian protocol labels-400 ocd alone")
+
+
+def test_every_mark_of_a_page_is_closed_and_every_table_has_its_end():
+    module = filler()
+    tables = {table.__name__.replace("_", "-") for table in module.TABLES}
+    for page in module.PAGES:
+        text = (ROOT / page).read_text()
+        assert text.count("<!--= ") == text.count("<!--/-->"), page
+        assert re.findall(r"^<!-- ([\w-]+):begin", text, flags=re.M) == re.findall(
+            r"^<!-- ([\w-]+):end", text, flags=re.M
+        )
+        assert set(re.findall(r"^<!-- ([\w-]+):begin", text, flags=re.M)) <= tables, page
+
+
+@pytest.mark.slow
+def test_the_figures_are_those_of_the_results():
+    module = filler()
     for page in module.PAGES:
         text = (ROOT / page).read_text()
         assert module.written(text) == text, f"{page}: run python benchmarks/readme.py"
