@@ -52,10 +52,9 @@ def test_every_mark_of_a_page_is_closed_and_every_table_has_its_end():
     for page in module.PAGES:
         text = (ROOT / page).read_text()
         assert text.count("<!--= ") == text.count("<!--/-->"), page
-        assert re.findall(r"^<!-- ([\w-]+):begin", text, flags=re.M) == re.findall(
-            r"^<!-- ([\w-]+):end", text, flags=re.M
-        )
-        assert set(re.findall(r"^<!-- ([\w-]+):begin", text, flags=re.M)) <= tables, page
+        begun, ended = (re.findall(rf"^<!-- ([\w-]+):{where}", text, flags=re.M) for where in ("begin", "end"))
+        assert begun == ended, page
+        assert set(begun) <= tables, page
 
 
 @pytest.mark.slow
