@@ -6,7 +6,7 @@ RUN := $(VENV)/bin
 # Two processes of one thread each are faster than one of two, and far faster than two of two.
 PYTEST := OMP_NUM_THREADS=1 $(RUN)/python -m pytest -n auto --dist loadfile
 
-.PHONY: quickstart test coverage test-slow test-release test-all lint types install clean
+.PHONY: quickstart test coverage test-slow test-release test-all lint types docs wheel install clean
 
 quickstart: $(VENV)/.installed
 	$(RUN)/posestill quickstart
@@ -32,6 +32,15 @@ lint: $(VENV)/.installed-dev
 
 types: $(VENV)/.installed-dev
 	$(RUN)/mypy
+
+# The pages of docs/ as a site in build/site; a link that leads nowhere stops it.
+docs: $(VENV)/.installed-dev
+	NO_MKDOCS_2_WARNING=true $(RUN)/python -m mkdocs build --strict --quiet --site-dir build/site
+	$(RUN)/python benchmarks/readme.py --check
+
+# The wheel, installed into an empty environment where the command must work.
+wheel: $(VENV)/.installed-dev
+	$(RUN)/python .ci/check_wheel.py
 
 install: $(VENV)/.installed
 

@@ -28,8 +28,8 @@ STUDENT = "coco/student-mobilenetv2-agentpose"
 WAYS = {
     "fitnet": (STUDENT, ["method=fitnet"]),
     "agentpose": (STUDENT, []),
-    "agentpose, kept": (f"{STUDENT}-keep", []),
-    "agentpose_paper": (f"{STUDENT}-paper", []),
+    "agentpose, kept": (STUDENT, ["model.neck=agent"]),
+    "agentpose_paper": (STUDENT, ["model.neck=agent_paper", "method=agentpose_paper"]),
     "diffkd": (STUDENT, ["method=diffkd"]),
 }
 

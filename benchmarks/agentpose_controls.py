@@ -5,7 +5,7 @@ posestill compare benchmarks/protocol-agentpose-few.yaml --plugin benchmarks/age
 `agentpose_adapter`: the agent's network is a plain adapter, trained by the distillation and by nothing else; no noise,
 no time, no reverse diffusion. `agentpose_shuffled`: AgentPose with the features of
 the next person of the batch: what is left of a gain is not what the teacher sees. `agentpose_variant`, each tried
-once and no part of the method (docs/agentpose.md says how they did):
+once and no part of the method (docs/studies/agentpose.md says how they did):
 
     decoded      distance of what the decoder makes of the guided latents from the teacher's features
     divergence   divergence of where each channel looks, as CWD, in the place of the squared distance

@@ -1,6 +1,6 @@
-"""The picture of docs/agentpose.md: what the teacher's head sees in the student's features, evaluation by evaluation.
+"""The picture of docs/methods/agentpose.md: what the teacher's head sees in the student's features.
 
-python benchmarks/agentpose_picture.py [--out docs/agentpose.jpg]     (two minutes; trains the student of gap-4)
+python benchmarks/agentpose_picture.py [--out docs/methods/agentpose.jpg]     (two minutes; trains the student of gap-4)
 
 Rows: the crop, then what the teacher's head draws from the student's projected features, from what the agent makes of
 them after each evaluation, and from its own features. All go through the autoencoder, so that they can be compared.
@@ -85,7 +85,7 @@ def shown(maps: Tensor, crop: np.ndarray) -> np.ndarray:
 @torch.no_grad()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("docs/agentpose.jpg"))
+    parser.add_argument("--out", type=Path, default=Path("docs/methods/agentpose.jpg"))
     asked = parser.parse_args()
     torch.set_num_threads(1)
     config = load_run("protocol/synthetic", RUN)

@@ -1,6 +1,6 @@
-"""The picture of docs/distilpose.md: crops, the teacher's heatmaps, and the maps that a student's coordinates draw.
+"""The picture of docs/methods/distilpose.md: crops, the teacher's heatmaps, and the maps that coordinates draw.
 
-python benchmarks/distilpose_picture.py TEACHER STUDENT [--out docs/distilpose.jpg]     (two model folders)
+python benchmarks/distilpose_picture.py TEACHER STUDENT [--out docs/methods/distilpose.jpg]     (two model folders)
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("teacher", type=Path)
     parser.add_argument("student", type=Path)
-    parser.add_argument("--out", type=Path, default=Path("docs/distilpose.jpg"))
+    parser.add_argument("--out", type=Path, default=Path("docs/methods/distilpose.jpg"))
     asked = parser.parse_args()
     teacher, student = PoseModel.load(asked.teacher), PoseModel.load(asked.student)
     source = SyntheticConfig(people=PEOPLE, seed=3000).build()

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from posestill.engine.setup import Sources, open_sources, try_one_batch
 from posestill.models.pose_model import PoseModel
 from posestill.skeletons import COCO_17, COCO_WHOLEBODY
 from tests.conftest import shared_folder
+from tests.test_docs import printed_runs
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -23,12 +25,27 @@ def test_a_recipe_is_a_whole_run_and_loads_back_from_what_it_prints(name, tmp_pa
     assert load_run(str(tmp_path / "printed.yaml")) == run
 
 
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_recipe_says_in_one_line_whether_it_was_run_here_and_what_came_of_it(name):
+    told = re.findall(r"^#.*(?:[Rr]un here|its end here).*$", find_recipe(name).read_text(), flags=re.M)
+    assert len(told) == 1
+    for path in re.findall(r"results/[\w/.-]+\w", told[0]):
+        assert (Path(__file__).parents[1] / path).exists()
+
+
+WHOLE = [(name, []) for name in recipe_names() if name.startswith(("coco/", "wholebody/"))]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in recipe_names() if name.startswith(("coco/", "wholebody/"))])
-def test_a_recipe_for_the_whole_of_coco_fits_together(name, tmp_path):
-    """Its parts are built and one small batch goes through; only weights and data are replaced."""
-    run = load_run(name)
-    changes = ["train.batch_size=2"]
+@pytest.mark.parametrize(("name", "printed"), [*WHOLE, *(each for each in printed_runs() if each[1])])
+def test_a_recipe_for_the_whole_of_coco_fits_together(name, printed, tmp_path):
+    """So does one with the changes that the docs print: its parts are built and one small batch goes through; only
+    weights and data are replaced.
+    """
+    if not name.startswith(("coco/", "wholebody/")):
+        pytest.skip("trains on synthetic people or photographs")
+    run = load_run(name, printed)
+    changes = [*printed, "train.batch_size=2"]
     if getattr(run.model.backbone, "pretrained", False):
         changes.append("model.backbone.pretrained=false")
     if run.teacher is not None:

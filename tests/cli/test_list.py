@@ -67,7 +67,7 @@ def test_a_recipe_is_listed_with_what_must_be_there_before_it_runs(posestill):
     assert told["quickstart"].endswith("; needs nothing.")
     assert told["protocol/gpu"].endswith("; needs runs/gpu-data, a teacher.")
     assert told["lsp-photos"].endswith("; needs ../shared/lsp-photos.")
-    assert told["coco/student-resnet18-coords"].endswith("; needs data/coco, timm's weights, a teacher.")
+    assert told["coco/student-resnet50-tcd"].endswith("; needs data/coco, timm's weights, a teacher.")
     for name, text in told.items():
         run = load_run(name)
         assert ("a teacher" in text.partition("; needs")[2]) == isinstance(run.teacher, CheckpointConfig), name

@@ -19,15 +19,16 @@ from posestill.teachers.runtime import open_network
 from tests.conftest import shared_folder
 from tests.teachers.networks import gaussian, onnx, says
 
-PAGE = (Path(__file__).parents[2] / "docs" / "teachers.md").read_text()
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (DOCS / "teachers.md").read_text()
 
 
-def fenced(language):
-    return re.findall(rf"^```{language}\n(.*?)^```", PAGE, flags=re.M | re.S)
+def fenced(language, text=PAGE):
+    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.M | re.S)
 
 
 def test_the_layout_that_the_page_describes_runs(tmp_path):
-    (text,) = (each for each in fenced("yaml") if "padding" in each)
+    text = fenced("yaml", (DOCS / "own-layout.md").read_text())[0]
     (tmp_path / "mine.yaml").write_text(text)
     maps = np.stack([gaussian((64, 48), at) for at in ((5, 6), (7, 8), (40, 50))])
     network = open_network(says(tmp_path / "n.onnx", [1, 3, "H", "W"], {"maps": maps}))

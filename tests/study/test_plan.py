@@ -15,7 +15,7 @@ def test_a_plan_has_its_controls_whether_it_names_them_or_not():
 
 @pytest.mark.parametrize("control", ["alone", "pseudo_label"])
 def test_a_kept_agent_is_the_methods_and_no_part_of_a_control(control):
-    kept = load_run("coco/student-mobilenetv2-agentpose-keep")
+    kept = load_run("coco/student-mobilenetv2-agentpose", ["model.neck=agent"])
     assert kept.model.neck is not None
     assert as_control(kept, control).model.neck is None
 

@@ -78,7 +78,7 @@ def test_where_a_file_may_be_several_they_are_named(shape, outputs, names, words
 def test_a_signature_that_is_not_known_is_described(shape, outputs):
     with pytest.raises(UserError, match=r"what some\.onnx wants and gives is not known \(input \(") as error:
         recognised(network(shape, **outputs))
-    assert "describe it in a YAML file (docs/teachers.md)" in str(error.value)
+    assert "describe it in a YAML file (docs/own-layout.md)" in str(error.value)
 
 
 def test_a_network_of_two_inputs_is_not_known():

@@ -47,8 +47,8 @@ class OcdConfig(MethodConfig):
     it is, the more the student follows the helper beside the labels; 0 switches it off."""
     task_reaches_backbone: bool = True
     """True: the student's own losses train the backbone, too. False: the heatmap loss alone makes the features, and the
-    student's head learns to read them. That was better for a small student in our comparison (docs/ocd.md), but a head
-    that pools may find nothing to read there."""
+    student's head learns to read them. That was better for a small student in our comparison (docs/studies/ocd.md), but
+    a head that pools may find nothing to read there."""
     threshold: float = 0.2
     """The height that a peak of the helper's heatmaps must exceed to teach; it then counts by its height. So the head
     loss sets in by itself once the helper has learnt something: earlier, with more wrong places, at a lower

@@ -50,7 +50,7 @@ def keypoint_set(wanted: str | tuple[str, ...] | None, *, count: int | None, whe
         if found is None:
             raise UserError(
                 f"{where}: the file gives {count} keypoints, and no known set has as many ({known}): list their names "
-                "in a layout of your own (docs/teachers.md)"
+                "in a layout of your own (docs/own-layout.md)"
             )
         return found
     if isinstance(wanted, str):

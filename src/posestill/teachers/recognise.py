@@ -41,7 +41,7 @@ def recognised(network: RuntimeNetwork) -> str:
     if not found:
         raise UserError(
             f"teacher.layout: what {network.path.name} wants and gives is not known ({network.describe()}): name a "
-            "layout (`posestill list layouts`), or describe it in a YAML file (docs/teachers.md)"
+            "layout (`posestill list layouts`), or describe it in a YAML file (docs/own-layout.md)"
         )
     what, how = (
         ("draws heatmaps", "grid, colours and decoder")
