@@ -243,22 +243,20 @@ def quickstart() -> str:
 
 
 def photographs_study() -> str:
-    """What methods gained on photographs over pseudo-labels, and over these for the same time; nothing without results.
-
-    Shown is each arm X that was confirmed beside `time_X`, in benchmarks/photographs.yaml.
-    """
-    if not (ROOT / "results" / "photographs" / "runs.jsonl").is_file():
+    """What methods gained on photographs over pseudo-labels, also longer ones; nothing without runs on test."""
+    if not any(row["split"] == "test" for row in study("photographs").rows):
         return ""
     plan = plan_of("photographs")
-    lines = ["| regime | method | mean OKS | over pseudo-labels | over them, for the same time | AP |"]
-    lines.append("|---|---|--:|--:|--:|--:|")
-    for regime, arms in plan.confirm.items():
-        for arm in arms:
-            if f"time_{arm}" in arms:
-                cell = _cell("photographs", "test", regime, arm, plan.baseline, f"time_{arm}")
-                gains = [signed(cell.gains[each]) for each in (plan.baseline, f"time_{arm}")]
-                cells = [regime, plan.arms[arm].title, percent(cell.mean_oks), *gains, percent(cell.average_precision)]
-                lines.append(f"| {' | '.join(cells)} |")
+    methods = [arm for arm in plan.arms if arm != plan.baseline and arm not in plan.controls and plan.arms[arm].set]
+    same_time = tuple(f"time_{arm}" for arm in methods if f"time_{arm}" in plan.arms)
+    heads = ["student", "method", "seeds", "mean OKS", "over pseudo-labels", "for the same time", "for twice it", "AP"]
+    lines = [f"| {' | '.join(heads)} |", "|---|---|--:|--:|--:|--:|--:|--:|"]
+    for cell in cells_of("photographs", "test", (plan.baseline, "longer", *same_time)):
+        if cell.arm in methods:
+            over = [cell.gains.get(each) for each in (plan.baseline, f"time_{cell.arm}", "longer")]
+            told = ["–" if each is None else signed(each) for each in over]
+            words = [cell.regime, plan.arms[cell.arm].title, str(len(cell.seeds)), percent(cell.mean_oks), *told]
+            lines.append(f"| {' | '.join([*words, percent(cell.average_precision)])} |")
     return "\n".join(lines)
 
 
