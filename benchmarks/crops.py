@@ -1,5 +1,7 @@
 """Images a second that reach a student: crops in memory beside the path from files, in one run on one thread.
 
+Seconds are the processor's, as other work may go on beside it.
+
 python benchmarks/crops.py [--json results/crops.json]     (needs ../shared/lsp-photos)
 """
 
@@ -25,10 +27,10 @@ SIZE, BATCH, STEPS, ROUNDS, PEOPLE = (128, 96), 64, 20, 7, 2000
 
 
 def rate(dataset: TopDownDataset, plan: BatchPlan, start: int) -> float:
-    began = time.perf_counter()
+    began = time.process_time()
     for step in range(start, start + STEPS):
         dataset.__getitems__(plan.batch(step))
-    return STEPS * BATCH / (time.perf_counter() - began)
+    return STEPS * BATCH / (time.process_time() - began)
 
 
 def main() -> None:
@@ -42,9 +44,9 @@ def main() -> None:
     labels = choose_people(source, run.data)
     plan = BatchPlan(labels, batch_size=BATCH, labelled_per_batch=None, seed=0)
     files = TopDownDataset(source, size=SIZE, labels=labels, augment=run.data.augment)
-    began = time.perf_counter()
+    began = time.process_time()
     memory = CropsInMemory(source, size=SIZE, labels=labels, augment=run.data.augment, config=CropsConfig())
-    opening = time.perf_counter() - began
+    opening = time.process_time() - began
     pairs = []
     for number in range(ROUNDS + 1):  # the first one warms up
         pairs.append((rate(files, plan, number * STEPS), rate(memory, plan, number * STEPS)))

@@ -460,11 +460,9 @@ def loader() -> str:
         [
             *lines,
             "",
-            f"`{figures['command']}`: {figures['persons']} persons in {figures['pictures']} pictures of "
-            f"{figures['kilobytes_a_picture']:.0f} kB, the published augmentation. Packed crops take "
-            f"{packed['kilobytes_a_person']:.0f} kB a person at quality {packed['quality']}. Their pixels differ from "
-            f"those of the files by {apart['mean']:.1f} grey levels on average, and by at most "
-            f"{apart['largest_of_those']:.0f} for the {alike} who need no shrinking.",
+            f"`{figures['command']}`, {figures['persons']} persons, the published augmentation. Packed crops take "
+            f"{packed['kilobytes_a_person']:.0f} kB a person and differ by {apart['mean']:.1f} grey levels on average, "
+            f"by at most {apart['largest_of_those']:.0f} for the {alike} who need no shrinking.",
         ]
     )
 
@@ -483,8 +481,8 @@ def step_profile() -> str:
         [
             *lines,
             "",
-            f"`{figures['command']}`: 256x192, batch {figures['persons']}, fp32; `arithmetic` is its percentage of the "
-            f"step without data, at {max(rate.values()) / 1e9:.0f} G operations a second.",
+            f"`{figures['command']}`: 256x192, batch {figures['persons']}, fp32; arithmetic in % of the step without "
+            f"data, at {max(rate.values()) / 1e9:.0f} G operations a second.",
         ]
     )
 

@@ -4,7 +4,7 @@ OMP_NUM_THREADS=1 python benchmarks/step_profile.py --json results/step-profile.
 
 One thread of a CPU, fp32, random weights: the arithmetic is that of trained ones. Times are of the processor, so that
 other work on the machine counts little. The batch is the smallest for which torch takes its fast convolutions on one
-thread, too: below 16 persons those of 1x1 are several times as slow. `arithmetic` is what the floating-point operations
+thread, too: below 16 persons those of 1x1 go another, slower way. `arithmetic` is what the floating-point operations
 of a step, as torch counts them, take at the best rate at which this machine multiplied matrices or convolved;
 `operations` are those of torch that take the most.
 """

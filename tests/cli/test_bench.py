@@ -30,6 +30,11 @@ def test_models_or_a_loader_are_measured_and_not_both(posestill, tmp_path, recip
         assert (status, said.strip()) == (2, "posestill: bench: give models to measure, or --loader RECIPE")
 
 
+def test_a_change_without_a_recipe_is_refused(posestill, tmp_path):
+    status, _, said = posestill("bench", tmp_path / "model", "--set", "train.workers=2")
+    assert (status, "--set changes the recipe of --loader" in said) == (2, True)
+
+
 def test_the_figures_of_a_loader_replace_nothing_of_the_users(posestill, tmp_path, recipe):
     (tmp_path / "b.json").write_text("mine")
     for output in (tmp_path / "b.json", recipe):

@@ -43,6 +43,8 @@ def bench(
     """Measure what models and files of runtimes cost, or what a run's crops cost beside its training step."""
     if (loader is None) == (not models):
         raise UserError("bench: give models to measure, or --loader RECIPE")
+    if loader is None and changes:
+        raise UserError("--set changes the recipe of --loader, and models have none: leave it out")
     if loader is not None:
         _bench_loader(loader, changes, plugin, rounds=rounds, json_out=json_out, overwrite=overwrite)
         return

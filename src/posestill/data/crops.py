@@ -43,8 +43,9 @@ from posestill.types import Size
 
 
 class CropsConfig(Config):
-    """Every person's crop is kept, wide enough for every augmentation: as plain pixels in memory or a folder, for small
-    data, many runs or a big GPU, or as JPEGs in a file, for large data.
+    """Every person's crop is kept, wide enough for every augmentation.
+
+    As plain pixels in memory or a folder, for small data, many runs or a big GPU; as JPEGs in a file, for large data.
     """
 
     density: PositiveFloat = 1.25
