@@ -109,6 +109,20 @@ def test_the_first_writer_of_a_run_has_it_and_its_row_counts_for_the_second(tmp_
     assert Results.read(tmp_path).rows == [first]
 
 
+def test_what_another_machine_published_or_gathered_is_taken_in_when_it_is_looked_for(tmp_path):
+    one, other = Results.read(tmp_path), Results.read(tmp_path)
+    other.add_run(small_row(ASKED[0]))
+    assert one.rows == []
+    one.refresh()
+    assert [name_of(row) for row in one.rows] == [ASKED[0].name]
+    assert one.loose == [ASKED[0].name]
+    other.add_run(small_row(ASKED[1]))
+    other.compact(PLAN)
+    one.refresh()
+    assert content(one) == content(other)
+    assert one.loose == []
+
+
 def test_a_loose_file_that_is_gathered_too_does_no_harm_and_the_gathered_row_counts(tmp_path):
     results = filled(tmp_path)
     late = Results.read(tmp_path / "late")

@@ -175,7 +175,7 @@ def test_a_control_gets_the_measured_time_of_a_method_and_it_is_measured_once(tm
     assert f"a step of tcd takes {ratio:.2f} times as long" in capsys.readouterr().err
     rows = [row for row in Results.read(tmp_path / "results").rows if row["arm"] == "in_time"]
     assert {(row["split"], row["steps"]) for row in rows} == {("test", max(1, int(3 * ratio)))}
-    monkeypatch.setattr("posestill.study.run.measure_steps", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr("posestill.study.errands.measure_steps", lambda *_: pytest.fail("measured again"))
     run_and_write(path, shop(tmp_path), stages=("tune", "confirm"))
 
 

@@ -109,7 +109,7 @@ def cache(
         else:
             missing = fill_cache_on(cluster, config, log=log)
     if missing:
-        log.say(f"shard {share} has done its share; {share.named(missing)} have not yet")
+        log.say(f"shard {share} has done its share; still to come: {share.named(missing)}")
     else:
         typer.echo(f"answers: {folder_of_answers(config)}")
 

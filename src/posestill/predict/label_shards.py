@@ -86,7 +86,7 @@ def label_shard(job: LabelJob, *, threshold: float, log: RunLog, overwrite: bool
     missing = [each.number for each in job.shard.all if not _of(job, each).part.is_file()]
     if missing:
         log.say(
-            f"shard {job.shard} has done its share; {job.shard.named(missing)} have not yet. Who ends last writes "
+            f"shard {job.shard} has done its share; still to come: {job.shard.named(missing)}. Who ends last writes "
             f"{job.out}"
         )
         return None
