@@ -7,6 +7,7 @@ python .ci/check_wheel.py --here     # what it depends on is lent by the environ
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import sysconfig
@@ -18,8 +19,12 @@ PIP = ("-m", "pip", "--disable-pip-version-check", "--quiet")
 
 
 def run(*words: str | Path, cwd: Path) -> str:
-    """What a command printed; it must end with status 0."""
-    return subprocess.run([str(word) for word in words], cwd=cwd, check=True, stdout=subprocess.PIPE, text=True).stdout
+    """What a command printed; it must end with status 0. It sees no code of this checkout."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [str(word) for word in words], cwd=cwd, env=environment, check=True, stdout=subprocess.PIPE, text=True
+    )
+    return done.stdout
 
 
 def built(folder: Path) -> Path:
