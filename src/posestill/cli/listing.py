@@ -184,6 +184,6 @@ def _needs_of_recipe(settings: Mapping[str, Any]) -> list[str]:
         needs.append(str(Path(source.get("images") or source["file"]).parent))
     if isinstance(backbone, dict) and backbone.get("pretrained"):
         needs.append("timm's weights")
-    if teacher is not None and (teacher if isinstance(teacher, str) else teacher["name"]) != "bundled":
+    if teacher is not None and not (teacher if isinstance(teacher, str) else teacher["name"]).startswith("bundled"):
         needs.append("a teacher")
     return needs

@@ -69,7 +69,7 @@ class BundledConfig(TeacherConfig):
 
 
 class BundledTokensConfig(TeacherConfig):
-    """The small token teacher that comes with posestill knows COCO's 17 keypoints, from synthetic people only."""
+    """The small token teacher that comes with posestill, for DistilPose; it is trained on synthetic people."""
 
     def open(self) -> Teacher:
         """The bundled model as a teacher."""
