@@ -332,7 +332,7 @@ TABLE: list[Bad] = [
     Bad("recipe.yaml", ("model", "backbone", "channels", [10**6, 10**6]), "model: its weights take", "train"),
     Bad("recipe.yaml", ("model", "backbone", "channels", [10**30]), "more than any network has", "train"),
     Bad("recipe.yaml", ("model", "backbone", "channels", []), "model.backbone.channels"),
-    Bad("recipe.yaml", ("teacher", "bundeld"), "did you mean 'bundled'? (known by name: bundled, bundled-tokens;", "train"),
+    Bad("recipe.yaml", ("teacher", "bundeld"), "did you mean 'bundled'? (known by name: bundled, ", "train"),
     Bad("recipe.yaml", ("data", "labelled", 100), "100 wanted, 4 of the persons carry labels", "train"),
     Bad("recipe.yaml", ("data", "augment", "flip", 2), "data.augment.flip"),
     Bad("recipe.yaml", ("data", "augment", "flip", NAN), "data.augment.flip"),

@@ -76,8 +76,8 @@ def test_help_tells_each_verb_in_one_whole_sentence_at_80_columns(posestill, mon
     assert status == 0
     told = dict(line.split(maxsplit=1) for line in out.partition("Commands:\n")[2].splitlines())
     assert list(told) == [
-        "quickstart", "train", "distil", "evaluate", "predict", "label", "export", "bench", "compare", "list", "config",
-        "convert", "data", "teacher",
+        "quickstart", "train", "distil", "evaluate", "predict", "label", "export", "page", "push", "bench", "compare",
+        "list", "config", "convert", "data", "teacher",
     ]  # fmt: skip
     for verb, sentence in told.items():
         assert sentence.endswith("."), verb

@@ -15,11 +15,11 @@ def test_every_recipe_is_complete_short_and_survives_its_own_dump(name):
 
 
 def test_set_reaches_any_depth_and_speaks_yaml():
-    run = load_run("quickstart", ["train.steps=7", "model.head.channels=32", "teacher=null", "method=supervised",
+    run = load_run("quickstart", ["train.steps=7", "model.codec.bounded=false", "teacher.cache=true",
                                   "train.optimiser.learning_rate=1e-3", "data.augment={flip: 0}"])  # fmt: skip
     assert run.train.steps == 7
-    assert run.model.head.channels == 32  # `head: flat_fc` became a mapping
-    assert run.teacher is None
+    assert run.model.codec.bounded is False
+    assert run.teacher.kept is not None  # `teacher: bundled-tokens` became a mapping
     assert run.train.optimiser.learning_rate == 1e-3
     assert run.data.augment.rotation == 80  # replaced whole: the others are at their defaults
 

@@ -40,7 +40,7 @@ def bench(
     overwrite: Overwrite = False,
     plugin: Plugin = None,
 ) -> None:
-    """Measure what models and files of runtimes cost, or what a run's crops cost beside its training step."""
+    """Measure what models, exported files or a run's crops cost."""
     if (loader is None) == (not models):
         raise UserError("bench: give models to measure, or --loader RECIPE")
     if loader is None and changes:

@@ -43,7 +43,7 @@ def convert(
     dataset_index: Annotated[int, typer.Option(min=0, help="Which expert of a ViTPose++ is used; 0 is COCO's.")] = 0,
     overwrite: Overwrite = False,
 ) -> None:
-    """Make a model folder of a published checkpoint, or a folder that transformers reads of a VitPose of yours."""
+    """Convert a published checkpoint, or a VitPose for transformers."""
     from posestill.files import Outputs
     from posestill.models.pose_model import SETTINGS, WEIGHTS
 
