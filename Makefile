@@ -47,7 +47,7 @@ install: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) .ci/check_python.py
 	test -x $(RUN)/python || $(PYTHON) -m venv $(VENV)
-	$(RUN)/python -m pip install --quiet --disable-pip-version-check -e .
+	$(RUN)/python -m pip install --quiet --disable-pip-version-check -e ".[export]"
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed

@@ -257,7 +257,7 @@ def photographs_study() -> str:
             told = ["–" if each is None else signed(each) for each in over]
             words = [cell.regime, plan.arms[cell.arm].title, str(len(cell.seeds)), percent(cell.mean_oks), *told]
             lines.append(f"| {' | '.join([*words, percent(cell.average_precision)])} |")
-    return "\n".join(lines)
+    return "\n".join(lines) if len(lines) > 2 else ""
 
 
 def longer() -> str:

@@ -1,4 +1,4 @@
-"""The picture of README: what the bundled teacher and the quickstart's student say of the same people.
+"""The picture of README: what the bundled token teacher and the quickstart's student say of the same people.
 
 python benchmarks/readme_picture.py [--out docs/teacher-and-student.jpg]     (trains the student)
 
@@ -19,9 +19,9 @@ from posestill.draw import encode_image
 from posestill.engine.config import load_run
 from posestill.engine.fit import fit
 from posestill.engine.setup import open_sources
-from posestill.html.report import side_by_side
+from posestill.html.people import seen_by
 from posestill.models.pose_model import PoseModel
-from posestill.teachers.checkpoint import BUNDLED
+from posestill.teachers.checkpoint import BUNDLED_TOKENS
 
 PEOPLE, HEIGHT, GAP = 8, 192, 4
 
@@ -34,9 +34,9 @@ def main() -> None:
     config = load_run("quickstart")
     with tempfile.TemporaryDirectory() as folder:
         fit(config, Path(folder) / "run")
-        models = {"teacher": PoseModel.load(BUNDLED), "student": PoseModel.load(Path(folder) / "run" / "best")}
-        rows, _ = side_by_side(models, open_sources(config).val, count=PEOPLE)
-    lines = [np.concatenate([_framed(person[which]) for person in rows], axis=1) for which in (1, 2)]
+        models = {"teacher": PoseModel.load(BUNDLED_TOKENS), "student": PoseModel.load(Path(folder) / "run" / "best")}
+        people = seen_by(models, open_sources(config).val, count=PEOPLE)
+    lines = [np.concatenate([_framed(each.drawings[which].pixels) for each in people], axis=1) for which in (1, 2)]
     asked.out.write_bytes(encode_image(np.concatenate(lines, axis=0)))
 
 
