@@ -305,7 +305,7 @@ def test_a_vitpose_teaches_a_vitpose_s_which_transformers_reads_afterwards(fresh
 @pytest.mark.parametrize(
     ("hidden", "said"),
     [
-        (False, "is not in the cache and could not be fetched"),
+        (False, "the Hub could not be reached"),
         (True, 'needs the package transformers, which is not installed: pip install "posestill[hf]"'),
     ],
     ids=["without a network", "without the extra"],

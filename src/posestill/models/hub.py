@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from posestill.documents.parse import parse_yaml, read_json
+from posestill.models.repository import NAME, open_hub, told_in_words
 from posestill.schema import UserError
 
 PREFIX = "hf:"
@@ -20,7 +21,7 @@ SETTINGS = "config.json"
 PROCESSOR = "preprocessor_config.json"
 _FILES = (SETTINGS, PROCESSOR, "README.md", "*.safetensors", "*.safetensors.index.json")
 """what is fetched of a repository: no weights that are pickles, which could run code"""
-_REFERENCE = re.compile(r"hf:(?P<name>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^@\s]+))?")
+_REFERENCE = re.compile(rf"{PREFIX}(?P<name>{NAME.pattern})(?:@(?P<revision>[^@\s]+))?")
 
 
 @dataclass(frozen=True)
@@ -116,26 +117,7 @@ def find_network(name: str, *, where: str) -> SavedNetwork:
 
 def _fetch(name: str, revision: str | None, *, where: str) -> Path:
     """The snapshot of a repository; its folder has the name of the commit."""
-    from huggingface_hub import errors, snapshot_download
-    from huggingface_hub.utils import disable_progress_bars
-
-    disable_progress_bars()
-    try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=list(_FILES)))
-    except errors.RevisionNotFoundError:
-        raise UserError(
-            f"{where}: {PREFIX}{name} has no revision '{revision}': name a commit, a tag or a branch"
-        ) from None
-    except errors.GatedRepoError:
-        raise UserError(
-            f"{where}: {PREFIX}{name} asks for consent: accept its conditions on its page, and set HF_TOKEN"
-        ) from None
-    except errors.RepositoryNotFoundError:
-        raise UserError(
-            f"{where}: the Hub knows no {PREFIX}{name}: correct the name or, where it is private, set HF_TOKEN"
-        ) from None
-    except Exception as error:  # no connection has as many classes as there are ways to lack one
-        raise UserError(
-            f"{where}: {PREFIX}{name} is not in the cache and could not be fetched ({type(error).__name__}): check the "
-            "connection (and HF_HUB_OFFLINE), or name a folder that transformers saved"
-        ) from None
+    asked = f"{where}: {PREFIX}{name}" + ("" if revision is None else f"@{revision}")
+    hub = open_hub(asked)
+    with told_in_words(asked):
+        return Path(hub.snapshot_download(name, revision=revision, allow_patterns=list(_FILES)))
