@@ -81,3 +81,10 @@ def test_a_missing_an_unwanted_and_an_unfit_teacher_are_refused():
     deaf.provides = frozenset({"features"})
     with pytest.raises(UserError, match="needs the teacher's prediction; this one provides features"):
         TcdConfig().build(small_model("coords"), deaf)
+
+
+def test_a_loss_that_is_no_scalar_is_refused_by_its_name_and_shape():
+    distiller, batch, _ = taught(PseudoLabelConfig())
+    distiller.losses = lambda output, answer, batch, progress: {"each": output.prediction.xy}
+    with pytest.raises(UserError, match=r"its loss 'each' is a tensor of shape \(3, 4, 2\) and must be a scalar"):
+        distiller(batch, 0.0)

@@ -45,7 +45,14 @@ class Distiller(nn.Module):
         """Named losses, already weighted; the loop sums them. `progress` runs from 0 to 1 over the training."""
         answer = self.ask(batch)
         output = self.student(batch.image, self.for_head)
-        return self.losses(output, answer, batch, progress)
+        losses = self.losses(output, answer, batch, progress)
+        for name, loss in losses.items():
+            if loss.ndim:
+                raise UserError(
+                    f"{type(self).__name__}: its loss '{name}' is a tensor of shape {tuple(loss.shape)} and must be a "
+                    "scalar: return its mean"
+                )
+        return losses
 
     def losses(self, output: PoseOutput, answer: PoseOutput, batch: PoseBatch, progress: float) -> dict[str, Tensor]:
         """The losses of one step by name, the same names at every step.
