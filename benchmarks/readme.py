@@ -17,7 +17,7 @@ import re
 import shlex
 import statistics
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -192,29 +192,45 @@ def agentpose_teachers() -> str:
     return "\n".join([*lines, f"| change for ten points of the teacher's | | {' | '.join(slopes)} |"])
 
 
+GAINS = (
+    ("DistilPose", "400 drawn", "protocol-distilpose", "labels-400", "distilpose_2"),
+    ("DistilPose", "2,000 photos", "protocol-distilpose", "photos-2000", "distilpose_2"),
+    ("TCD", "400 drawn", "protocol-ocd", "labels-400", "tcd_head"),
+    ("TCD", "2,000 photos", "protocol-ocd", "photos-2000", "tcd_head"),
+    ("OCD (no teacher)", "400 drawn", "protocol-ocd", "labels-400", "ocd"),
+    ("OCD (no teacher)", "2,000 photos", "protocol-ocd", "photos-2000", "ocd"),
+    ("PKD", "100 drawn", "protocol-agentpose-few", "few-4", "pkd"),
+    ("AgentPose", "100 drawn", "protocol-agentpose-few", "few-4", "agentpose"),
+    ("AgentPose", "200 photos", "protocol-agentpose-few", "photos-200", "agentpose"),
+)
+"""method, labels, and where it was confirmed: study, regime, arm"""
+
+
 def gains_of_the_methods() -> str:
-    """What each method gained over its controls in its own study: the table of README and of the choice of a method."""
-    rows = (
-        ("DistilPose", "protocol-distilpose", "labels-400", "distilpose_2"),
-        ("DistilPose", "protocol-distilpose", "photos-2000", "distilpose_2"),
-        ("TCD", "protocol-ocd", "labels-400", "tcd_head"),
-        ("TCD", "protocol-ocd", "photos-2000", "tcd_head"),
-        ("OCD (no teacher)", "protocol-ocd", "labels-400", "ocd"),
-        ("OCD (no teacher)", "protocol-ocd", "photos-2000", "ocd"),
-        ("PKD", "protocol-agentpose-few", "few-4", "pkd"),
-        ("AgentPose", "protocol-agentpose-few", "few-4", "agentpose"),
-        ("AgentPose", "protocol-agentpose-few", "photos-200", "agentpose"),
-    )
-    regimes = {
-        "labels-400": "400 drawn", "photos-2000": "2,000 photos", "few-4": "100 drawn", "photos-200": "200 photos",
-    }  # fmt: skip
+    """What each method gained over its controls in its own study: the table of the choice of a method."""
+    return _gains(GAINS)
+
+
+def gains_on_photographs() -> str:
+    """The same on photographs alone: the table of README."""
+    return _gains([row for row in GAINS if "photos" in row[1]])
+
+
+def _gains(rows: Sequence[tuple[str, str, str, str, str]]) -> str:
     controls = ("alone", "pseudo_label", "longer")
     lines = ["| method | labels | over alone | over pseudo-labels | over twice the steps |", "|---|---|--:|--:|--:|"]
-    for title, name, regime, arm in rows:
+    for title, labels, name, regime, arm in rows:
         found = _cell(name, "test", regime, arm, *controls).gains
         told = [signed(found[each]) if each in found else "–" for each in controls]
-        lines.append(f"| {title} | {regimes[regime]} | {' | '.join(told)} |")
+        lines.append(f"| {title} | {labels} | {' | '.join(told)} |")
     return "\n".join(lines)
+
+
+def quickstart_sentence() -> str:
+    """What one recorded quickstart found."""
+    figures = read("quickstart")
+    took = f"It took {figures['minutes']:.1f} minutes on {figures['surroundings']['cores']} cores."
+    return f"> {figures['sentence']}\n\n{took}"
 
 
 def quickstart() -> str:
@@ -234,7 +250,7 @@ def quickstart() -> str:
         [
             *lines,
             "",
-            f"> {figures['sentence']}",
+            f"> {figures['sentence']} {figures['study']}",
             "",
             f"`{figures['command']}`: {figures['minutes']:.1f} minutes on {around['cores']} cores "
             f"({around['processor']}, torch {around['torch']}); {figures['conditions']} ms: batch 1, one thread.",
@@ -589,9 +605,10 @@ FIGURES: Mapping[str, Callable[..., str]] = {
     )
 }  # fmt: skip
 TABLES = (
-    quickstart, study_protocol, study_distilpose, study_ocd, study_agentpose, agentpose_teachers, gains_of_the_methods,
-    photographs_study, longer, intervals, distilpose_cost, ocd_quick, wholebody_parts, head_slimming,
-    file_teachers, export, export_speed, evaluator, loader, step_profile, shared_kills, label_throughput, browser,
+    quickstart, quickstart_sentence, study_protocol, study_distilpose, study_ocd, study_agentpose,
+    agentpose_teachers, gains_of_the_methods, gains_on_photographs, photographs_study, longer, intervals,
+    distilpose_cost, ocd_quick, wholebody_parts, head_slimming, file_teachers, export, export_speed, evaluator,
+    loader, step_profile, shared_kills, label_throughput, browser,
 )  # fmt: skip
 PAGES = ("README.md", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md")))
 FINDING = ROOT / "src" / "posestill" / "assets" / "protocol.json"

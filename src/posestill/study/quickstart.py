@@ -74,8 +74,8 @@ _FINDING = Path(__file__).parents[1] / "assets" / "protocol.json"
 """Written by benchmarks/readme.py from results/protocol-distilpose/summary.json; a test holds the two together."""
 ORDER = (ALONE, SAME_TIME, PSEUDO_LABEL, DISTILLED)
 """how tables and pictures show them"""
-EXPORT, EXPORT_PEOPLE = "export", 200
-"""the folder of the exported student, and how many people judge it"""
+EXPORT, EXPORT_PEOPLE = "onnx", 200
+"""the folder of the exported student, in its run, and how many people judge it"""
 SHIFTS = ((ALONE, SAME_TIME), (DISTILLED, PSEUDO_LABEL))
 """Which variants one process trains after another: two processes of one thread beat one of two."""
 
@@ -112,12 +112,12 @@ def run_quickstart(out: Path, *, steps: int | None = None, seed: int = 0) -> Pat
     models = {"teacher": teacher, **{variant.name: PoseModel.load(out / variant.name / "best") for variant in ORDER}}
     outcomes = {"teacher": Outcome("teacher (bundled)", 0, 0, shown.metrics, shown.similarity), **outcomes}
     outcomes = _with_costs(outcomes, models)
-    sentence = f"{summarise(outcomes, seed=seed)} {protocol_sentence()}".strip()
+    sentence, beyond = summarise(outcomes, seed=seed), protocol_sentence()
     lines = [_table_line(outcome) for outcome in outcomes.values()]
     for line in [["", *_HEADERS[1:]], *lines]:
         log.say(f"{line[0]:<30}" + "".join(f"{each:>13}" for each in line[1:]))
     log.say("")
-    log.say(sentence)
+    log.say(f"{sentence} {beyond}".strip())
     conditions = (
         f"{len(source.people)} held-out synthetic people, {shown.conditions['boxes']} boxes, flip test "
         f"{'on' if shown.conditions['flip_test'] else 'off'}, input {settings.model.size[0]}x{settings.model.size[1]}, "
@@ -125,12 +125,13 @@ def run_quickstart(out: Path, *, steps: int | None = None, seed: int = 0) -> Pat
     )
     minutes = (time.monotonic() - began) / 60
     log.say(f"{conditions} {minutes:.1f} minutes in all.")
-    _export(models[DISTILLED.name], out / EXPORT, source, log)
+    _export(models[DISTILLED.name], out / DISTILLED.name / EXPORT, source, log)
     following = next_commands(settings, out / DISTILLED.name, longer_first=False)[:3]
-    report = _write_report(out, sentence, conditions, lines, models, source, following)
+    report = _write_report(out, [sentence, beyond], conditions, lines, models, source, following)
     figures = {
         "command": "posestill quickstart",
         "sentence": sentence,
+        "study": beyond,
         "conditions": conditions,
         "minutes": minutes,
         "rows": {name: {**asdict(outcome), "similarity": None} for name, outcome in outcomes.items()},
@@ -169,8 +170,6 @@ def _make_room(out: Path) -> None:
         if folder.exists() and not marker.exists():
             raise UserError(f"{folder} is there and no quickstart made it: choose another --out")
         shutil.rmtree(folder, ignore_errors=True)
-    if marker.exists():
-        shutil.rmtree(out / EXPORT, ignore_errors=True)
     out.mkdir(parents=True, exist_ok=True)
     marker.touch()
 
@@ -286,7 +285,7 @@ def _table_line(outcome: Outcome) -> list[str]:
 
 def _write_report(
     out: Path,
-    sentence: str,
+    told: list[str],
     conditions: str,
     lines: list[list[str]],
     models: Mapping[str, PoseModel],
@@ -297,7 +296,7 @@ def _write_report(
     losses = {variant.title: _loss_on_labels(out / variant.name / "metrics.jsonl") for variant in ORDER}
     found = {name.replace("_", " "): model for name, model in models.items()}
     parts = [
-        verdict([sentence]),
+        verdict([each for each in told if each]),
         table(_HEADERS, lines, caption="One student, trained four ways, and its teacher"),
         paragraph(conditions + " Milliseconds: batch 1, one thread, median of 30."),
         paragraph(
