@@ -21,6 +21,7 @@ import torch
 
 from posestill.data.source import PoseSource
 from posestill.deploy.export import People, Wanted, export_model
+from posestill.deploy.gate import failure
 from posestill.deploy.runtimes import TARGETS, installed
 from posestill.engine.config import RunConfig, change_run, load_run
 from posestill.engine.fit import fit
@@ -156,8 +157,10 @@ def _export(model: PoseModel, folder: Path, source: PoseSource, log: RunLog) -> 
         gate = export_model(
             model, Wanted([target], ["fp32"]), folder, People(source, None, EXPORT_PEOPLE), progress=bar.advance
         )
-    assert not gate.failed
-    log.say(f"The student as a file for ONNX Runtime: {folder}")
+    for row in gate.failed:
+        log.say(f"The student was not exported: {failure(row, labels=gate.labels)}")
+    if not gate.failed:
+        log.say(f"The student as a file for ONNX Runtime: {folder}")
 
 
 def _make_room(out: Path) -> None:
