@@ -276,14 +276,14 @@ def test_convert_makes_a_model_folder_of_a_published_checkpoint(fresh, tmp_path)
     assert torch.equal(model.state_dict()["backbone.conv1.weight"], published.state_dict()["backbone.conv1.weight"])
 
 
-def test_convert_takes_a_checkpoint_of_mmpose_which_then_passes_the_teacher_check(fresh, tmp_path):
+def test_convert_takes_a_checkpoint_of_mmpose_of_which_the_teacher_check_doubts_that_it_was_trained(fresh, tmp_path):
     torch.save({"state_dict": filled(shapes_of("rtmpose-t"))}, tmp_path / "rtmpose-t.pth")
     fresh("data", "sample", "data", "--pictures", 16)
     convert, check = docs_of_mmpose()
     assert "3,337,007 parameters, every key fits, 0 not used" in fresh(*convert)
-    out = fresh(*check)
+    out = fresh(*check, status=1)  # its weights are random
     assert "layout of the model: crops of 256x192 px, 1.25 times the box" in out
-    assert "the layout of the model holds" in out
+    assert "doubtful: its answers fit another person as well as the one it was asked about" in out
 
 
 def test_a_vitpose_teaches_a_vitpose_s_which_transformers_reads_afterwards(fresh, tmp_path, coco_sample):

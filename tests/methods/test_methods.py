@@ -3,6 +3,7 @@ import torch
 
 from posestill.codecs.coords import CoordsConfig
 from posestill.data.topdown import TopDownDataset
+from posestill.methods.base import MethodConfig, TaughtDistiller
 from posestill.methods.pseudo_label import PseudoLabelConfig
 from posestill.methods.supervised import SupervisedConfig
 from posestill.methods.tcd import TcdConfig
@@ -81,6 +82,17 @@ def test_a_missing_an_unwanted_and_an_unfit_teacher_are_refused():
     deaf.provides = frozenset({"features"})
     with pytest.raises(UserError, match="needs the teacher's prediction; this one provides features"):
         TcdConfig().build(small_model("coords"), deaf)
+
+
+def test_a_misspelt_need_is_the_fault_of_the_method_and_not_of_the_teacher():
+    class Mine(TaughtDistiller):
+        needs = frozenset({"featurs"})
+
+    class MineConfig(MethodConfig):
+        distiller = Mine
+
+    with pytest.raises(UserError, match="Mine.needs names 'featurs', which no teacher provides; did you mean 'feat"):
+        MineConfig().build(small_model("coords"), ModelTeacher(small_model()))
 
 
 def test_a_loss_that_is_no_scalar_is_refused_by_its_name_and_shape():

@@ -92,6 +92,28 @@ def test_a_planted_fault_is_found_and_its_remedy_named_first(fault):
         assert found.others[-1].over_declared.mean < -0.3
 
 
+class SaysTheSame(FindsDots):
+    """The same pose in every crop, which a network that was never trained comes close to."""
+
+    def _run(self, tensors):
+        pose = np.array([[24, 10, 0.9], [12, 32, 0.9], [36, 32, 0.9], [24, 54, 0.9]], dtype=np.float32)
+        return {"places": np.repeat(pose[None], len(tensors["x"]), axis=0)}
+
+
+def test_a_network_that_does_not_see_whom_it_is_asked_about_is_doubted():
+    found = checked(network=SaysTheSame())
+    assert not found.sees
+    assert abs(found.over_anybody.mean) < 0.01
+    assert checked().sees
+    assert checked().over_anybody.low > 0.1
+
+
+def test_without_labels_nothing_is_said_of_whether_it_sees():
+    found = checked(bare(photographed()), network=SaysTheSame())
+    assert found.over_anybody is None
+    assert found.sees
+
+
 @pytest.mark.parametrize("fault", sorted(FAULTS.keys() - {"mirrored", "crop"}))
 def test_without_labels_the_network_must_agree_with_itself(fault):
     changes, remedy = FAULTS[fault]

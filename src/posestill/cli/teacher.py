@@ -44,7 +44,7 @@ def check(
     metainfo: Annotated[Optional[Path], typer.Option(help="Sigmas and flip pairs of the skeleton.")] = None,
     people: Annotated[int, typer.Option(min=5, help="How many persons are asked about.")] = 100,
 ) -> None:
-    """Say whether a file is read as it wants to be; exit status 1 where another way is better."""
+    """Say whether a file is read as it wants to be; exit status 1 where another way is better or none is any good."""
     from posestill.engine.log import RunLog
     from posestill.study.teacher_check import check_teacher
 
@@ -76,6 +76,12 @@ def check(
         typer.echo("nobody has labels: keypoints whose left and right are exchanged cannot be seen in this way")
     if found.remedy is not None:
         typer.echo(f"wrong: '{found.remedy.name}' is better than the declared layout beyond chance")
+        raise typer.Exit(1)
+    if not found.sees:
+        typer.echo(
+            "doubtful: its answers fit another person as well as the one it was asked about, so it has not learnt "
+            "these keypoints, or it is to be read in a way that was not tried"
+        )
         raise typer.Exit(1)
     named = "" if len(found.candidates) == 1 else f"; say layout: {found.layout}"
     typer.echo(f"the layout {found.layout} holds: nothing plausible is better beyond chance{named}")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 from torch import Tensor, nn
 
 from posestill.models.pose_model import PoseModel
-from posestill.schema import Config, UserError
+from posestill.schema import Config, UserError, did_you_mean
 from posestill.teachers.base import Teacher
 from posestill.types import Need, PoseBatch, PoseOutput
 
@@ -127,6 +127,11 @@ class MethodConfig(Config):
     def build(self, student: PoseModel, teacher: Teacher | None) -> Distiller:
         """The method around a student; a `UserError` where student, teacher and method do not suit one another."""
         name = self.distiller.__name__
+        for unknown in sorted(self.needs - set(get_args(Need))):
+            raise UserError(
+                f"method: {name}.needs names '{unknown}', which no teacher provides"
+                f"{did_you_mean(unknown, get_args(Need))} (known: {', '.join(get_args(Need))})"
+            )
         if self.needs and teacher is None:
             raise UserError(
                 f"method: {name} needs a teacher: add `teacher: FOLDER` (or `teacher: bundled`) to the recipe"

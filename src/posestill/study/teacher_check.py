@@ -99,10 +99,17 @@ class TeacherCheck:
     """the layouts that the file may have, best first, where it did not tell; else only its own"""
     others: tuple[Checked, ...]
     has_labels: bool
+    over_anybody: Difference | None
+    """of the declared layout's OKS over that of answers given to the wrong persons; None without labels"""
     without: tuple[str, ...]
     """the data's keypoints that are not among the network's, by name"""
     refused: tuple[str, ...]
     """ways that this file cannot be read in, with the reason"""
+
+    @property
+    def sees(self) -> bool:
+        """False: the answers fit any other person as well, so that the network does not see whom it is asked about."""
+        return self.over_anybody is None or self.over_anybody.low > 0
 
     @property
     def better(self) -> tuple[Checked, ...]:
@@ -148,7 +155,8 @@ def check_teacher(
     values, failed = asked.values((declared, *named[1:], *others), "asking in every plausible way")
     if declared.name not in values:
         raise UserError(f"teacher check: the declared layout cannot be used: {failed[0]}")
-    own = values.pop(declared.name).value
+    taken = values.pop(declared.name)
+    own = taken.value
     over = {name: difference(each.value[None], own[None]) for name, each in values.items()}
     threshold = own * (1 if asked.has_labels else 1 + MARGIN)
     p = holm({name: _chance(difference(each.value[None], threshold[None])) for name, each in values.items()})
@@ -159,6 +167,7 @@ def check_teacher(
         candidates=tuple(each.name for each in named),
         others=tuple(sorted(checked, key=lambda each: -each.mean)),
         has_labels=asked.has_labels,
+        over_anybody=None if taken.of_another is None else difference(own[None], taken.of_another[None]),
         without=asked.without(named[0].layout.skeleton),
         refused=(*refused, *failed),
     )
@@ -236,6 +245,8 @@ class _Asked:
         """(N,) see `Checked`"""
         score: float
         """the mean confidence"""
+        of_another: np.ndarray | None = None
+        """(N,) OKS of the answer about another person, put into this one's box; None without labels"""
 
     def values(self, asked: Sequence[Variant], what: str) -> tuple[dict[str, Found], list[str]]:
         """How each variant did, by its name, and why others cannot be used."""
@@ -298,8 +309,15 @@ class _Asked:
     def _judged(self, variant: Variant, poses: Sequence[np.ndarray]) -> Found:
         score = float(poses[0][..., 2].clip(0, 1).mean())
         if self.has_labels:
-            return self.Found(self._oks(poses[0], variant.layout.skeleton), score)
+            theirs = variant.layout.skeleton
+            return self.Found(self._oks(poses[0], theirs), score, self._oks(self._of_another(poses[0]), theirs))
         return self.Found(self._agreement(poses, variant.layout.skeleton), score)
+
+    def _of_another(self, poses: np.ndarray) -> np.ndarray:
+        """(N, K, 3) the poses of the persons before, each moved and scaled into this person's box."""
+        box = np.stack([each.bbox for each in self.people])[:, None]  # (N, 1, 4) x y w h
+        moved = np.roll(np.concatenate([(poses[..., :2] - box[..., :2]) / box[..., 2:], poses[..., 2:]], axis=-1), 1, 0)
+        return np.concatenate([moved[..., :2] * box[..., 2:] + box[..., :2], moved[..., 2:]], axis=-1)
 
     def _oks(self, poses: np.ndarray, theirs: Skeleton) -> np.ndarray:
         """(N,) OKS over the keypoints that both have."""
