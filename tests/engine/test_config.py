@@ -54,6 +54,19 @@ def test_a_mistaken_change_is_answered_with_the_key_and_the_remedy(change, messa
         load_run("quickstart", ["seed=0", change] if change == "seed.x=1" else [change])
 
 
+def test_a_fault_is_the_changes_where_the_recipe_alone_has_none(tmp_path):
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text(dump_run(load_run("sample")))
+    with pytest.raises(UserError, match=r"mine.yaml, changed by train.stepz=5, seed=3: train.stepz: no such key"):
+        load_run(str(recipe), ["train.stepz=5", "seed=3"])
+    recipe.write_text(recipe.read_text() + "wrong: 1\n")
+    with pytest.raises(UserError, match=r"mine.yaml: wrong: no such key"):
+        load_run(str(recipe), ["train.stepz=5"])
+    recipe.write_text("method: supervised\n")
+    with pytest.raises(UserError, match=r"mine.yaml: data: Field required"):
+        load_run(str(recipe), ["train.steps=5"])
+
+
 def test_recipes_are_found_by_name_path_and_run_folder(tmp_path):
     (tmp_path / "config.yaml").write_text(dump_run(load_run("quickstart")))
     assert load_run(str(tmp_path)) == load_run("quickstart") == load_run(str(tmp_path / "config.yaml"))

@@ -214,7 +214,8 @@ def test_what_does_not_fit_is_refused_when_the_file_is_opened(tmp_path):
         (open_network(says(path, [1, 3, 32, 24], {"simcc_x": np.zeros((17, 96)), "simcc_y": np.zeros((17, 128))})),
          "rtmpose", "expects 48 bins of x and 64 of y for (32, 24)"),
         (open_network(says(path, [1, 3, *SIZE], {"y": np.zeros((17, 2))})),
-         {"output": numbers, "codec": "coords", "keypoints": ["a", "b"]}, "none has that form"),
+         {"output": numbers, "codec": "coords", "keypoints": ["a", "b"]},
+         "none has that form for the 2 keypoints that it names"),
         (open_network(says(path, [1, 3, *SIZE], {"y": np.zeros((17, 2))})),
          {"output": numbers, "codec": {"name": "coords", "score": True}}, "choose coords, without score and scale"),
     ]  # fmt: skip

@@ -20,7 +20,7 @@ from posestill.evaluation.evaluate import EvaluateConfig
 from posestill.methods.base import MethodConfig
 from posestill.models.device import is_device_name
 from posestill.models.pose_model import ModelConfig
-from posestill.schema import Choice, Config, UserError, did_you_mean, validate
+from posestill.schema import Choice, Config, SettingsError, UserError, did_you_mean, validate
 from posestill.teachers.base import TeacherConfig
 
 
@@ -124,7 +124,13 @@ def load_run(recipe: str, changes: Sequence[str] = ()) -> RunConfig:
     content = read_yaml(path, what="recipe")
     if not isinstance(content, dict):
         raise UserError(f"{path} is not a recipe: it should hold keys such as data, model, method, train")
-    return run_of(content, changes, where=str(path))
+    try:
+        return run_of(content, changes, where=str(path))
+    except SettingsError as error:
+        if not changes:
+            raise
+        run_of(content, where=str(path))  # where the recipe is wrong by itself, that is said
+        raise SettingsError(f"{path}, changed by {', '.join(changes)}", error.what) from None
 
 
 def change_run(config: RunConfig, changes: Sequence[str]) -> RunConfig:

@@ -214,7 +214,9 @@ class PlainLayout(Layout):
     def _only(self, fitting: list[str], network: RuntimeNetwork) -> str:
         if len(fitting) == 1:
             return fitting[0]
-        found = f"{len(fitting)} outputs have that form: name one by output.tensor" if fitting else "none has that form"
+        wanted = self._wanted_count()
+        none = "none has that form" if wanted is None else f"none has that form for the {wanted} keypoints that it names"
+        found = f"{len(fitting)} outputs have that form: name one by output.tensor" if fitting else none
         raise UserError(
             f"teacher.layout: {self.name} reads {self.config.output.kind}, and of {network.describe()} {found}"
         )
