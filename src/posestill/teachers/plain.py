@@ -215,8 +215,9 @@ class PlainLayout(Layout):
         if len(fitting) == 1:
             return fitting[0]
         wanted = self._wanted_count()
-        none = "none has that form" if wanted is None else f"none has that form for the {wanted} keypoints that it names"
-        found = f"{len(fitting)} outputs have that form: name one by output.tensor" if fitting else none
+        found = "none has that form" + ("" if wanted is None else f" for the {wanted} keypoints that it names")
+        if fitting:
+            found = f"{len(fitting)} outputs have that form: name one by output.tensor"
         raise UserError(
             f"teacher.layout: {self.name} reads {self.config.output.kind}, and of {network.describe()} {found}"
         )
