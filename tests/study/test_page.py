@@ -45,6 +45,17 @@ def test_three_pictures_are_kept_curves_first_and_the_report_has_them_all(doses,
     assert {path.name for path in report.parent.iterdir()} == {"report.html"}
 
 
+def test_a_picture_s_file_name_is_plain_whatever_its_arms_are_called(tmp_path):
+    titles = {"title": "longer, for TCD's time (again)", "control": "alone", "length": 2, "tuned_as": "alone"}
+    plan = small_plan(arms={"tcd": {"title": "TCD"}, "longer": titles}, controls=["longer"], learning_rates=[1e-3],
+                      confirm={"few": ["alone", "longer", "tcd"]})  # fmt: skip
+    results, rates = Results.read(tmp_path), chosen_rates(plan, [])
+    for asked in confirming(plan, rates):
+        results.add_run(small_row(asked, plan, similarity="5000 6000"))
+    write_comparison(plan, results, rates, name="mine.yaml", command="x", report=tmp_path / "report.html")
+    assert (tmp_path / "gain-over-longer-for-tcd-s-time-again.svg").is_file()
+
+
 def test_arms_stand_in_the_tables_by_their_titles_with_the_gains_over_baseline_and_controls(tmp_path):
     results, plan = Results.read(tmp_path), small_plan(learning_rates=[1e-3])
     for arm, oks in (("alone", "5000 5000 5200"), ("tcd", "6000 6000 6200")):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -79,7 +80,7 @@ def write_comparison(
         text += ["", f"## {words}", "", *([flattered, ""] if flattered else []), *_markdown(headers, lines)]
     others = {**_keypoints(plan, splits), **_cost(plan, splits)}
     for label, svg in {**first, **others}.items():
-        file = folder / f"{label.lower().replace(' ', '-')}.svg"
+        file = folder / f"{re.sub(r'[^a-z0-9]+', '-', label.lower()).strip('-')}.svg"
         if label in list(first)[:MOST_PICTURES]:
             _write(file, standalone(svg))
         else:
