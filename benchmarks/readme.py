@@ -32,7 +32,8 @@ from posestill.study.run import plan_as_run
 
 ROOT = Path(__file__).parents[1]
 CONTROLS = {
-    "alone": "alone", "pseudo_label": "pseudo-labels", "pseudo": "pseudo-labels", "longer": "twice the steps", "pkd": "PKD",
+    "alone": "alone", "pseudo_label": "pseudo-labels", "pseudo": "pseudo-labels",
+    "longer": "twice the steps", "pkd": "PKD",
 }  # fmt: skip
 """what the tables call the arms that others are compared with"""
 
