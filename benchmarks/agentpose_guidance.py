@@ -2,8 +2,8 @@
 
     python benchmarks/agentpose_guidance.py --json results/agentpose-guidance.json
 
-trains each student of benchmarks/photographs.yaml by AgentPose, as that plan does with the seed of its choices (its
-`token-teacher` must be there), and looks at the persons of tune. Distances are mean squares in the agent's latent
+trains the students of benchmarks/photographs.yaml and photographs-small.yaml by AgentPose, as these plans do with the
+seed of their choices (their `token-teacher` must be there), and looks at the persons of tune. Distances are mean squares in the agent's latent
 space, whose channels have variance 1: of the student's projected features from the teacher's (own), and of what the
 agent makes of them in one evaluation from different diffusion times, or in its own two (guided). Below 1, guided / own
 says that the agent helps. `mean_oks` is what the teacher's own head sees in either: the latents go back through the
@@ -37,8 +37,7 @@ from posestill.study.plan import load_plan
 from posestill.teachers.base import ModelTeacher
 from posestill.types import PoseBatch, Size
 
-PLAN = Path("benchmarks/photographs.yaml")
-REGIMES = ("good", "small")
+PLANS = {"good": Path("benchmarks/photographs.yaml"), "small": Path("benchmarks/photographs-small.yaml")}
 TIMES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6)
 MANY = 32
 
@@ -48,7 +47,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, default=Path("runs/photographs"), help="where the plan's teacher lies")
     parser.add_argument("--learning-rate", type=float, default=2e-3)
-    parser.add_argument("--regimes", nargs="+", default=REGIMES, choices=REGIMES)
+    parser.add_argument("--regimes", nargs="+", default=list(PLANS), choices=list(PLANS))
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
     torch.set_num_threads(1)
@@ -62,7 +61,7 @@ def main() -> None:
 
 def look_at(regime: str, work: Path, learning_rate: float) -> dict[str, Any]:
     """The figures of one student."""
-    plan = load_plan(PLAN)
+    plan = load_plan(PLANS[regime])
     folders = {name: work / "prepared" / name / "best" for name in plan.prepare}
     job = Resolver(plan).job(Asked("tune", regime, "agentpose", learning_rate, 100))
     config = at_hand(job.config, folders)

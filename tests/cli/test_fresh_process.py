@@ -468,8 +468,9 @@ def test_an_exported_file_is_a_teacher_without_a_word_about_its_layout(fresh, tm
     fresh("export", "model", "--out", "exported", "--people", 8)
     out = fresh(
         "teacher", "check", "exported/model-fp32.onnx", "--images", sample_folder / "val",
-        "--annotations", sample_folder / "annotations" / "person_keypoints_val.json", "--people", 5,
+        "--annotations", sample_folder / "annotations" / "person_keypoints_val.json", "--people", 5, status=1,
     )  # fmt: skip
+    assert "doubtful" in out  # its weights are random
     assert "layout exported: crops of 32x24 px, 1.25 times the box" in out
 
 

@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import nn
 
+from posestill.engine.allocator import keep_freed_memory
 from posestill.engine.config import RunConfig
 from posestill.engine.log import RunLog
 from posestill.models.device import trains_on_cpu
@@ -32,6 +33,8 @@ def open_accelerator(config: RunConfig, folder: Path) -> Accelerator:
     AcceleratorState._reset_state()  # a second run in this process may want another precision
     # Without `cpu`, processes on CPUs alone would not find each other.
     cpu = trains_on_cpu(config.train.device)
+    if cpu:
+        keep_freed_memory()
     try:
         return Accelerator(
             cpu=cpu,

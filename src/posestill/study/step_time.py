@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from posestill.engine.allocator import keep_freed_memory
 from posestill.engine.config import RunConfig
 from posestill.engine.log import RunLog
 from posestill.engine.optim import build_optimiser
@@ -32,6 +33,7 @@ def measure_steps(config: RunConfig, beside: RunConfig) -> dict[str, Any]:
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    keep_freed_memory()  # as in a training
     try:
         ways = {"run": steps_of(config), "beside": steps_of(beside)}
         seconds = alternate(ways, rounds=ROUNDS)
