@@ -22,7 +22,7 @@ test-slow: $(VENV)/.installed-dev
 	$(PYTEST) -m "slow and not release"
 
 test-release: $(VENV)/.installed-dev
-	$(PYTEST) -m release
+	$(PYTEST) -m release --timeout 0
 
 test-all: test test-slow test-release
 

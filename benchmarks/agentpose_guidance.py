@@ -3,11 +3,11 @@
     python benchmarks/agentpose_guidance.py --json results/agentpose-guidance.json
 
 trains the students of benchmarks/photographs.yaml and photographs-small.yaml by AgentPose, as these plans do with the
-seed of their choices (their `token-teacher` must be there), and looks at the persons of tune. Distances are mean squares in the agent's latent
-space, whose channels have variance 1: of the student's projected features from the teacher's (own), and of what the
-agent makes of them in one evaluation from different diffusion times, or in its own two (guided). Below 1, guided / own
-says that the agent helps. `mean_oks` is what the teacher's own head sees in either: the latents go back through the
-autoencoder.
+seed of their choices (their `token-teacher` must be there), and looks at the persons of tune. Distances are mean
+squares in the agent's latent space, whose channels have variance 1: of the student's projected features from the
+teacher's (own), and of what the agent makes of them in one evaluation from different diffusion times, or in its own two
+(guided). Below 1, guided / own says that the agent helps. `mean_oks` is what the teacher's own head sees in either: the
+latents go back through the autoencoder.
 """
 
 from __future__ import annotations
