@@ -46,8 +46,8 @@ def seconds_a_step(student: str, kept: bool, steps: int) -> float:
 def main() -> None:
     """See the top of the file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--one", nargs=2, metavar=("STUDENT", "KEPT"))
     args = parser.parse_args()
