@@ -8,7 +8,6 @@ Each round times both ways, each in a process of its own, because what glibc kee
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import subprocess
 import sys
@@ -60,6 +59,7 @@ def main() -> None:
         return float(subprocess.run([*asked, str(kept)], check=True, capture_output=True, text=True).stdout)
 
     from posestill.engine.surroundings import surroundings
+    from posestill.files import write_json
 
     found = {}
     for student in STUDENTS:
@@ -75,7 +75,7 @@ def main() -> None:
         print(student, found[student])
     command = "OMP_NUM_THREADS=1 python benchmarks/allocator.py --json results/allocator.json"
     told = {"command": command, "rounds": args.rounds, "students": found, "surroundings": surroundings()}
-    args.json.write_text(json.dumps(told, indent=2) + "\n")
+    write_json(args.json, told)
 
 
 if __name__ == "__main__":

@@ -124,6 +124,11 @@ def times_as_long(name: str, regime: str, arm: str, other: str) -> str:
     return f"{one / two:.1f}"
 
 
+def step_ratio(name: str, regime: str, arm: str) -> str:
+    """How many times a step of the baseline a step takes of the method whose time this control was given."""
+    return f"{study(name).lengths[regime, arm]['ratio']:.2f}"
+
+
 def times_as_fast() -> str:
     """How many times as fast the student of the one command answers as its teacher."""
     beside = read("one-command")["beside"]
@@ -632,7 +637,7 @@ def figure(mark: str) -> str:
 FIGURES: Mapping[str, Callable[..., str]] = {
     each.__name__.replace("_", "-"): each
     for each in (
-        value, command, ratio, gain, screened, reached, prepared, times_as_long, times_as_fast, lost,
+        value, command, ratio, gain, screened, reached, prepared, times_as_long, step_ratio, times_as_fast, lost,
         exported_to,
     )
 }  # fmt: skip
