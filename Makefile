@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin
 
-# Two processes of one thread each are faster than one of two, and far faster than two of two.
-PYTEST := OMP_NUM_THREADS=1 $(RUN)/python -m pytest -n auto --dist loadfile
+# Two processes of one thread each are faster than one of two, and far faster than two of two. Should one of them die,
+# the run ends: xdist may wait for ever when it puts another in its place.
+PYTEST := OMP_NUM_THREADS=1 $(RUN)/python -m pytest -n auto --dist loadfile --max-worker-restart 0
 
 .PHONY: quickstart test coverage test-slow test-release test-all lint types docs wheel install clean
 
@@ -19,7 +20,7 @@ coverage: $(VENV)/.installed-dev
 	$(PYTEST) -m "not slow and not release" --cov --cov-report=term:skip-covered --cov-fail-under=85
 
 test-slow: $(VENV)/.installed-dev
-	$(PYTEST) -m "slow and not release"
+	$(PYTEST) -m "slow and not release" --durations 20
 
 test-release: $(VENV)/.installed-dev
 	$(PYTEST) -m release --timeout 0

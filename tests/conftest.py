@@ -103,6 +103,12 @@ def small_run(kind: str = "heatmap", **changes: object) -> RunConfig:
     return validate(RunConfig, content, where="test")
 
 
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """A failure is printed at once, for runs that are ended before pytest's own summary."""
+    if report.failed and "PYTEST_XDIST_WORKER" not in os.environ:
+        print(f"\n{report.nodeid} ({report.when}, {report.duration:.0f} s):\n{report.longreprtext}", flush=True)
+
+
 @pytest.fixture
 def dots() -> DotSource:
     return DotSource()
