@@ -284,16 +284,26 @@ def study_photographs() -> str:
     for name, regime, student in PHOTOGRAPHS:
         plan, found = plan_of(name), study(name)
         cells = compare_rows(plan, found.rows, "test", chosen_rates(plan, found.rows), found.teachers)
-        shown = {cell.arm: cell for cell in cells if cell.regime == regime}
         lines.append(f"| **{student}** |" + " |" * 7)
-        for arm, cell in shown.items():
-            gains = [_starred(cell.gains.get(each)) for each in ("pseudo", "longer")]
-            closed = "–" if cell.gap_closed is None else f"{100 * cell.gap_closed.mean:.0f}"
-            pck = percent(statistics.mean(cell.per_keypoint.values()))
-            oks = percent(cell.mean_oks) + ("" if cell.spread is None else f" ± {percent(cell.spread)}")
-            told = [plan.arms[arm].title, str(len(cell.seeds)), oks]
-            lines.append(f"| {' | '.join([*told, *gains, closed, percent(cell.average_precision), pck])} |")
+        lines += [_with_teacher(plan, cell, ("pseudo", "longer")) for cell in cells if cell.regime == regime]
     return "\n".join(lines)
+
+
+def _with_teacher(plan: Plan, cell: Cell, controls: tuple[str, ...]) -> str:
+    """The row of an arm beside its teacher: what it reached, its gains, and how much of the gap they close."""
+    oks = percent(cell.mean_oks) + ("" if cell.spread is None else f" ± {percent(cell.spread)}")
+    gains = [_starred(cell.gains.get(each)) for each in controls]
+    told = [plan.arms[cell.arm].title, str(len(cell.seeds)), oks, *gains]
+    if cell.gap_closed is None:
+        told.append("–")
+    else:
+        told.append("{:.0f} [{:.0f}, {:.0f}]".format(*(100 * each for each in _bounds(cell.gap_closed))))
+    told += [percent(cell.average_precision), percent(statistics.mean(cell.per_keypoint.values()))]
+    return f"| {' | '.join(told)} |"
+
+
+def _bounds(found: Difference) -> tuple[float, float, float]:
+    return found.mean, found.low, found.high
 
 
 PHOTOGRAPHS = (
@@ -301,6 +311,19 @@ PHOTOGRAPHS = (
     ("photographs", "good", "coordinate student"),
 )
 """study, regime, and what its student is called in the table"""
+
+
+def study_few_labels() -> str:
+    """The same with labels of 400 people, measured from the student alone on these."""
+    plan, found = plan_of("photographs"), study("photographs")
+    rates = chosen_rates(plan, found.rows)
+    controls = ("people", "people_longer", "pseudo")
+    alone = plan.model_copy(update={"baseline": controls[0], "controls": controls[1:]})
+    rows = [row for row in found.rows if row["regime"] == "good-400"]
+    titles = "over alone | over alone for twice the steps | over pseudo-labels"
+    lines = [f"| | seeds | mean OKS | {titles} | gap closed, % | AP | PCK |", "|---|" + "--:|" * 8]
+    lines += [_with_teacher(plan, cell, controls) for cell in compare_rows(alone, rows, "test", rates, found.teachers)]
+    return "\n".join(lines)
 
 
 def longer() -> str:
@@ -643,9 +666,9 @@ FIGURES: Mapping[str, Callable[..., str]] = {
 }  # fmt: skip
 TABLES = (
     quickstart, quickstart_sentence, study_protocol, study_distilpose, study_ocd, study_agentpose,
-    agentpose_teachers, gains_of_the_methods, gains_on_photographs, study_photographs, longer, intervals,
-    distilpose_cost, ocd_quick, wholebody_parts, head_slimming, file_teachers, export, export_speed, evaluator,
-    loader, step_profile, kept_memory, shared_kills, label_throughput, browser,
+    agentpose_teachers, gains_of_the_methods, gains_on_photographs, study_photographs, study_few_labels, longer,
+    intervals, distilpose_cost, ocd_quick, wholebody_parts, head_slimming, file_teachers, export, export_speed,
+    evaluator, loader, step_profile, kept_memory, shared_kills, label_throughput, browser,
 )  # fmt: skip
 PAGES = ("README.md", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md")))
 FINDING = ROOT / "src" / "posestill" / "assets" / "protocol.json"
