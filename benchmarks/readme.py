@@ -219,6 +219,7 @@ GAINS = (
     ("DistilPose", "none, on photos", "photographs-distilpose", "good-tokens", "distilpose"),
     ("AgentPose", "none, on photos", "photographs", "good", "agentpose"),
     ("PKD", "none, on photos", "photographs", "good", "pkd"),
+    ("PKD and OCD", "none, on photos", "photographs", "good", "pkd_ocd"),
     ("OCD (no teacher)", "none, on photos", "photographs", "good", "ocd"),
     ("TCD", "none, on photos", "photographs", "good", "tcd"),
     ("DistilPose", "400 drawn", "protocol-distilpose", "labels-400", "distilpose_2"),
