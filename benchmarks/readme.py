@@ -110,11 +110,16 @@ def _cell(name: str, split: str, regime: str, arm: str, *controls: str) -> Cell:
 
 def closed(name: str, regime: str, arm: str, baseline: str) -> str:
     """Which share of the gap between a baseline and the teacher an arm closes on test, in %: 72 [68, 76]."""
-    plan, found = plan_of(name), study(name)
-    alone = plan.model_copy(update={"baseline": baseline})
-    rows = [row for row in found.rows if row["regime"] == regime]
-    cells = compare_rows(alone, rows, "test", chosen_rates(plan, found.rows), found.teachers)
+    cells = _cells_from(name, regime, baseline)
     return next(_share(cell.gap_closed) for cell in cells if cell.arm == arm)
+
+
+def _cells_from(name: str, regime: str, baseline: str, controls: tuple[str, ...] = ()) -> list[Cell]:
+    """The arms of a regime on test, measured from another arm than the plan's baseline."""
+    plan, found = plan_of(name), study(name)
+    plan_from = plan.model_copy(update={"baseline": baseline, "controls": controls})
+    rows = [row for row in found.rows if row["regime"] == regime]
+    return compare_rows(plan_from, rows, "test", chosen_rates(plan, found.rows), found.teachers)
 
 
 def _share(found: Difference | None) -> str:
@@ -323,14 +328,11 @@ PHOTOGRAPHS = (
 
 def study_few_labels() -> str:
     """The same with labels of 400 people, measured from the student alone on these."""
-    plan, found = plan_of("photographs"), study("photographs")
-    rates = chosen_rates(plan, found.rows)
     controls = ("people", "people_longer", "pseudo")
-    alone = plan.model_copy(update={"baseline": controls[0], "controls": controls[1:]})
-    rows = [row for row in found.rows if row["regime"] == "good-400"]
+    cells = _cells_from("photographs", "good-400", controls[0], controls[1:])
     titles = "over alone | over alone for twice the steps | over pseudo-labels"
     lines = [f"| | seeds | mean OKS | {titles} | gap closed, % | AP | PCK |", "|---|" + "--:|" * 8]
-    lines += [_with_teacher(plan, cell, controls) for cell in compare_rows(alone, rows, "test", rates, found.teachers)]
+    lines += [_with_teacher(plan_of("photographs"), cell, controls) for cell in cells]
     return "\n".join(lines)
 
 

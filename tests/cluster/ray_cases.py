@@ -130,22 +130,21 @@ def test_a_call_whose_node_dies_is_made_on_another(cluster, tmp_path):
     assert "its process or its node died (" in said[0]
 
 
-def joined_by_address(port):
-    """Ray gives the server of a client 30 seconds to start, which a busy machine may need more than once."""
-    for last in (False, False, True):
-        cluster = RayCluster(f"ray://127.0.0.1:{port}", load=load)
-        try:
-            return cluster.__enter__()
-        except UserError as error:
-            if last or "Starting Ray client server failed" not in str(error):
-                raise
+def enter_patiently(cluster, tries=3):
+    """Ray gives the server of a client 30 seconds to start, which may be too few on a busy machine."""
+    try:
+        return cluster.__enter__()
+    except UserError as error:
+        if tries == 1 or "Starting Ray client server failed" not in str(error):
+            raise
+        return enter_patiently(cluster, tries - 1)
 
 
 def test_a_cluster_is_joined_by_its_address_too(cluster):
     import ray
 
     ray.shutdown()
-    joined = joined_by_address(cluster.client_port)
+    joined = enter_patiently(RayCluster(f"ray://127.0.0.1:{cluster.client_port}", load=load))
     try:
         assert results(joined, double, [1, 2]) == ({1: 2, 2: 4}, [])
         with pytest.raises(UserError, match=r"^user: data: none$"):
