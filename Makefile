@@ -19,8 +19,9 @@ test: $(VENV)/.installed-dev
 coverage: $(VENV)/.installed-dev
 	$(PYTEST) -m "not slow and not release" --cov --cov-report=term:skip-covered --cov-fail-under=85
 
+# One pytest for each file: with xdist one that had run many files died now and then, and its tests were lost.
 test-slow: $(VENV)/.installed-dev
-	$(PYTEST) -m "slow and not release" --durations 20
+	OMP_NUM_THREADS=1 $(RUN)/python tests/slow.py
 
 test-release: $(VENV)/.installed-dev
 	$(PYTEST) -m release --timeout 0

@@ -1,4 +1,4 @@
-"""Tests in a process of their own, where what they use may end the process that it is in."""
+"""Tests that join a Ray cluster, in a process of their own."""
 
 import os
 import subprocess
@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[2]
 def run_cases(path: Path, folder: Path) -> None:
     """Every test of a file that joins a Ray cluster, in a Python of its own.
 
-    A process that was part of a cluster has been seen to end minutes after that cluster was gone, and with pytest's own
-    process its other tests would end.
+    Ray leaves threads in a process that joined a cluster, and the other tests of pytest's own process would run beside
+    them.
     """
     if find_spec("ray") is None:
         pytest.skip("Ray is not installed")
