@@ -1,7 +1,7 @@
 """The slow tests, each file in a pytest process of its own: `python tests/slow.py`.
 
-A process that has run many files at times ended without a word, and took the rest of its tests with it. A process that
-ends before pytest has counted its tests is said to have died, and its file is run once more; a test that fails is not.
+Now and then one process for many files ended without a word, and what it had not run yet was lost. A process that ends
+before pytest has counted its tests is said to have died, and its file is run once more; a test that fails is not.
 """
 
 import os
@@ -15,7 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PYTEST = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-m", "slow and not release"]
-COUNTED = re.compile(r"^=*\s*(\d+ \w+.* in [\d.]+s.*?)\s*=*$", re.MULTILINE)
+COUNTED = re.compile(r"^=*\s*((?:\d+|no) \w+.* in [\d.]+s.*?)\s*=*$", re.MULTILINE)
 """the last line of pytest, which a process that died does not write"""
 
 
@@ -24,10 +24,14 @@ def main() -> int:
     files, began, failed = files_by_tests(), time.monotonic(), []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         runs = {pool.submit(run, file): file for file in files}
-        for number, each in enumerate(as_completed(runs), start=1):
-            passed, told = each.result()
-            failed += [] if passed else [runs[each]]
-            print(f"[{number}/{len(files)}] {runs[each]}: {told}", flush=True)
+        try:
+            for number, each in enumerate(as_completed(runs), start=1):
+                passed, told = each.result()
+                failed += [] if passed else [runs[each]]
+                print(f"[{number}/{len(files)}] {runs[each]}: {told}", flush=True)
+        except KeyboardInterrupt:
+            pool.shutdown(cancel_futures=True)  # those that run were told by the terminal, too
+            raise
     print(f"{len(files) - len(failed)} of {len(files)} files passed in {time.monotonic() - began:.0f} s")
     for file in failed:
         print(f"failed: {file}")
