@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +49,34 @@ def batches(source: CocoSource, teacher: Teacher) -> Iterator[PoseBatch]:
         yield crops.__getitems__([(0, index) for index in range(start, min(start + LOT, len(crops)))])
 
 
+@dataclass(frozen=True)
+class Asked:
+    """A teacher's answers to all persons of a source, judged on the keypoints that both know."""
+
+    similarity: np.ndarray
+    """(N,) OKS; NaN for a person without labels"""
+    scores: np.ndarray
+    """(N, known keypoints)"""
+    milliseconds: float
+    """of a person"""
+
+
 def measure(source: CocoSource, teacher: Teacher) -> dict[str, Any]:
     """Mean OKS over the persons, on the keypoints that the data and the teacher have in common, and ms a person."""
+    asked = ask(source, teacher)
+    return {
+        "mean_oks": float(np.nanmean(asked.similarity)),
+        "mean_score": float(asked.scores.mean()),
+        "milliseconds": asked.milliseconds,
+        "input": teacher.input_size,
+        "padding": teacher.padding,
+        "keypoints": asked.scores.shape[1],
+        "lineage": teacher.lineage,
+    }
+
+
+def ask(source: CocoSource, teacher: Teacher) -> Asked:
+    """Ask a teacher about every person of a source once, in an upright crop."""
     own = source.skeleton
     names = [same_keypoint(name, teacher.skeleton.names) for name in own.names]
     known = [name is not None for name in names]
@@ -71,16 +97,11 @@ def measure(source: CocoSource, teacher: Teacher) -> dict[str, Any]:
         keypoints[np.logical_not(known), 2] = 0
         shown.append(replace(person, keypoints=keypoints))
     truth = oks.LabelledPeople.of(shown, len(own))
-    value = oks.mean_oks(np.concatenate(places), truth, oks_sigmas=own.oks_sigmas)
-    return {
-        "mean_oks": float(np.nanmean(value)),
-        "mean_score": float(np.concatenate(scores).mean()),
-        "milliseconds": 1000 * seconds / len(source.people),
-        "input": teacher.input_size,
-        "padding": teacher.padding,
-        "keypoints": sum(known),
-        "lineage": teacher.lineage,
-    }
+    return Asked(
+        similarity=oks.mean_oks(np.concatenate(places), truth, oks_sigmas=own.oks_sigmas),
+        scores=np.concatenate(scores),
+        milliseconds=1000 * seconds / len(source.people),
+    )
 
 
 def main() -> None:
