@@ -80,7 +80,9 @@ def test_a_student_from_random_weights_is_said_loudly_at_both_ends_and_in_the_re
     )
     assert status == 0, err
     assert err.count("!!! RANDOM WEIGHTS: the student (test_convnext) started from random weights") == 2
-    assert "RANDOM WEIGHTS" in (folder / "run" / "report.html").read_text()
+    report = (folder / "run" / "report.html").read_text()
+    assert "RANDOM WEIGHTS" in report
+    assert report.count("How much more is there to gain?") == 1
 
 
 def test_labels_of_some_pictures_are_measured_by(posestill, folder):

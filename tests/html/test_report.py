@@ -134,6 +134,11 @@ def test_speed_is_measured_and_stands_with_its_hardware(alone, distilled):
     assert re.search(r"\(cpu, 1 thread, torch \d", alone[2].text)
 
 
+def test_only_a_student_of_a_teachers_answers_alone_is_told_what_more_it_could_gain(alone, distilled, taught):
+    asks = ["How much more is there to gain?" in page.text for page in (alone[2], distilled, taught)]
+    assert asks == [False, False, True]
+
+
 def test_the_next_commands_have_the_real_paths(alone):
     folder, _, page = alone
     typed = [shlex.split(each.text) for each in within(below(page, "What to do next"), "code")]

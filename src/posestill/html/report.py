@@ -17,6 +17,7 @@ from posestill.evaluation.evaluate import spread_evenly
 from posestill.files import write_whole
 from posestill.html.beside import agreement_parts, cost_parts, keypoint_parts
 from posestill.html.course import Row, course_parts, ending, read_metrics
+from posestill.html.expected import expected
 from posestill.html.next_step import next_commands
 from posestill.html.page import (
     code,
@@ -35,6 +36,7 @@ from posestill.html.page import (
 )
 from posestill.html.people import LEGEND, drawn_people
 from posestill.html.verdict import tiles_of, verdict_of
+from posestill.methods.pseudo_label import PseudoLabelConfig
 from posestill.models.pose_model import PoseModel
 
 SHOWN, WORST = 6, 4
@@ -75,6 +77,7 @@ def write_run_report(result: FitResult, config: RunConfig, beside: Beside, *, ga
         *_people(beside),
         *cost_parts(beside, surroundings()),
         heading("What to do next"),
+        *([paragraph(expected())] if _learned_answers_alone(config) else []),
         commands(next_commands(config, folder, longer_first=ended.wants_more)),
         heading("All figures and settings"),
         *_all_figures(result, best.lineage["step"], figures),
@@ -93,6 +96,11 @@ def _subtitle(config: RunConfig) -> str:
     named = "" if teacher is None else f" with the teacher {teacher.get('path') or teacher['name']}"
     length = f"{config.train.steps:,} steps" if config.train.steps else f"{config.train.epochs:g} epochs"
     return f"Trained by {settings['method']['name']}{named}, {length} of {config.train.batch_size}, seed {config.seed}"
+
+
+def _learned_answers_alone(config: RunConfig) -> bool:
+    """True where the teacher's keypoints were all that there was to learn."""
+    return config.data.has_no_labels and isinstance(config.method, PseudoLabelConfig)
 
 
 def _people(beside: Beside) -> list[str]:
