@@ -71,7 +71,8 @@ class AgentPoseConfig(MethodConfig):
     teacher's latent ones; the distance of what the agent makes of them has weight 1. At 0 only the latter counts."""
     diffusion_weight: NonNegativeFloat = 1.0
     """The weight of the loss by which the agent learns to take noise off the teacher's latent features. A larger weight
-    puts more of the agent's training into this; by default nothing else trains the agent."""
+    puts more of the agent's training into this. Nothing else trains an agent that is dropped, unless
+    `distillation_trains_agent` is true."""
     autoencoder_weight: NonNegativeFloat = 1.0
     """The weight of the error of rebuilding the teacher's features from their latent ones. Nothing else trains this
     autoencoder: a larger weight trains it harder, and at 0 it stays as it was initialised."""

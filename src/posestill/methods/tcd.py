@@ -39,8 +39,9 @@ class TcdConfig(MethodConfig):
     form: Form | Literal["auto"] = "auto"
     """What teaches beside the teacher's keypoints. `head`: its frozen head, which draws heatmaps from the student's
     features; `helper`: its heatmaps, through a heatmap head that is dropped after training; `keypoints`: nothing.
-    `auto`: `keypoints` for a heatmap student or a teacher without heatmaps, such as a cached one; else `head` where the
-    teacher lends it, its crops have the student's aspect and its features are at most twice as fine; else `helper`."""
+    `auto`: `keypoints` for a heatmap student or a teacher without heatmaps, such as one of which only keypoints are
+    cached; else `head` where the teacher lends it, its crops have the student's aspect and its features are at most
+    twice as fine; else `helper`."""
     teacher_share: float | None = Field(default=None, ge=0, le=1)
     """The share of the teacher's heatmap in the target of a labelled keypoint of which the teacher is sure; the label
     has the rest. At 0 only the label counts, at 1 only the teacher. None means 0 for the form `head` and 0.5 for
