@@ -78,7 +78,9 @@ def write_exported(path: Path, model: PoseModel) -> Path:
     return path
 
 
-def write_detector(path: Path, *, box: tuple[float, float, float, float] = (0.25, 0.1, 0.75, 0.9)) -> Path:
+def write_detector(
+    path: Path, *, box: tuple[float, float, float, float] = (0.25, 0.1, 0.75, 0.9), scored: float = 0.9
+) -> Path:
     """A network like MoveNet MultiPose: one person in `box` (x1 y1 x2 y2, shares) of every picture that is not dark."""
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
@@ -86,7 +88,7 @@ def write_detector(path: Path, *, box: tuple[float, float, float, float] = (0.25
     people = np.zeros((1, 6, 56), dtype=np.float32)
     people[0, 0, 51:] = [box[1], box[0], box[3], box[2], 0.0]
     score = np.zeros((1, 6, 56), dtype=np.float32)
-    score[0, 0, 55] = 0.9
+    score[0, 0, 55] = scored
     constants = {
         "people_without": people, "score": score, "threshold": np.array(20.0, dtype=np.float32),
         "axes": np.array([0, 1, 2, 3], dtype=np.int64),

@@ -178,6 +178,12 @@ def test_a_teacher_of_another_aspect_is_refused():
         build(taught=teacher(size=[32, 32]))
 
 
+def test_a_teacher_whose_crops_are_padded_otherwise_is_refused(monkeypatch):
+    monkeypatch.setattr(ModelTeacher, "padding", 1.5)
+    with pytest.raises(UserError, match=r"boxes padded by 1\.5, and the student's are padded by 1\.25"):
+        build()
+
+
 @pytest.mark.parametrize("preset", sorted(PRESETS))
 def test_gradients_are_finite_in_half_precision(preset):
     method = build(preset)

@@ -23,6 +23,12 @@ def test_a_detector_finds_people_with_their_boxes(tmp_path):
     assert len(open_detector(tmp_path / "d.onnx", threshold=0.95)(photo(1)).boxes) == 0
 
 
+def test_a_low_threshold_lets_in_people_who_are_scored_low(tmp_path):
+    write_detector(tmp_path / "d.onnx", scored=0.1)
+    assert len(open_detector(tmp_path / "d.onnx", threshold=0.05)(photo(1)).boxes) == 1
+    assert len(open_detector(tmp_path / "d.onnx", threshold=0.2)(photo(1)).boxes) == 0
+
+
 def test_a_file_that_finds_nobody_is_no_detector(tmp_path):
     path = write_teacher(tmp_path / "t.onnx")
     with pytest.raises(UserError, match=r"detector: t\.onnx \(layout movenet\) sees one person a crop and gives no"):

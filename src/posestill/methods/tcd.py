@@ -233,7 +233,7 @@ def choose_form(config: TcdConfig, student: PoseModel, teacher: Teacher) -> tupl
     if not {"features", "head"} <= teacher.provides:
         return "helper", "the teacher gives heatmaps and does not lend its head"
     if not of_one_aspect(teacher, student):
-        return "helper", "the teacher's crops are of another aspect than the student's"
+        return "helper", "the teacher's crops are of another aspect or padding than the student's"
     height, finer = student.feature_shapes[-1][1], teacher.feature_shapes[-1][1]
     if finer > 2 * height:
         return "helper", f"the teacher's head reads a map of {finer} rows, far finer than the student's {height}"

@@ -159,12 +159,19 @@ def of_one_aspect(teacher: Teacher, student: PoseModel) -> bool:
 
 
 def need_one_aspect(teacher: Teacher, student: PoseModel) -> None:
-    """Refuse crops of two aspects: one shows more around a person, and features would not lie on each other."""
-    if not of_one_aspect(teacher, student):
+    """Refuse crops of two aspects or paddings: one shows more of the picture, and features would not lie on each other."""
+    if of_one_aspect(teacher, student):
+        return
+    padding, own = teacher.framing.padding, Framing((1, 1)).padding
+    if padding != own:
         raise UserError(
-            f"teacher: its crops of {teacher.input_size} are of another aspect than the student's of "
-            f"{student.config.size}: their features show other places; choose a model.size of the teacher's aspect"
+            f"teacher: its crops are boxes padded by {padding}, and the student's are padded by {own}: their features "
+            "show other places; choose a method that learns from predictions, such as pseudo_label"
         )
+    raise UserError(
+        f"teacher: its crops of {teacher.input_size} are of another aspect than the student's of "
+        f"{student.config.size}: their features show other places; choose a model.size of the teacher's aspect"
+    )
 
 
 def to_student(xy: Tensor, *, teacher: Framing, student: Framing, mirrored: Tensor) -> Tensor:

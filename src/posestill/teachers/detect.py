@@ -68,9 +68,8 @@ class FileDetector(Detector):
 
     def __call__(self, image: np.ndarray) -> FoundBoxes:
         """The boxes of the people in an (H, W, 3) uint8 RGB picture, surest first."""
-        people = self.layout.people(self.network, image)
-        kept = people.score >= self.threshold
-        return FoundBoxes(people.bbox[kept], people.score[kept])
+        people = self.layout.people(self.network, image, least_score=self.threshold)
+        return FoundBoxes(people.bbox, people.score)
 
 
 class TransformersDetector(Detector):
