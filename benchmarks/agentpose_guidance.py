@@ -6,8 +6,9 @@ trains the students of benchmarks/photographs.yaml and photographs-small.yaml by
 seed of their choices (their `token-teacher` must be there), and looks at the persons of tune. Distances are mean
 squares in the agent's latent space, whose channels have variance 1: of the student's projected features from the
 teacher's (own), and of what the agent makes of them in one evaluation from different diffusion times, or in its own two
-(guided). Below 1, guided / own says that the agent helps. `mean_oks` is what the teacher's own head sees in either: the
-latents go back through the autoencoder.
+(guided). Below 1, guided / own says that the agent helps. `shrunk` is no agent: the student's features times the one
+number that brings those of a batch nearest to the teacher's, as any estimate that is unsure of itself comes nearer by
+shrinking. `mean_oks` is what the teacher's own head sees in each: the latents go back through the autoencoder.
 """
 
 from __future__ import annotations
@@ -32,8 +33,9 @@ from posestill.files import write_json
 from posestill.methods.agentpose import AgentPose
 from posestill.models.pose_model import PoseModel
 from posestill.models.vp_sde import signal_and_noise
-from posestill.study.jobs import Asked, Resolver, at_hand
+from posestill.study.jobs import Asked, Resolver, at_hand, chosen_rates
 from posestill.study.plan import load_plan
+from posestill.study.results import Results
 from posestill.teachers.base import ModelTeacher
 from posestill.types import PoseBatch, Size
 
@@ -46,22 +48,21 @@ def main() -> None:
     """Train, look, and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, default=Path("runs/photographs"), help="where the plan's teacher lies")
-    parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--regimes", nargs="+", default=list(PLANS), choices=list(PLANS))
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    found = {regime: look_at(regime, asked.work, asked.learning_rate) for regime in asked.regimes}
+    found = {regime: look_at(regime, asked.work) for regime in asked.regimes}
     for regime, figures in found.items():
         print(regime, figures["mean_oks"], {key: each["all"] for key, each in figures["guided_over_own"].items()})
     if asked.json is not None:
-        write_json(asked.json, {"learning_rate": asked.learning_rate, "seed": 100, "split": "tune", "regimes": found,
-                                "surroundings": surroundings()})  # fmt: skip
+        write_json(asked.json, {"seed": 100, "split": "tune", "regimes": found, "surroundings": surroundings()})
 
 
-def look_at(regime: str, work: Path, learning_rate: float) -> dict[str, Any]:
-    """The figures of one student."""
+def look_at(regime: str, work: Path) -> dict[str, Any]:
+    """The figures of one student, trained at the learning rate that the plan's tuning chose for it."""
     plan = load_plan(PLANS[regime])
+    learning_rate = chosen_rates(plan, Results.read(Path("results") / PLANS[regime].stem).rows)[regime, "agentpose"]
     folders = {name: work / "prepared" / name / "best" for name in plan.prepare}
     job = Resolver(plan).job(Asked("tune", regime, "agentpose", learning_rate, 100))
     config = at_hand(job.config, folders)
@@ -72,7 +73,8 @@ def look_at(regime: str, work: Path, learning_rate: float) -> dict[str, Any]:
     seen = [_seen(method, teacher, batch) for batch in batches(result.sources.val, config.model.size)]
     together = {name: np.concatenate([each[name] for each in seen]) for name in seen[0]}
     return _told(together, method.student.skeleton.names) | {
-        "begin": float(method.watch()["begin"]), "student_error": float(method.watch()["student_error"]),
+        "learning_rate": learning_rate, "begin": float(method.watch()["begin"]),
+        "student_error": float(method.watch()["student_error"]),
         "student": result.evaluation.metrics,
     }  # fmt: skip
 
@@ -103,7 +105,10 @@ def _seen(method: AgentPose, teacher: ModelTeacher, batch: PoseBatch) -> dict[st
     """For each state (B, 2 + K): its distance over the crop and at keypoints' cells, and the OKS of what it shows."""
     latent, _ = method.autoencoder(teacher.features(batch)[-1])
     found = {}
-    for name, state in {**states(method, batch), "teacher": latent}.items():
+    own_and_guided = states(method, batch)
+    own = own_and_guided["own"]
+    shrunk = (own * latent).sum() / own.square().sum() * own
+    for name, state in {**own_and_guided, "shrunk": shrunk, "teacher": latent}.items():
         squares = (state - latent).square().mean(dim=1)  # (B, h, w)
         row, column = _cells(batch, squares.shape[-2:])
         at_keypoints = squares[torch.arange(len(squares))[:, None], row, column]  # (B, K)
@@ -147,7 +152,14 @@ def _told(seen: dict[str, np.ndarray], names: Sequence[str]) -> dict[str, Any]:
         },
         "standard_error": {state: _error_of_ratio(each[:, 0], own[:, 0]) for state, each in guided.items()},
         "mean_oks": {state: float(np.nanmean(each[:, -1])) for state, each in seen.items()},
+        "oks_over_own": {state: _mean_and_error(each[:, -1] - own[:, -1]) for state, each in guided.items()},
     }
+
+
+def _mean_and_error(values: np.ndarray) -> dict[str, float]:
+    """The mean over persons and its standard error."""
+    known = values[np.isfinite(values)]
+    return {"mean": float(known.mean()), "standard_error": float(known.std(ddof=1) / np.sqrt(len(known)))}
 
 
 def _error_of_ratio(one: np.ndarray, other: np.ndarray) -> float:

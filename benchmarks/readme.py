@@ -133,6 +133,11 @@ def reached(name: str, regime: str, arm: str, what: str = "mean_oks") -> str:
     return percent(getattr(_cell(name, "test", regime, arm), what))
 
 
+def tried(name: str, regime: str, arm: str) -> str:
+    """The mean OKS of an arm on the persons for choosing, x 100."""
+    return percent(_cell(name, "tune", regime, arm).mean_oks)
+
+
 def prepared(name: str, model: str, what: str = "mean_oks") -> str:
     """What a model that a study prepared reached on the persons for choosing, x 100."""
     return percent(study(name).prepared[model][what])
@@ -300,14 +305,45 @@ def quickstart() -> str:
 
 def study_photographs() -> str:
     """What the studies with a published teacher confirmed, a study after the other."""
-    lines = ["| | seeds | mean OKS | over pseudo-labels | over twice the steps | gap closed, % | AP | PCK |"]
-    lines.append("|---|--:|--:|--:|--:|--:|--:|--:|")
+    lines = list(_HEADERS)
     for name, regime, student in PHOTOGRAPHS:
-        plan, found = plan_of(name), study(name)
-        cells = compare_rows(plan, found.rows, "test", chosen_rates(plan, found.rows), found.teachers)
-        lines.append(f"| **{student}** |" + " |" * 7)
-        lines += [_with_teacher(plan, cell, ("pseudo", "longer")) for cell in cells if cell.regime == regime]
+        lines += [f"| **{student}** |" + " |" * 7, *_confirmed_with_teacher(name, regime)]
     return "\n".join(lines)
+
+
+def study_small_student() -> str:
+    """What the study of a far smaller student confirmed."""
+    return "\n".join([*_HEADERS, *_confirmed_with_teacher("photographs-small", "small")])
+
+
+_HEADERS = (
+    "| | seeds | mean OKS | over pseudo-labels | over twice the steps | gap closed, % | AP | PCK |",
+    "|---|--:|--:|--:|--:|--:|--:|--:|",
+)
+
+
+def _confirmed_with_teacher(name: str, regime: str) -> list[str]:
+    plan, found = plan_of(name), study(name)
+    cells = compare_rows(plan, found.rows, "test", chosen_rates(plan, found.rows), found.teachers)
+    return [_with_teacher(plan, cell, ("pseudo", "longer")) for cell in cells if cell.regime == regime]
+
+
+def two_gaps() -> str:
+    """What methods gained with the larger student and with the far smaller one."""
+    lines = ["| over pseudo-labels | larger student | far smaller student |", "|---|--:|--:|"]
+    for arm, title in IN_BOTH.items():
+        gains = [gain(name, regime, arm, "pseudo") for name, regime in BOTH]
+        lines.append(f"| {title} | {' | '.join(gains)} |")
+    return "\n".join(lines)
+
+
+IN_BOTH = {
+    "ocd": "OCD", "tcd": "TCD", "agentpose": "AgentPose", "pkd": "PKD", "pkd_ocd": "PKD and OCD",
+    "longer": "pseudo-labels for twice as long",
+}  # fmt: skip
+"""arms that both students were trained by, and their titles"""
+BOTH = (("photographs", "good"), ("photographs-small", "small"))
+"""study and regime of the larger student and of the far smaller one"""
 
 
 def _with_teacher(plan: Plan, cell: Cell, controls: tuple[str, ...]) -> str:
@@ -670,13 +706,14 @@ def figure(mark: str) -> str:
 FIGURES: Mapping[str, Callable[..., str]] = {
     each.__name__.replace("_", "-"): each
     for each in (
-        value, command, ratio, gain, screened, reached, prepared, times_as_long, step_ratio, times_as_fast, lost,
+        value, command, ratio, gain, screened, reached, tried, prepared, times_as_long, step_ratio, times_as_fast, lost,
         exported_to, closed,
     )
 }  # fmt: skip
 TABLES = (
     quickstart, quickstart_sentence, study_protocol, study_distilpose, study_ocd, study_agentpose,
-    agentpose_teachers, gains_of_the_methods, gains_on_photographs, study_photographs, study_few_labels, longer,
+    agentpose_teachers, gains_of_the_methods, gains_on_photographs, study_photographs, study_few_labels,
+    study_small_student, two_gaps, longer,
     intervals, distilpose_cost, ocd_quick, wholebody_parts, head_slimming, file_teachers, export, export_speed,
     evaluator, loader, step_profile, kept_memory, shared_kills, label_throughput, browser,
 )  # fmt: skip
