@@ -93,7 +93,7 @@ def gain(name: str, regime: str, arm: str, control: str) -> str:
 
 
 def screened(name: str, regime: str, arm: str, control: str) -> str:
-    """The same on the persons for choosing, with one seed."""
+    """The same on the persons for choosing, with the seeds of the choices."""
     return _gain(name, "tune", regime, arm, control)
 
 

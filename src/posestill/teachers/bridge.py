@@ -159,7 +159,7 @@ def of_one_aspect(teacher: Teacher, student: PoseModel) -> bool:
 
 
 def need_one_aspect(teacher: Teacher, student: PoseModel) -> None:
-    """Refuse crops of two aspects or paddings: one shows more of the picture, and features would not lie on each other."""
+    """Refuse crops of two aspects or paddings: one shows more around a person, and features would lie elsewhere."""
     if of_one_aspect(teacher, student):
         return
     padding, own = teacher.framing.padding, Framing((1, 1)).padding
