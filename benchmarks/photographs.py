@@ -41,15 +41,20 @@ Coco = dict[str, Any]
 
 def main() -> None:
     """Write what is not there yet."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--photos", type=Path, default=PHOTOS, help="the folder of lsp-photos")
-    parser.add_argument("--teacher", type=Path, default=THUNDER, help="movenet-thunder.onnx")
-    parser.add_argument("--out", type=Path, default=OUT)
-    given = parser.parse_args()
+    given = places(__doc__.splitlines()[0], OUT)
     answers = given.out / "thunder.json"
     if not answers.is_file():
         ask(given.photos, given.teacher, answers)
     write_all(given.photos, answers, given.out)
+
+
+def places(description: str, out: Path) -> argparse.Namespace:
+    """Where `photos` and `teacher` lie and what is written goes (`out`), by the command line."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--photos", type=Path, default=PHOTOS, help="the folder of lsp-photos")
+    parser.add_argument("--teacher", type=Path, default=THUNDER, help="movenet-thunder.onnx")
+    parser.add_argument("--out", type=Path, default=out)
+    return parser.parse_args()
 
 
 def ask(photos: Path, teacher: Path, out: Path) -> None:

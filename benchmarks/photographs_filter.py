@@ -15,11 +15,10 @@ benchmarks/photographs.py comes first: it writes the persons for choosing, and w
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import numpy as np
-from photographs import PHOTOS, THUNDER, Coco, read, with_keypoints
+from photographs import Coco, places, read, with_keypoints
 
 from posestill.data.images import ImagesConfig
 from posestill.engine.choose import open_teacher
@@ -35,11 +34,7 @@ FEWEST = 3
 
 def main() -> None:
     """Ask, and write the files."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--photos", type=Path, default=PHOTOS, help="the folder of lsp-photos")
-    parser.add_argument("--teacher", type=Path, default=THUNDER, help="movenet-thunder.onnx")
-    parser.add_argument("--out", type=Path, default=OUT)
-    given = parser.parse_args()
+    given = places(__doc__.splitlines()[0], OUT)
     info = read(given.photos / "metainfo.json")
     names = [name for name in info["names"] if name in info["to_coco17"]]
     labelled = with_keypoints(read(given.photos / "annotations" / "train.json"), names)
