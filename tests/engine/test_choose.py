@@ -43,8 +43,9 @@ def test_every_choice_is_a_line_and_the_run_is_an_ordinary_one(tmp_path, wish):
     assert config.data.crops is not None
     assert config.teacher.kept.folder.parent == tmp_path / "run"
     assert config.train.epochs == 200  # few people are seen often
-    assert config.train.optimiser.warmup_steps == 10
-    assert log.lines[-1] == "length: 200 passes over 17 people, 106 steps of 32 (--steps N for another)"
+    assert config.train.optimiser.warmup_steps == 8
+    assert config.teacher.kept.leave_out == 0.25
+    assert log.lines[-1] == "length: 200 passes over 13 people, 81 steps of 32 (--steps N for another)"
     assert len(chosen.sources.train.people) == 17
     assert run_of(config.model_dump(mode="json"), where="test") == config
 
@@ -56,7 +57,7 @@ def test_steps_and_changes_have_the_last_word(tmp_path, wish):
     assert (changed.train.steps, changed.train.epochs, changed.train.batch_size) == (5, None, 4)
     assert changed.train.optimiser.warmup_steps == 0
     longer = choose_run(wish, tmp_path, changes=["train.epochs=400"], log=Heard()).config
-    assert (longer.train.epochs, longer.train.save_every, longer.train.optimiser.warmup_steps) == (400, 20, 21)
+    assert (longer.train.epochs, longer.train.save_every, longer.train.optimiser.warmup_steps) == (400, 20, 16)
 
 
 def test_many_large_crops_are_cut_from_the_files(tmp_path, wish, monkeypatch):

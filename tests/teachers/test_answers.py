@@ -5,8 +5,9 @@ from posestill.data.images import ImagesConfig
 from posestill.engine.choose import open_teacher
 from posestill.schema import validate
 from posestill.skeletons import COCO_17
-from posestill.teachers.answers import Answers, ask_about, similarity
+from posestill.teachers.answers import Answers, ask_about, most_agreed, similarity
 from posestill.teachers.base import ModelTeacher
+from posestill.types import Person
 from tests.conftest import DotSource, small_model
 from tests.networks import spot, write_photos, write_teacher
 
@@ -14,6 +15,10 @@ from tests.networks import spot, write_photos, write_teacher
 def photos(folder, count=3, **settings):
     given = {"folder": write_photos(folder, count), "keypoints": COCO_17.names, **settings}
     return validate(ImagesConfig, given, where="data.train").build()
+
+
+def person(area):
+    return Person(id=1, image_id=1, bbox=np.array([0.0, 0, 9, 9]), keypoints=None, area=area)
 
 
 def test_a_file_answers_in_image_px_about_every_person_once(tmp_path):
@@ -32,9 +37,27 @@ def test_answers_about_the_mirrored_crop_come_back_with_their_partners_exchanged
     px = 60 * 1.25 / 32  # image px per px of the crop
     assert found.apart[0, 0] == pytest.approx(2 * 0.12 * 32 * px, abs=0.3)
     assert found.keypoints[0, 0, 0] == pytest.approx(spot(1)[0], abs=2.0)  # the mean of both
-    assert found.agreement(0, area=1e9, skeleton=COCO_17, threshold=0.3) == pytest.approx(1, abs=1e-3)
-    assert found.agreement(0, area=10.0, skeleton=COCO_17, threshold=0.3) < 0.5
-    assert np.isnan(found.agreement(0, area=10.0, skeleton=COCO_17, threshold=0.95))
+    large, small = (found.agreement([person(area)], skeleton=COCO_17, threshold=0.3) for area in (1e9, 10.0))
+    assert small < min(large, 0.5)  # a person is never larger than the pose that the teacher sees
+    assert np.isnan(found.agreement([person(10.0)], skeleton=COCO_17, threshold=0.95)).all()
+
+
+def test_agreement_is_the_oks_of_the_two_answers_over_sure_keypoints_by_hand():
+    """Two keypoints count, of which one is placed alike; the other lies a spread of its own apart: exp(-1/2)."""
+    keypoints = np.zeros((1, 17, 3))
+    keypoints[0, [5, 6], 2] = 0.9
+    keypoints[0, [5, 6], :2] = [[0, 0], [1e4, 1e4]]  # so far apart that the person's own area is the smaller one
+    apart = np.full((1, 17), 1e6)  # of keypoints that are not sure
+    apart[0, [5, 6]] = 0, np.sqrt(400.0) * 2 * COCO_17.oks_sigmas[6]
+    found = Answers(keypoints, apart).agreement([person(400.0)], skeleton=COCO_17, threshold=0.3)
+    assert found == pytest.approx([(1 + np.exp(-0.5)) / 2])
+
+
+def test_those_who_agree_least_are_left_out_and_those_without_an_answer():
+    agreement = np.array([0.9, np.nan, 0.2, 0.5, 0.1, 0.8])
+    assert most_agreed(agreement, leave_out=0.4).tolist() == [True, False, False, True, False, True]
+    assert most_agreed(agreement, leave_out=0.0).tolist() == [True, False, True, True, True, True]
+    assert not most_agreed(np.full(3, np.nan), leave_out=0.5).any()
 
 
 def test_a_model_of_ours_gives_what_evaluation_would(tmp_path):

@@ -105,6 +105,43 @@ def test_half_precision_around_it_moves_nothing():
         assert all(torch.equal(whole[name], half[name]) for name in whole)
 
 
+# how well it agrees with itself
+
+
+class Wavering(Painter):
+    """Of some persons it places the second keypoint half a crop further off on the mirrored crop."""
+
+    wavers = (3, 7)
+
+    def drawn(self, batch):
+        prediction = super().drawn(batch)
+        if len(self.asked) % 2 == 0:
+            off = torch.tensor([index in self.wavers for index in batch.index.tolist()])
+            prediction.xy[off, 1] += torch.tensor([0.5, 0])
+        return prediction
+
+
+@pytest.mark.parametrize("folder", [None, "answers"])
+def test_agreement_is_low_where_the_mirrored_answer_lies_elsewhere(tmp_path, folder):
+    config = CacheConfig(folder=folder and tmp_path / folder)
+    for teacher in (Wavering(DotSource(PEOPLE), gives="keypoints"), Painter(DotSource(PEOPLE), gives="keypoints")):
+        found = cached(teacher, config).agreement
+        wavers = np.isin(np.arange(PEOPLE), Wavering.wavers)
+        assert found.shape == (PEOPLE,)
+        assert (found[~wavers] > 0.999).all()
+        # One of four keypoints disagrees, and is worth nothing; from a folder the first teacher's answers come again.
+        expected = 0.75 if folder is not None or isinstance(teacher, Wavering) else 1.0
+        assert found[wavers] == pytest.approx(expected, abs=0.02)
+
+
+def test_a_teacher_that_gives_features_alone_is_asked_for_no_agreement():
+    teacher = Painter(DotSource(PEOPLE))
+    teacher.provides = frozenset({"features"})
+    asked = cached(teacher, CacheConfig(keep="features"))
+    with pytest.raises(UserError, match=r"gives no keypoints, .* set leave_out=0"):
+        _ = asked.agreement
+
+
 # fixed views
 
 
@@ -257,6 +294,33 @@ def test_runs_of_other_labels_share_a_cache_and_another_teacher_is_refused(monke
         ready(small_run("coords", method="tcd", teacher={"name": str(tmp_path / "other"), "cache": cache}))
 
 
+def test_people_without_labels_are_left_out_where_the_teacher_agrees_least(monkeypatch, folder):
+    agreement = np.linspace(1, 0, 24)
+    monkeypatch.setattr(CachedTeacher, "agreement", agreement)
+    run = small_run("coords", method="pseudo_label", teacher={"name": str(folder), "cache": {"leave_out": 0.25}})
+    run = run.model_copy(update={"data": run.data.model_copy(update={"labelled": 4})})
+    log = Said()
+    parts = set_up(run, Sources(DotSource(24), DotSource(8)), device=torch.device("cpu"), world=1, log=log)
+    hidden = np.flatnonzero(~parts.labels.shown)
+    left_out = hidden[np.argsort(agreement[hidden])[:5]]
+    drawn = {index for step in range(60) for _, index in parts.batches.batch(step)}
+    assert drawn == set(range(24)) - set(left_out.tolist())
+    assert len(parts.dataset) == 24  # the answers keep their places
+    assert "left out: 5 of 24 people, on whom the teacher's answers upright and mirrored agree least" in log.text
+    monkeypatch.setattr(CachedTeacher, "agreement", np.full(24, np.nan))
+    with pytest.raises(UserError, match=r"teacher.cache.leave_out: the teacher is sure of no keypoint of the 24 pers"):
+        ready(run.model_copy(update={"data": run.data.model_copy(update={"labelled": 0})}))
+
+
+class Said(RunLog):
+    def __init__(self):
+        super().__init__(None, quiet=True)
+        self.text = ""
+
+    def say(self, text):
+        self.text += f"{text}\n"
+
+
 def test_a_dry_run_sees_that_a_folder_is_anothers_and_asks_about_its_batch_alone(monkeypatch, tmp_path, folder):
     cache = {"folder": str(tmp_path / "cache"), "keep": "maps", "views": 5}
     run = small_run("coords", method="simulated_heatmap", teacher={"name": str(folder), "cache": cache})
@@ -345,7 +409,9 @@ def test_a_method_is_refused_before_anyone_is_asked_where_it_does_not(tmp_path, 
         ({"foldr": "x"}, "teacher.cache.foldr: no such key; did you mean 'folder'?"),
         ({"keep": "map"}, "teacher.cache.keep: .*given: 'map'"),
         ({"views": -1}, "teacher.cache.views: "),
-        ("yes", "teacher.cache: true, false, or a mapping of folder, keep, views, seed"),
+        ({"leave_out": 1}, "teacher.cache.leave_out: "),
+        ({"views": 2, "leave_out": 0.2}, "teacher.cache: leave_out: .* set leave_out=0 or views=0"),
+        ("yes", "teacher.cache: true, false, or a mapping of folder, keep, views, seed, leave_out"),
     ],
 )
 def test_wrong_settings_are_named_by_their_path(given, message):

@@ -110,13 +110,17 @@ class BatchPlan:
         seed: int,
         pictures: np.ndarray | None = None,
         buffer: int = 1,
+        drawn: np.ndarray | None = None,
     ) -> None:
-        """`pictures` (N,): whose persons stay together, within `buffer` persons. None: persons come one by one."""
-        everyone = np.arange(len(labels.shown))
+        """`pictures` (N,): whose persons stay together, within `buffer` persons. None: persons come one by one.
+
+        `drawn` (N,) bool: who is seen at all. None: everybody.
+        """
+        everyone = np.arange(len(labels.shown)) if drawn is None else np.flatnonzero(drawn)
         if labelled_per_batch is None:
             self.streams = [(everyone, batch_size)]
         else:
-            shown, hidden = everyone[labels.shown], everyone[~labels.shown]
+            shown, hidden = everyone[labels.shown[everyone]], everyone[~labels.shown[everyone]]
             rest = batch_size - labelled_per_batch
             if rest < 0 or not len(shown) or (rest and not len(hidden)):
                 raise UserError(

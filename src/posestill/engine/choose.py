@@ -33,6 +33,8 @@ CROPS_TO_SEE = 100_000
 """how many crops a student sees in all, which a small one on a CPU does in some minutes; a small set is repeated"""
 FEWEST_PASSES, MOST_PASSES = 10, 200
 MOST_WARMUP_STEPS = 100
+LEFT_OUT = 0.25
+"""the share of the people who are not learned from, as results/photographs-filter recommends"""
 MOST_BYTES_OF_CROPS = 2 << 30
 """of memory that kept crops may take; beyond it they are cut from the files every time"""
 _REACHED_WITHIN = 5.0
@@ -90,6 +92,8 @@ def choose_run(wish: Wish, folder: Path, *, changes: Sequence[str] = (), log: Ru
     device = choose_device(draft.train.device, option="train.device")
     sources = open_sources(draft, log=log, device=device)
     people = len(choose_people(sources.train, draft.data).persons)
+    answers = None if draft.teacher is None else draft.teacher.kept
+    learned_from = people if answers is None else people - int(answers.leave_out * people)
     train, data = dict(content["train"]), dict(content["data"])
     kept = people * bytes_of_crop(draft.model.size)
     if kept <= MOST_BYTES_OF_CROPS:
@@ -102,14 +106,14 @@ def choose_run(wish: Wish, folder: Path, *, changes: Sequence[str] = (), log: Ru
             f"{kept / 2**30:.1f} GiB of memory"
         )
     if without_length(changes) == list(changes):
-        train.update(_length(people, wish.steps, batch_size=draft.train.batch_size))
+        train.update(_length(learned_from, wish.steps, batch_size=draft.train.batch_size))
     sized = run_of({**content, "data": data, "train": train}, changes, where="--set").train
-    steps = sized.steps or max(1, round((sized.epochs or 0) * people / sized.batch_size))
+    steps = sized.steps or max(1, round((sized.epochs or 0) * learned_from / sized.batch_size))
     train["save_every"] = max(1, round((sized.steps or sized.epochs or 1) / 20))
     train["optimiser"] = {**train["optimiser"], "warmup_steps": min(MOST_WARMUP_STEPS, steps // 10)}
     config = run_of({**content, "data": data, "train": train}, changes, where="--set")
     length = f"{sized.steps} steps" if sized.steps else f"{sized.epochs:g} passes"
-    log.say(f"length: {length} over {people} people, {steps} steps of {sized.batch_size} (--steps N for another)")
+    log.say(f"length: {length} over {learned_from} people, {steps} steps of {sized.batch_size} (--steps N for another)")
     return ChosenRun(config, sources)
 
 
@@ -138,7 +142,11 @@ def settings_of(wish: Wish, folder: Path, *, log: RunLog) -> dict[str, Any]:
         "frame_step": wish.frame_step,
     }
     val = {"name": "held_out", **({} if wish.annotations is None else {"annotations": str(wish.annotations)})}
-    log.say("method: pseudo_label, the teacher's keypoints of a confidence above 0.3 as labels")
+    log.say(
+        "method: pseudo_label, the teacher's keypoints of a confidence above 0.3 as labels; of all people but the "
+        f"{100 * LEFT_OUT:.0f} % on whom its answers upright and mirrored agree least"
+    )
+    cache = {"folder": str(folder / f"answers-{_key(wish, size)}"), "leave_out": LEFT_OUT}
     return {
         "data": {
             "train": {
@@ -156,7 +164,7 @@ def settings_of(wish: Wish, folder: Path, *, log: RunLog) -> dict[str, Any]:
             "codec": {"name": "simcc", "sigma": spread},
         },
         "method": "pseudo_label",
-        "teacher": {**teacher_of(wish.teacher), "cache": {"folder": str(folder / f"answers-{_key(wish, size)}")}},
+        "teacher": {**teacher_of(wish.teacher), "cache": cache},
         "train": {
             "batch_size": BATCH_SIZE,
             "optimiser": {

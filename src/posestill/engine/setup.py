@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass, field
 from functools import partial
 
+import numpy as np
 import torch
 
 from posestill.data.batches import BatchPlan, choose_people, pictures_of
@@ -21,6 +22,7 @@ from posestill.geometry import PADDING
 from posestill.methods.base import Distiller
 from posestill.models.pose_model import PoseModel, build_model
 from posestill.schema import UserError
+from posestill.teachers.answers import SURE, most_agreed
 from posestill.teachers.base import Teacher
 from posestill.teachers.cache import CachedTeacher
 
@@ -100,14 +102,7 @@ def set_up(
     labels = choose_people(sources.train, config.data)
     if config.teacher is None and not labels.shown.any():
         raise UserError("data: nobody shows labels to learn from, and there is no teacher: add the one or the other")
-    batches = BatchPlan(
-        labels,
-        batch_size=config.train.batch_size,
-        labelled_per_batch=config.data.labelled_per_batch,
-        seed=config.seed,
-        pictures=pictures_of(sources.train, labels) if config.data.sampler == "by_image" else None,
-        buffer=config.data.buffer,
-    )
+    batches = _plan_batches(config, sources.train, labels)
     teacher: Teacher | None = None if config.teacher is None else config.teacher.build()
     live, cached = teacher, None
     if live is not None and config.teacher is not None and config.teacher.kept is not None:
@@ -125,6 +120,9 @@ def set_up(
             sources.asked[key] = cached
             if config.data.has_no_labels:
                 check_confidence(config, cached.score, log=log)
+    if cached is not None and cached.config.leave_out and not first_batch_only:
+        drawn = _without_doubtful(cached, labels, log)
+        batches = _plan_batches(config, sources.train, labels, drawn=drawn)
     is_asked_at_every_step = live is not None and cached is None and not first_batch_only
     if live is not None and is_asked_at_every_step and (trial := live.choose_threads(config.train.threads)) is not None:
         log.say(f"threads of the teacher: {trial}")
@@ -140,6 +138,36 @@ def set_up(
         total_steps=config.train.steps or max(1, round((config.train.epochs or 0) * unit)),
         unit=unit,
     )
+
+
+def _plan_batches(
+    config: RunConfig, source: PoseSource, labels: Labels, *, drawn: np.ndarray | None = None
+) -> BatchPlan:
+    return BatchPlan(
+        labels,
+        batch_size=config.train.batch_size,
+        labelled_per_batch=config.data.labelled_per_batch,
+        seed=config.seed,
+        pictures=pictures_of(source, labels) if config.data.sampler == "by_image" else None,
+        buffer=config.data.buffer,
+        drawn=drawn,
+    )
+
+
+def _without_doubtful(cached: CachedTeacher, labels: Labels, log: RunLog) -> np.ndarray:
+    """(N,) bool: who is trained on, where persons without labels are left out whose answers agree least."""
+    drawn = labels.shown.copy()
+    drawn[~labels.shown] = most_agreed(cached.agreement[~labels.shown], leave_out=cached.config.leave_out)
+    if not drawn.any():
+        raise UserError(
+            f"teacher.cache.leave_out: the teacher is sure of no keypoint of the {len(drawn)} persons (confidence "
+            f"above {SURE}), so that none is left: look whether boxes and layout are right, or set leave_out=0"
+        )
+    log.say(
+        f"left out: {len(drawn) - drawn.sum()} of {len(drawn)} people, on whom the teacher's answers upright and "
+        "mirrored agree least (teacher.cache.leave_out)"
+    )
+    return drawn
 
 
 def _build_method(config: RunConfig, student: PoseModel, teacher: Teacher | None) -> Distiller:

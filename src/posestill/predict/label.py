@@ -165,13 +165,10 @@ def _put(content: bytes, draft: Path) -> None:
 
 
 def _poses(source: ImageSource, answers: Answers, threshold: float) -> list[_Pose]:
-    found = []
-    for row, person in enumerate(source.people):
-        answer = answers.keypoints[row]
-        area = with_answer(person, answer, threshold=threshold).area
-        agreement = answers.agreement(row, area=area, skeleton=source.skeleton, threshold=threshold)
-        found.append(_Pose(row, float(answer[:, 2].mean()), agreement, int((answer[:, 2] > threshold).sum())))
-    return found
+    agreement = answers.agreement(source.people, skeleton=source.skeleton, threshold=threshold)
+    confidence = answers.keypoints[..., 2]  # (N, K)
+    told = zip(confidence.mean(axis=1).tolist(), agreement.tolist(), (confidence > threshold).sum(axis=1), strict=True)
+    return [_Pose(row, mean, agreed, int(sure)) for row, (mean, agreed, sure) in enumerate(told)]
 
 
 def _named(pictures: Pictures, out: Path, outputs: Outputs) -> tuple[Path, list[str]]:

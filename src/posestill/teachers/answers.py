@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from posestill.data.images import with_answer
 from posestill.data.source import PoseSource
 from posestill.data.topdown import warp
 from posestill.geometry import affine_to_input, crop_of_bbox, invert_affine, transform_points
@@ -17,6 +18,9 @@ from posestill.skeletons import Skeleton
 from posestill.teachers.base import Teacher
 from posestill.teachers.threads import asking
 from posestill.types import Person, PoseBatch, mean_prediction
+
+SURE = 0.3
+"""the confidence above which a keypoint counts, where nobody says another"""
 
 
 @dataclass(frozen=True)
@@ -28,12 +32,16 @@ class Answers:
     apart: np.ndarray
     """(N, K) how far these two are from one another, image px"""
 
-    def agreement(self, row: int, *, area: float, skeleton: Skeleton, threshold: float) -> float:
-        """How well the two agree on one person, as an OKS over the keypoints above `threshold`; NaN without any."""
-        sure = self.keypoints[row, :, 2] > threshold
-        if not sure.any():
-            return float("nan")
-        return float(similarity(self.apart[row], area=area, skeleton=skeleton)[sure].mean())
+    def agreement(self, people: Sequence[Person], *, skeleton: Skeleton, threshold: float) -> np.ndarray:
+        """(N,) how well the two agree on each person, as an OKS over the keypoints above `threshold`; NaN without any.
+
+        A person's area is that of the pose which the teacher sees.
+        """
+        told = [with_answer(*each, threshold=threshold).area for each in zip(people, self.keypoints, strict=True)]
+        sure = self.keypoints[..., 2] > threshold
+        terms = np.where(sure, similarity(self.apart, area=np.array(told), skeleton=skeleton), 0).sum(axis=1)
+        found: np.ndarray = np.where(sure.any(axis=1), terms / np.maximum(sure.sum(axis=1), 1), np.nan)
+        return found
 
     def named(self, teacher: Teacher, names: Sequence[str]) -> Answers:
         """The same answers for keypoints of other names, in their order; confidence 0 where the teacher has none."""
@@ -57,6 +65,15 @@ def similarity(distance: np.ndarray, *, area: float | np.ndarray, skeleton: Skel
     scale = np.maximum(np.asarray(area, dtype=np.float64)[..., None], 1e-9)
     terms: np.ndarray = np.exp(-(distance**2) / (2 * scale * spread**2))
     return terms
+
+
+def most_agreed(agreement: np.ndarray, *, leave_out: float) -> np.ndarray:
+    """(N,) bool: without those who have no agreement (NaN), and without so large a share of the others, the lowest."""
+    order = np.argsort(agreement, kind="stable")  # NaN come last
+    known = int(np.isfinite(agreement).sum())
+    kept = np.zeros(len(agreement), dtype=bool)
+    kept[order[int(leave_out * known) : known]] = True
+    return kept
 
 
 @torch.no_grad()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field, NonNegativeInt, field_validator, model_validator
@@ -96,6 +96,21 @@ class CacheConfig(Config):
     seed: NonNegativeInt = 0
     """The seed by which the crops of `views` are drawn, whatever the run's own, so that runs of all seeds share one
     cache. Another seed draws other crops."""
+
+    leave_out: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """The share of the persons without labels who are not trained on: those on whom the teacher's answers upright and
+    mirrored agree least, as these are often wrong. Whoever shows no keypoint that the teacher is sure of is left out,
+    too. A larger share leaves fewer and surer persons. It needs `views: 0`, and may be changed later for the same
+    folder. 0: everybody is trained on."""
+
+    @model_validator(mode="after")
+    def _two_answers_to_compare(self) -> CacheConfig:
+        if self.leave_out and self.views:
+            raise ValueError(
+                "leave_out: asked about augmented crops (views), the teacher sees none of them mirrored, so that how "
+                "well it agrees with itself is not known: set leave_out=0 or views=0"
+            )
+        return self
 
     @model_validator(mode="after")
     def _some_need_views(self) -> CacheConfig:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
@@ -17,14 +17,15 @@ from posestill.data.source import PoseSource
 from posestill.data.topdown import FixedViews, Labels, TopDownDataset
 from posestill.geometry import Framing
 from posestill.schema import UserError
+from posestill.teachers.answers import SURE, Answers
 from posestill.teachers.base import CacheConfig, Teacher
-from posestill.teachers.kept import kept_by
+from posestill.teachers.kept import Field, KeptKeypoints, kept_by
 from posestill.teachers.made_for import describe, table_of
 from posestill.teachers.shared_store import StoreOfShard, put_together
 from posestill.teachers.store import Say, Store, StoreInFolder, StoreOfSome
 from posestill.teachers.threads import asking
 from posestill.teachers.upright import UprightCrops, mirrored_crops
-from posestill.types import Need, PoseBatch, PoseOutput, Prediction, Size, mean_prediction
+from posestill.types import Need, Person, PoseBatch, PoseOutput, Prediction, Size, mean_prediction
 
 CROPS_TO_LEARN_FROM = 16
 """of upright crops: what must be known of a teacher beside its answers shows in a few"""
@@ -44,6 +45,12 @@ class CachedTeacher(Teacher):
         self.config = config or CacheConfig()
         self.student = Framing(size)
         self.kept = kept_by(self.config, teacher, self.student)
+        self.fields = dict(self.kept.fields)
+        """what is stored: what is kept of each answer and, where it is asked upright and mirrored, their `agreement`"""
+        self.places: KeptKeypoints | None = None
+        if not self.config.views and "prediction" in teacher.provides:
+            self.places = KeptKeypoints(teacher, self.student)
+            self.fields["agreement"] = Field((), np.dtype(np.float32))
         self.provides, self.codec = self.kept.provides, self.kept.codec
         self.input_size, self.padding = self.kept.framing.size, self.kept.framing.padding
         self.feature_shapes = self.kept.feature_shapes
@@ -72,6 +79,17 @@ class CachedTeacher(Teacher):
             for persons in self.store.chunks
         ]
         return torch.cat(found)
+
+    @property
+    def agreement(self) -> np.ndarray:
+        """(N,) how well its answers upright and mirrored agree on each person, 0..1 (see `Answers.agreement`)."""
+        assert self.store is not None
+        if "agreement" not in self.fields:
+            raise UserError(
+                "teacher.cache.leave_out: this teacher gives no keypoints, upright and mirrored, that could be "
+                "compared: set leave_out=0"
+            )
+        return self.store.rows(np.arange(self.store.persons), np.zeros(1, dtype=int), ("agreement",))["agreement"]
 
     def check(self, needs: frozenset[Need]) -> None:
         """Fail where a method needs what is not kept."""
@@ -211,7 +229,7 @@ class CachedTeacher(Teacher):
 
     def _store_for(self, teacher: Teacher, dataset: TopDownDataset) -> Store:
         """Where the answers about a dataset are kept, or will be."""
-        fields, crops = self.kept.fields, self.config.views or 1
+        fields, crops = self.fields, self.config.views or 1
         if self.config.folder is None:
             return Store(fields, persons=len(dataset), crops=crops)
         described = describe(self.config, teacher, dataset)
@@ -254,11 +272,28 @@ class CachedTeacher(Teacher):
     ) -> dict[str, np.ndarray]:
         """What is kept of the teacher's answer about one batch: one array a field, with a row for each crop."""
         batch = dataset.__getitems__(wanted).to(device)
-        answer = teacher(batch)
-        if self.fixed_views is None:
-            answer = _flip_tested(teacher, batch, answer)
-        rows = self.kept.take(answer, batch)
-        return {name: rows[name].cpu().numpy().astype(field.dtype) for name, field in self.kept.fields.items()}
+        answer, rows = teacher(batch), {}
+        if self.places is not None and answer.prediction is not None:
+            mirrored = _of_the_mirrored(teacher, batch)
+            upright, answer = answer, replace(answer, prediction=mean_prediction(answer.prediction, mirrored))
+            people = [dataset.person(index) for index in batch.index.tolist()]
+            told, one, other = (
+                self.places.take(each, batch) for each in (answer, upright, PoseOutput(prediction=mirrored))
+            )
+            rows["agreement"] = self._agreement(people, told, one["xy"] - other["xy"])
+        rows |= self.kept.take(answer, batch)
+        return {name: rows[name].cpu().numpy().astype(field.dtype) for name, field in self.fields.items()}
+
+    def _agreement(self, people: Sequence[Person], told: Mapping[str, Tensor], between: Tensor) -> Tensor:
+        """(B,) how well two answers agree whose mean is `told`: xy (B, K, 2) and score (B, K).
+
+        `between` (B, K, 2) leads from the one to the other, image px.
+        """
+        answers = Answers(
+            keypoints=torch.cat([told["xy"], told["score"][..., None]], dim=-1).cpu().double().numpy(),
+            apart=between.norm(dim=-1).cpu().double().numpy(),
+        )
+        return torch.from_numpy(answers.agreement(people, skeleton=self.skeleton, threshold=SURE))
 
     @torch.no_grad()
     def _learn(self, teacher: Teacher, dataset: TopDownDataset, device: torch.device) -> dict[str, Any]:
@@ -269,11 +304,8 @@ class CachedTeacher(Teacher):
         return self.kept.learn(teacher, lambda: dataset.__getitems__(pairs).to(device))
 
 
-def _flip_tested(teacher: Teacher, batch: PoseBatch, answer: PoseOutput) -> PoseOutput:
-    """The answer, its prediction averaged with what the teacher says of the mirrored crops."""
-    if answer.prediction is None:
-        return answer
+def _of_the_mirrored(teacher: Teacher, batch: PoseBatch) -> Prediction:
+    """What the teacher says of the mirrored crops, turned back."""
     other = teacher(mirrored_crops(batch)).prediction
     assert other is not None
-    swap = torch.tensor(teacher.skeleton.swap, device=batch.index.device)
-    return replace(answer, prediction=mean_prediction(answer.prediction, teacher.codec.flip(other, swap)))
+    return teacher.codec.flip(other, torch.tensor(teacher.skeleton.swap, device=batch.index.device))
