@@ -2,15 +2,17 @@
 
     python benchmarks/lightning.py --json results/lightning.json
 
-reads the runs of benchmarks/photographs-lightning.yaml on test, asks Lightning about the same persons, whose crops are
-upright squares around their boxes, and times both networks by turns, on one thread and in one runtime. Neither mirrors
-its crops. Thunder, whose answers the students learned, is told beside them.
+evaluates the students of benchmarks/photographs_lightning.py on test, asks Lightning about the same persons, in upright
+square crops around their boxes, and times both networks by turns, on one thread and in one runtime. None mirrors its
+crops. Thunder, whose answers the students learned, is told beside them.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,29 +21,22 @@ import onnx
 import torch
 from file_teachers import Asked, ask
 from onnx import shape_inference
+from photographs_lightning import PEOPLE, STUDENTS, folder_of
 
 from posestill.data.coco import CocoConfig, CocoSource
 from posestill.deploy.bench import Candidate, bench
 from posestill.deploy.runtimes import TARGETS
 from posestill.deploy.write import Writer
 from posestill.engine.surroundings import surroundings
+from posestill.evaluation.evaluate import EvaluateConfig, evaluate_model
 from posestill.files import write_json
 from posestill.models.cost import measure
 from posestill.models.pose_model import PoseModel
-from posestill.skeletons import Skeleton
-from posestill.study.gains import runs_of, unpack_similarity
 from posestill.study.intervals import Difference, difference
-from posestill.study.jobs import Asked as AskedRun
-from posestill.study.jobs import Resolver, chosen_rates
-from posestill.study.plan import Plan, load_plan
-from posestill.study.results import Results
 from posestill.teachers.file import FileConfig
 
-PLAN = Path("benchmarks/photographs-lightning.yaml")
-RESULTS = Path("results/photographs-lightning")
 STUDY = Path("runs/photographs")
 """what benchmarks/photographs.py has written"""
-ARM = "pseudo"
 
 
 def main() -> None:
@@ -49,50 +44,50 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", type=Path, default=Path("../shared/models"))
     parser.add_argument("--images", type=Path, default=Path("../shared/lsp-photos/images"))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--split", choices=["tune", "test"], default="test")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    plan, results = load_plan(PLAN), Results.read(RESULTS)
     marks = {name: given.models / f"movenet-{name}.onnx" for name in ("lightning", "thunder")}
-    told: dict[str, Any] = {"command": "python benchmarks/lightning.py --json results/lightning.json", "split": "test",
-                            "flip_test": False, "networks": {}, "students": {}}  # fmt: skip
-    source = people(given.images)
+    told: dict[str, Any] = {
+        "command": "python benchmarks/lightning.py --json results/lightning.json", "split": given.split,
+        "flip_test": False, "people": len(json.loads(Path(PEOPLE).read_text())["annotations"]), "networks": {},
+        "students": {},
+    }  # fmt: skip
+    source = CocoConfig(
+        annotations=STUDY / f"{given.split}.json", images=given.images, metainfo=STUDY / "metainfo.json"
+    ).build()
     asked = {name: ask(source, FileConfig(path=path, layout="movenet").build()) for name, path in marks.items()}
     for name, path in marks.items():
         told["networks"][name] = {"mean_oks": float(np.nanmean(asked[name].similarity)), **cost_of_file(path)}
-    for regime in plan.regimes:
-        told["students"][regime] = compare(
-            plan, results, regime, asked["lightning"], marks["lightning"], source.skeleton
-        )
-        print(regime, told["students"][regime]["over_lightning"])
+        print(name, told["networks"][name])
+    for name in STUDENTS:
+        told["students"][name] = compare(name, given.seeds, source, asked["lightning"], marks["lightning"])
+        print(name, told["students"][name])
     told["surroundings"] = surroundings()
     if given.json is not None:
         write_json(given.json, told)
 
 
-def people(images: Path) -> CocoSource:
-    """The persons of test, with the twelve keypoints of the study."""
-    return CocoConfig(annotations=STUDY / "test.json", images=images, metainfo=STUDY / "metainfo.json").build()
-
-
-def compare(plan: Plan, results: Results, regime: str, mark: Asked, file: Path, skeleton: Skeleton) -> dict[str, Any]:
-    """A regime's students, seed by seed, and their difference from the mark over seeds and persons."""
-    rate = chosen_rates(plan, results.rows)[regime, ARM]
-    runs = runs_of(results.rows, "test", regime, ARM, rate)
-    own = np.stack([unpack_similarity(runs[seed]["similarity"]) for seed in sorted(runs)])
-    found = difference(own, np.broadcast_to(mark.similarity, own.shape))
-    job = Resolver(plan, results.lengths).job(AskedRun("test", regime, ARM, learning_rate=rate, seed=min(runs)))
-    model = PoseModel(job.config.model, skeleton)
-    cost = measure(model)
+def compare(name: str, seeds: Sequence[int], source: CocoSource, mark: Asked, file: Path) -> dict[str, Any]:
+    """A student, seed by seed, and its difference from the mark over seeds and persons."""
+    models = [PoseModel.load(folder_of(name, seed) / "best") for seed in seeds]
+    found = [evaluate_model(each, source, EvaluateConfig(flip_test=False)) for each in models]
+    own = np.stack([each.similarity for each in found])
+    over = difference(own, np.broadcast_to(mark.similarity, own.shape))
+    cost = measure(models[0])
     return {
-        "seeds": sorted(runs),
-        "persons": found.persons,
-        "learning_rate": rate,
-        "mean_oks": {seed: runs[seed]["metrics"]["mean_oks"] for seed in sorted(runs)},
-        "over_lightning": interval(found),
+        "seeds": list(seeds),
+        "steps": STUDENTS[name].steps,
+        "size": STUDENTS[name].size,
+        "persons": over.persons,
+        "mean_oks": {seed: each.metrics["mean_oks"] for seed, each in zip(seeds, found, strict=True)},
+        "mean_oks_of_all": float(np.nanmean(own)),
+        "over_lightning": interval(over),
         "parameters": cost.parameters,
         "multiply_adds": cost.macs,
-        "milliseconds": by_turns(model, file),
+        "milliseconds": by_turns(models[0], file),
     }
 
 

@@ -478,6 +478,28 @@ def lost(family: str, which: str) -> str:
     return f"{100 * found['mean']:.1f} [{100 * found['low']:.1f}, {100 * found['high']:.1f}]"
 
 
+def beside_lightning() -> str:
+    """Students of MoveNet Thunder beside MoveNet Lightning: what each costs, and by how much they differ."""
+    found = read("lightning")
+    lines = ["| network | crops | parameters | multiply-adds | ms | seeds | mean OKS | over Lightning |",
+             "|---|---|--:|--:|--:|--:|--:|--:|"]  # fmt: skip
+    for name, title in (("equal", "student at equal cost"), ("third", "student at a third of the cost")):
+        row = found["students"][name]
+        oks = list(row["mean_oks"].values())
+        told = [title, "x".join(map(str, row["size"])), f"{row['parameters'] / 1e6:.2f} M"]
+        told += [f"{row['multiply_adds'] / 1e9:.3f} G", f"{row['milliseconds']['student']:.1f}", str(len(oks))]
+        told += [f"{percent(statistics.mean(oks))} ± {percent(statistics.stdev(oks))}"]
+        told += [_interval(row["over_lightning"])]
+        lines.append(f"| {' | '.join(told)} |")
+    for name, side in (("lightning", 192), ("thunder", 256)):
+        row = found["networks"][name]
+        told = [f"MoveNet {name.capitalize()}", f"{side}x{side}", f"{row['parameters'] / 1e6:.2f} M"]
+        told += [f"{row['multiply_adds'] / 1e9:.3f} G"]
+        told += [f"{found['students']['equal']['milliseconds']['lightning']:.1f}" if name == "lightning" else "–", "–"]
+        lines.append(f"| {' | '.join([*told, percent(row['mean_oks']), '–'])} |")
+    return "\n".join(lines)
+
+
 def file_teachers() -> str:
     """How well published files find the keypoints of photographs, and how long they take."""
     figures = read("file-teachers")
@@ -713,7 +735,7 @@ FIGURES: Mapping[str, Callable[..., str]] = {
 TABLES = (
     quickstart, quickstart_sentence, study_protocol, study_distilpose, study_ocd, study_agentpose,
     agentpose_teachers, gains_of_the_methods, gains_on_photographs, study_photographs, study_few_labels,
-    study_small_student, two_gaps, longer,
+    study_small_student, two_gaps, longer, beside_lightning,
     intervals, distilpose_cost, ocd_quick, wholebody_parts, head_slimming, file_teachers, export, export_speed,
     evaluator, loader, step_profile, kept_memory, shared_kills, label_throughput, browser,
 )  # fmt: skip

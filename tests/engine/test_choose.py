@@ -1,9 +1,12 @@
 import pytest
+import torch
 
 from posestill.engine import choose
 from posestill.engine.choose import Wish, bytes_of_crop, choose_run, open_teacher, settings_of, starts_from_nothing
 from posestill.engine.config import run_of
-from posestill.schema import UserError
+from posestill.models.pose_model import ModelConfig, build_model
+from posestill.schema import UserError, validate
+from posestill.skeletons import COCO_17
 from posestill.teachers.checkpoint import BundledConfig
 from tests.conftest import small_model
 from tests.engine.test_pictures import Heard
@@ -69,10 +72,28 @@ def test_many_large_crops_are_cut_from_the_files(tmp_path, wish, monkeypatch):
     assert bytes_of_crop((128, 96)) == 3 * 268**2
 
 
-def test_the_sharpness_of_bins_follows_the_size_of_the_crop(tmp_path, wish):
-    content = settings_of(Wish(images=wish.images, teacher=wish.teacher, student="good"), tmp_path, log=Heard())
-    assert content["model"]["size"] == [192, 160]
-    assert content["model"]["codec"]["sigma"] == [4.47, 4.9]
+@pytest.mark.parametrize(
+    ("student", "size", "maps", "sharpness"),
+    [("small", (128, 96), (32, 24), (1.41, 7)), ("good", (192, 160), (48, 40), (1.73, 9)),
+     ("resnet18", (192, 160), (48, 40), (1.73, 9)), ("hrnet_w18_small", (192, 160), (48, 40), (1.73, 9)),
+     ("vit_tiny_patch16_224", (192, 160), (48, 40), (1.73, 9))],
+)  # fmt: skip
+def test_a_student_of_any_stride_draws_heatmaps_of_a_quarter_of_its_crops(
+    tmp_path, wish, student, size, maps, sharpness
+):
+    log = Heard()
+    content = settings_of(Wish(images=wish.images, teacher=wish.teacher, student=student), tmp_path, log=log)
+    model = build_model(validate(ModelConfig, content["model"], where="test"), COCO_17)
+    assert model(torch.zeros(1, 3, *size)).prediction.maps.shape == (1, 17, *maps)
+    assert (model.codec.config.sigma, model.codec.config.blur_kernel) == sharpness
+    assert any(line.endswith(f"crops of {size[0]}x{size[1]}, heatmaps") for line in log.lines)
+
+
+def test_a_network_whose_map_never_becomes_the_heatmaps_is_refused_with_a_remedy(tmp_path, wish):
+    changes = ["model.backbone=vit_tiny_patch16_224", "model.codec.stride=6", "model.size=[192, 144]"]
+    config = choose_run(wish, tmp_path, changes=changes, log=Heard()).config
+    with pytest.raises(UserError, match=r"map of \(12, 9\) px, doubled .* of \(32, 24\): .* or take the head and the"):
+        build_model(config.model, COCO_17)
 
 
 def test_any_network_of_timm_is_a_student_and_a_wrong_name_is_answered(tmp_path, wish):
@@ -105,7 +126,7 @@ def test_weights_come_from_a_file_else_from_timm_else_they_are_random_and_it_is_
     log = Heard()
     wanted = Wish(images=wish.images, teacher=wish.teacher, weights=None if given is None else Path(given))
     content = settings_of(wanted, tmp_path, log=log)
-    assert content["model"]["backbone"] == {"name": "mobilenetv3_small_050", **backbone}
+    assert content["model"]["backbone"] == {"name": "mobilenetv3_small_050", "stride": 16, **backbone}
     assert any(each.startswith(line) for each in log.lines)
     config = run_of({**content, "train": {"steps": 1}}, where="test")
     assert starts_from_nothing(config).startswith("RANDOM WEIGHTS: the student (mobilenetv3_small_050)") == (

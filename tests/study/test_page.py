@@ -153,3 +153,20 @@ def test_where_no_pictures_of_people_were_kept_the_page_says_so(tmp_path):
     parts = below(page_of(small_plan(learning_rates=[1e-3]), tmp_path), "The same people, by arm")
     assert not within(parts, "img")
     assert "nobody can be shown here" in parts[0].text
+
+
+@pytest.mark.parametrize(
+    ("flips", "told"),
+    [
+        ([None, None], "ground-truth boxes, flip test."),
+        ([False, False], "ground-truth boxes, no flip test."),
+        ([False, True], "ground-truth boxes, flip test in some runs."),
+    ],
+)
+def test_the_table_says_whether_runs_were_judged_with_a_flip_test(flips, told, tmp_path):
+    results, plan = Results.read(tmp_path), small_plan(learning_rates=[1e-3])
+    for arm, flip in zip(("alone", "tcd"), flips, strict=True):
+        more = {} if flip is None else {"conditions": {"flip_test": flip}}
+        results.add_run(small_row(Asked("tune", "few", arm, 1e-3, 7), plan, similarity="5000 6000", **more))
+    write_comparison(plan, results, chosen_rates(plan, []), name="mine.yaml", command="c", report=tmp_path / "r.html")
+    assert told in (tmp_path / "table.md").read_text()

@@ -47,15 +47,19 @@ class Student:
 
     backbone: str
     size: Size
+    channels: int
+    """of the deconvolutions that draw its heatmaps"""
     what: str
     """in words, for help and log"""
 
 
 STUDENTS = {
-    "small": Student("mobilenetv3_small_050", (128, 96), "0.3 M parameters, for phones and browsers"),
-    "good": Student("tf_efficientnet_lite0", (192, 160), "3 M parameters, several times slower and better"),
+    "small": Student("mobilenetv3_small_050", (128, 96), 32, "0.1 M parameters, for phones and browsers"),
+    "good": Student("tf_efficientnet_lite0", (192, 160), 64, "0.9 M parameters, several times slower and better"),
 }
-"""students by name; any network of timm is one, too"""
+"""students by name, cut after stride 16 (see results/photographs-heads); any network of timm is one, too"""
+CUT_AFTER = 16
+OTHER_CHANNELS = 64
 OTHER_SIZE: Size = (192, 160)
 """what other networks of timm see; their strides divide it up to 32"""
 
@@ -133,9 +137,8 @@ def settings_of(wish: Wish, folder: Path, *, log: RunLog) -> dict[str, Any]:
     else:
         log.say("people: the whole frame is one person (--boxes or --detector where that is not so)")
     what = "a network of timm" if named is None else f"{backbone}, {named.what}"
-    log.say(f"student: {wish.student} ({what}), crops of {size[0]}x{size[1]}, SimCC head")
+    log.say(f"student: {wish.student} ({what}), crops of {size[0]}x{size[1]}, heatmaps")
     weights = _weights(backbone, wish.weights, log)
-    spread = [round(each * math.sqrt(px / wide), 2) for each, px, wide in ((4.9, size[1], 192), (5.66, size[0], 256))]
     pictures = {
         "boxes": None if wish.boxes is None else str(wish.boxes),
         "detector": None if wish.detector is None else str(wish.detector),
@@ -159,9 +162,9 @@ def settings_of(wish: Wish, folder: Path, *, log: RunLog) -> dict[str, Any]:
         },
         "model": {
             "size": list(size),
-            "backbone": {"name": backbone, **weights},
-            "head": "simcc",
-            "codec": {"name": "simcc", "sigma": spread},
+            "backbone": {"name": backbone, **({} if named is None else {"stride": CUT_AFTER}), **weights},
+            "head": {"name": "deconv", "channels": OTHER_CHANNELS if named is None else named.channels},
+            "codec": {"name": "heatmap", **_sharpness(size)},
         },
         "method": "pseudo_label",
         "teacher": {**teacher_of(wish.teacher), "cache": cache},
@@ -173,6 +176,13 @@ def settings_of(wish: Wish, folder: Path, *, log: RunLog) -> dict[str, Any]:
             },
         },
     }  # fmt: skip
+
+
+def _sharpness(size: Size) -> dict[str, Any]:
+    """How far heatmaps are spread and smoothed for crops of a size, by what suits crops of 256x192."""
+    sigma = round(2 * math.sqrt(size[0] / 256), 2)
+    kernel = 2 * round((sigma - 0.8) / 0.3 + 1) + 1  # the width that OpenCV gives a Gaussian of that sigma
+    return {"sigma": sigma, "blur_kernel": kernel}
 
 
 def teacher_of(teacher: str) -> dict[str, Any]:

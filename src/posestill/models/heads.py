@@ -6,9 +6,9 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from posestill.codecs.base import BinForm, Codec, NumberForm
+from posestill.codecs.base import BinForm, Codec, MapForm, NumberForm
 from posestill.schema import Config, UserError
-from posestill.types import Coords, Heatmaps, Prediction, SimCC, Tokens
+from posestill.types import Coords, Heatmaps, Prediction, SimCC, Size, Tokens
 
 
 class Head(nn.Module):
@@ -37,13 +37,34 @@ class HeadConfig(Config):
 class DeconvConfig(HeadConfig):
     """Simple Baselines' head (ECCV 2018) doubles the map by each deconvolution, then draws one map a keypoint."""
 
-    channels: tuple[PositiveInt, ...] = (256, 256, 256)
+    channels: tuple[PositiveInt, ...] | PositiveInt = (256, 256, 256)
     """The channels of each deconvolution; three of 256 are Simple Baselines'. Each one doubles the map, so that their
-    number decides the stride of the heatmaps; more channels make the head stronger and slower."""
+    number decides the stride of the heatmaps; more channels make the head stronger and slower. A single number, such as
+    64, stands for as many deconvolutions of that width as the codec's maps ask for."""
 
     def build(self, feature_shape: tuple[int, int, int], num_keypoints: int, codec: Codec) -> Head:
         """The network; its maps are 2**len(channels) times the feature map."""
-        return DeconvHead(feature_shape[0], self.channels, num_keypoints)
+        channels = self.channels
+        if isinstance(channels, int):
+            channels = (channels,) * _doublings(feature_shape[1:], codec)
+        return DeconvHead(feature_shape[0], channels, num_keypoints)
+
+
+def _doublings(feature: Size, codec: Codec) -> int:
+    """How often a feature map (h, w) must be doubled to give the codec's maps; a `UserError` where it never does."""
+    if not isinstance(codec.form, MapForm):
+        raise UserError(
+            "model: the head returns Heatmaps and the codec reads "
+            f"{codec.prediction_type.__name__}: choose a head and a codec of one kind"
+        )
+    for count in range(8):
+        if (feature[0] << count, feature[1] << count) == tuple(codec.form.size):
+            return count
+    raise UserError(
+        f"model.head.channels: the backbone's map of {feature} px, doubled however often, does not become the codec's "
+        f"of {codec.form.size}: change model.size, model.codec.stride or model.backbone.stride, or take the head and "
+        "the codec simcc"
+    )
 
 
 class DeconvHead(Head):

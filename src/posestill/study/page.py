@@ -324,10 +324,16 @@ def _foot(plan: Plan, rows: Sequence[Row]) -> str:
     around = _surroundings(rows)
     rates = ", ".join(f"{each:g}" for each in plan.learning_rates)
     return (
-        f"Protocol {plan.protocol_hash()}, {len(rows)} runs; mean OKS, AP x 100; ground-truth boxes, flip test. Star: "
-        f"Holm's p-value over the regime's arms below {ALPHA:g}. Learning rates tried for every arm on tune: {rates}. "
-        f"{', '.join(map(str, around['processor']))}; torch {', '.join(map(str, around['torch']))}."
+        f"Protocol {plan.protocol_hash()}, {len(rows)} runs; mean OKS, AP x 100; ground-truth boxes, {_flips(rows)}. "
+        f"Star: Holm's p-value over the regime's arms below {ALPHA:g}. Learning rates tried for every arm on tune: "
+        f"{rates}. {', '.join(map(str, around['processor']))}; torch {', '.join(map(str, around['torch']))}."
     )
+
+
+def _flips(rows: Sequence[Row]) -> str:
+    """Whether the runs were judged with a flip test; rows of before conditions were kept all were."""
+    found = {row.get("conditions", {}).get("flip_test", True) for row in rows}
+    return {(True,): "flip test", (False,): "no flip test"}.get(tuple(found), "flip test in some runs")
 
 
 def _markdown(headers: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
