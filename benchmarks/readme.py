@@ -480,6 +480,8 @@ def lost(family: str, which: str) -> str:
 
 def beside_lightning() -> str:
     """Students of MoveNet Thunder beside MoveNet Lightning: what each costs, and by how much they differ."""
+    if not (ROOT / "results" / "lightning.json").is_file():
+        return ""
     found = read("lightning")
     lines = ["| network | crops | parameters | multiply-adds | ms | seeds | mean OKS | over Lightning |",
              "|---|---|--:|--:|--:|--:|--:|--:|"]  # fmt: skip
