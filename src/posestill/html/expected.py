@@ -18,6 +18,6 @@ def expected() -> str:
         f"How much more is there to gain? In a study of posestill ({STUDY}) a small student learned, as here, from a "
         "published network's answers about photographs of athletes alone. In points of mean OKS, with 95 % intervals, "
         f"it gained {GAINS['longer']} from twice as many steps, and {GAINS['pkd_ocd']} from PKD with OCD in as many "
-        "steps, for which a teacher with features had been trained on the same answers. It had a head of coordinates "
-        "and few steps, so that it had more to gain than a student that has nearly converged."
+        "steps, for which a teacher with features had been trained on the same answers. It had few steps and a head "
+        "of coordinates, which learns more slowly than one that draws heatmaps, so that it had more to gain than most."
     )
