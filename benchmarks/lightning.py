@@ -71,7 +71,8 @@ def main() -> None:
 
 
 def compare(name: str, seeds: Sequence[int], source: CocoSource, mark: Asked, file: Path) -> dict[str, Any]:
-    """A student, seed by seed, and its difference from the mark over seeds and persons."""
+    """A student, seed by seed, and its difference from the mark over seeds and persons; of those that are trained."""
+    seeds = [seed for seed in seeds if (folder_of(name, seed) / "eval.json").is_file()]
     models = [PoseModel.load(folder_of(name, seed) / "best") for seed in seeds]
     found = [evaluate_model(each, source, EvaluateConfig(flip_test=False)) for each in models]
     own = np.stack([each.similarity for each in found])
