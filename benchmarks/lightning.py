@@ -4,7 +4,8 @@
 
 evaluates the students of benchmarks/photographs_lightning.py on test, asks Lightning about the same persons, in upright
 square crops around their boxes, and times both networks by turns, on one thread and in one runtime. None mirrors its
-crops. Thunder, whose answers the students learned, is told beside them.
+crops. Thunder, whose answers the students learned, is told beside them. `elsewhere` has the same figures for the people
+of a small sample of COCO, whose pictures are of another kind than those that the students learned from.
 """
 
 from __future__ import annotations
@@ -12,15 +13,16 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import torch
-from file_teachers import Asked, ask
+from file_teachers import ask
 from onnx import shape_inference
+from photographs import read, with_keypoints
 from photographs_lightning import PEOPLE, STUDENTS, folder_of
 
 from posestill.data.coco import CocoConfig, CocoSource
@@ -32,7 +34,7 @@ from posestill.evaluation.evaluate import EvaluateConfig, evaluate_model
 from posestill.files import write_json
 from posestill.models.cost import measure
 from posestill.models.pose_model import PoseModel
-from posestill.study.intervals import Difference, difference
+from posestill.study.intervals import difference
 from posestill.teachers.file import FileConfig
 
 STUDY = Path("runs/photographs")
@@ -44,51 +46,70 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", type=Path, default=Path("../shared/models"))
     parser.add_argument("--images", type=Path, default=Path("../shared/lsp-photos/images"))
+    parser.add_argument("--elsewhere", type=Path, default=Path("../shared/coco-sample"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--split", choices=["tune", "test"], default="test")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     torch.set_num_threads(1)
     marks = {name: given.models / f"movenet-{name}.onnx" for name in ("lightning", "thunder")}
+    test = CocoConfig(annotations=STUDY / "test.json", images=given.images, metainfo=STUDY / "metainfo.json").build()
+    with tempfile.TemporaryDirectory() as folder:
+        elsewhere = people_of_coco(given.elsewhere, test.skeleton.names, Path(folder))
     told: dict[str, Any] = {
-        "command": "python benchmarks/lightning.py --json results/lightning.json", "split": given.split,
-        "flip_test": False, "people": len(json.loads(Path(PEOPLE).read_text())["annotations"]), "networks": {},
-        "students": {},
+        "command": "python benchmarks/lightning.py --json results/lightning.json", "flip_test": False,
+        "people": len(json.loads(Path(PEOPLE).read_text())["annotations"]),
+        "costs": {name: cost_of_file(path) for name, path in marks.items()}
+        | {name: cost_of_student(name, given.seeds, marks["lightning"]) for name in STUDENTS},
+        "test": compare(test, marks, given.seeds),
+        "elsewhere": compare(elsewhere, marks, given.seeds),
+        "surroundings": surroundings(),
     }  # fmt: skip
-    source = CocoConfig(
-        annotations=STUDY / f"{given.split}.json", images=given.images, metainfo=STUDY / "metainfo.json"
-    ).build()
-    asked = {name: ask(source, FileConfig(path=path, layout="movenet").build()) for name, path in marks.items()}
-    for name, path in marks.items():
-        told["networks"][name] = {"mean_oks": float(np.nanmean(asked[name].similarity)), **cost_of_file(path)}
-        print(name, told["networks"][name])
-    for name in STUDENTS:
-        told["students"][name] = compare(name, given.seeds, source, asked["lightning"], marks["lightning"])
-        print(name, told["students"][name])
-    told["surroundings"] = surroundings()
+    print(json.dumps({name: told[name] for name in ("costs", "test", "elsewhere")}, indent=1))
     if given.json is not None:
         write_json(given.json, told)
 
 
-def compare(name: str, seeds: Sequence[int], source: CocoSource, mark: Asked, file: Path) -> dict[str, Any]:
-    """A student, seed by seed, and its difference from the mark over seeds and persons; of those that are trained."""
-    seeds = [seed for seed in seeds if (folder_of(name, seed) / "eval.json").is_file()]
-    models = [PoseModel.load(folder_of(name, seed) / "best") for seed in seeds]
-    found = [evaluate_model(each, source, EvaluateConfig(flip_test=False)) for each in models]
-    own = np.stack([each.similarity for each in found])
-    over = difference(own, np.broadcast_to(mark.similarity, own.shape))
-    cost = measure(models[0])
+def people_of_coco(folder: Path, names: Sequence[str], into: Path) -> CocoSource:
+    """The persons of a sample of COCO who show some of these keypoints, with these alone."""
+    coco = with_keypoints(read(folder / "annotations" / "all.json"), list(names))
+    coco["annotations"] = [each for each in coco["annotations"] if each["num_keypoints"] and not each["iscrowd"]]
+    write_json(into / "people.json", coco)
+    images = folder / "images"
+    return CocoConfig(annotations=into / "people.json", images=images, metainfo=STUDY / "metainfo.json").build()
+
+
+def compare(source: CocoSource, marks: Mapping[str, Path], seeds: Sequence[int]) -> dict[str, Any]:
+    """What all networks reach on some people, the students seed by seed, and how these differ from Lightning."""
+    asked = {name: ask(source, FileConfig(path=path, layout="movenet").build()) for name, path in marks.items()}
+    found: dict[str, Any] = {name: {"mean_oks": float(np.nanmean(each.similarity))} for name, each in asked.items()}
+    for name in STUDENTS:
+        models = trained(name, seeds)
+        own = np.stack([evaluate_model(each, source, EvaluateConfig(flip_test=False)).similarity for each in models])
+        over = difference(own, np.broadcast_to(asked["lightning"].similarity, own.shape))
+        found[name] = {
+            "mean_oks": np.nanmean(own, axis=1).tolist(),
+            "persons": over.persons,
+            "over_lightning": {"mean": over.mean, "low": over.low, "high": over.high},
+        }
+    return found
+
+
+def trained(name: str, seeds: Sequence[int]) -> list[PoseModel]:
+    """The students of these seeds whose training has ended."""
+    folders = [folder_of(name, seed) for seed in seeds]
+    return [PoseModel.load(folder / "best") for folder in folders if (folder / "eval.json").is_file()]
+
+
+def cost_of_student(name: str, seeds: Sequence[int], file: Path) -> dict[str, Any]:
+    """Steps, crops, weights and multiply-adds of a student, and its time beside the mark's."""
+    model = trained(name, seeds)[0]
+    cost = measure(model)
     return {
-        "seeds": list(seeds),
         "steps": STUDENTS[name].steps,
         "size": STUDENTS[name].size,
-        "persons": over.persons,
-        "mean_oks": {seed: each.metrics["mean_oks"] for seed, each in zip(seeds, found, strict=True)},
-        "mean_oks_of_all": float(np.nanmean(own)),
-        "over_lightning": interval(over),
         "parameters": cost.parameters,
         "multiply_adds": cost.macs,
-        "milliseconds": by_turns(models[0], file),
+        "milliseconds": by_turns(model, file),
     }
 
 
@@ -117,11 +138,6 @@ def cost_of_file(path: Path) -> dict[str, int]:
         if node.op_type == "Conv"
     )
     return {"parameters": sum(int(np.prod(each)) for each in weights.values()), "multiply_adds": products}
-
-
-def interval(found: Difference) -> dict[str, float]:
-    """A difference of mean OKS with its 95 % interval."""
-    return {"mean": found.mean, "low": found.low, "high": found.high}
 
 
 if __name__ == "__main__":
