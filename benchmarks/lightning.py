@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -57,11 +58,11 @@ def main() -> None:
         elsewhere = people_of_coco(given.elsewhere, test.skeleton.names, Path(folder))
     told: dict[str, Any] = {
         "command": "python benchmarks/lightning.py --json results/lightning.json", "flip_test": False,
-        "people": len(json.loads(Path(PEOPLE).read_text())["annotations"]),
+        "people": len(read(Path(PEOPLE))["annotations"]), "seeds": given.seeds,
         "costs": {name: cost_of_file(path) for name, path in marks.items()}
         | {name: cost_of_student(name, given.seeds, marks["lightning"]) for name in STUDENTS},
         "test": compare(test, marks, given.seeds),
-        "elsewhere": compare(elsewhere, marks, given.seeds),
+        "elsewhere": {"pictures": len(elsewhere.image_ids), **compare(elsewhere, marks, given.seeds)},
         "surroundings": surroundings(),
     }  # fmt: skip
     print(json.dumps({name: told[name] for name in ("costs", "test", "elsewhere")}, indent=1))
@@ -95,9 +96,12 @@ def compare(source: CocoSource, marks: Mapping[str, Path], seeds: Sequence[int])
 
 
 def trained(name: str, seeds: Sequence[int]) -> list[PoseModel]:
-    """The students of these seeds whose training has ended."""
-    folders = [folder_of(name, seed) for seed in seeds]
-    return [PoseModel.load(folder / "best") for folder in folders if (folder / "eval.json").is_file()]
+    """The students of these seeds; ends where one of them has not been trained to its end."""
+    for folder in (folder_of(name, seed) for seed in seeds):
+        figures = folder / "eval.json"
+        if not figures.is_file() or read(figures)["step"] != STUDENTS[name].steps:
+            sys.exit(f"{folder} is not trained to its end: run benchmarks/photographs_lightning.py for its seed")
+    return [PoseModel.load(folder_of(name, seed) / "best") for seed in seeds]
 
 
 def cost_of_student(name: str, seeds: Sequence[int], file: Path) -> dict[str, Any]:
@@ -106,6 +110,7 @@ def cost_of_student(name: str, seeds: Sequence[int], file: Path) -> dict[str, An
     cost = measure(model)
     return {
         "steps": STUDENTS[name].steps,
+        "begins_with": STUDENTS[name].begins_with,
         "size": STUDENTS[name].size,
         "parameters": cost.parameters,
         "multiply_adds": cost.macs,

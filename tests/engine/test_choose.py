@@ -63,6 +63,11 @@ def test_steps_and_changes_have_the_last_word(tmp_path, wish):
     assert (longer.train.epochs, longer.train.save_every, longer.train.optimiser.warmup_steps) == (400, 20, 16)
 
 
+def test_answers_about_augmented_crops_leave_nobody_out(tmp_path, wish):
+    config = choose_run(wish, tmp_path, changes=["teacher.cache.views=2"], log=Heard()).config
+    assert (config.teacher.kept.views, config.teacher.kept.leave_out) == (2, 0)
+
+
 def test_many_large_crops_are_cut_from_the_files(tmp_path, wish, monkeypatch):
     monkeypatch.setattr(choose, "MOST_BYTES_OF_CROPS", 1000)
     log = Heard()
@@ -92,7 +97,7 @@ def test_a_student_of_any_stride_draws_heatmaps_of_a_quarter_of_its_crops(
 def test_a_network_whose_map_never_becomes_the_heatmaps_is_refused_with_a_remedy(tmp_path, wish):
     changes = ["model.backbone=vit_tiny_patch16_224", "model.codec.stride=6", "model.size=[192, 144]"]
     config = choose_run(wish, tmp_path, changes=changes, log=Heard()).config
-    with pytest.raises(UserError, match=r"map of \(12, 9\) px, doubled .* of \(32, 24\): .* or take the head and the"):
+    with pytest.raises(UserError, match=r"map of 12 x 9, doubled .* of 32 x 24: .* set model.head=simcc and"):
         build_model(config.model, COCO_17)
 
 

@@ -6,7 +6,7 @@ from posestill.codecs.heatmap import HeatmapConfig
 from posestill.codecs.rle import RleConfig
 from posestill.codecs.simcc import SimccConfig
 from posestill.models.heads import ConvMapsConfig, DeconvConfig, FlatFcConfig, GapFcConfig, SimccHeadConfig
-from posestill.schema import UserError
+from posestill.schema import UserError, validate
 
 COORDS, MAPS = CoordsConfig().build((256, 192)), HeatmapConfig().build((256, 192))
 RLE, SIMCC = RleConfig().build((256, 192)), SimccConfig().build((256, 192))
@@ -88,3 +88,21 @@ def test_the_simcc_head_of_mmpose_draws_on_an_enlarged_map_and_adds_a_number_to_
         found = head((torch.rand(1, 4, 2, 3),))
     assert found.x[0, 4].tolist() == list(range(48))
     assert found.y.shape == (1, 5, 64)
+
+
+@pytest.mark.parametrize("given", [0, True, 2.5, [64, 0], "64", None])
+def test_channels_that_are_no_numbers_are_refused_in_one_sentence(given):
+    with pytest.raises(UserError, match=r"channels: .* a list of such, such as \[64, 64\]; given: ") as caught:
+        validate(DeconvConfig, {"channels": given}, where="test")
+    assert str(caught.value).count("channels") == 1
+
+
+def test_one_number_stands_for_the_deconvolutions_that_the_maps_ask_for():
+    codec = HeatmapConfig().build((64, 48))
+    one, two = (DeconvConfig(channels=each).build((8, 4, 3), 4, codec) for each in (6, (6, 6)))
+    assert {name: each.shape for name, each in one.state_dict().items()} == {
+        name: each.shape for name, each in two.state_dict().items()
+    }
+    assert len(DeconvConfig(channels=6).build((8, 16, 12), 4, codec).layers) == 0
+    with pytest.raises(UserError, match="the head returns Heatmaps and the codec reads Coords"):
+        DeconvConfig(channels=6).build((8, 4, 3), 4, CoordsConfig().build((64, 48)))

@@ -123,7 +123,7 @@ class Wavering(Painter):
 
 @pytest.mark.parametrize("folder", [None, "answers"])
 def test_agreement_is_low_where_the_mirrored_answer_lies_elsewhere(tmp_path, folder):
-    config = CacheConfig(folder=folder and tmp_path / folder)
+    config = CacheConfig(folder=folder and tmp_path / folder, leave_out=0.1)
     for teacher in (Wavering(DotSource(PEOPLE), gives="keypoints"), Painter(DotSource(PEOPLE), gives="keypoints")):
         found = cached(teacher, config).agreement
         wavers = np.isin(np.arange(PEOPLE), Wavering.wavers)
@@ -134,12 +134,22 @@ def test_agreement_is_low_where_the_mirrored_answer_lies_elsewhere(tmp_path, fol
         assert found[wavers] == pytest.approx(expected, abs=0.02)
 
 
-def test_a_teacher_that_gives_features_alone_is_asked_for_no_agreement():
+def test_a_teacher_that_gives_features_alone_is_refused_before_it_is_asked():
     teacher = Painter(DotSource(PEOPLE))
     teacher.provides = frozenset({"features"})
-    asked = cached(teacher, CacheConfig(keep="features"))
-    with pytest.raises(UserError, match=r"gives no keypoints, .* set leave_out=0"):
-        _ = asked.agreement
+    with pytest.raises(UserError, match=r"gives no keypoints whose places .* set leave_out=0"):
+        cached(teacher, CacheConfig(keep="features", leave_out=0.1))
+    assert not teacher.asked
+    cached(teacher, CacheConfig(keep="features"))
+
+
+def test_answers_that_were_kept_without_their_agreement_serve_whoever_leaves_out_nobody(tmp_path):
+    for share in (0.0, 0.0):
+        cached(Painter(DotSource(PEOPLE)), CacheConfig(folder=tmp_path / "without", leave_out=share))
+    for share in (0.1, 0.3):
+        cached(Painter(DotSource(PEOPLE)), CacheConfig(folder=tmp_path / "with", leave_out=share))
+    with pytest.raises(UserError, match=r"was made for something else .agreement: nothing there"):
+        cached(Painter(DotSource(PEOPLE)), CacheConfig(folder=tmp_path / "without", leave_out=0.1))
 
 
 # fixed views
@@ -306,10 +316,21 @@ def test_people_without_labels_are_left_out_where_the_teacher_agrees_least(monke
     drawn = {index for step in range(60) for _, index in parts.batches.batch(step)}
     assert drawn == set(range(24)) - set(left_out.tolist())
     assert len(parts.dataset) == 24  # the answers keep their places
-    assert "left out: 5 of 24 people, on whom the teacher's answers upright and mirrored agree least" in log.text
+    assert parts.people == 19
+    assert "left out: 5 of 20 people without labels, on whom the teacher's answers upright and mirrored" in log.text
     monkeypatch.setattr(CachedTeacher, "agreement", np.full(24, np.nan))
-    with pytest.raises(UserError, match=r"teacher.cache.leave_out: the teacher is sure of no keypoint of the 24 pers"):
+    with pytest.raises(UserError, match=r"teacher.cache.leave_out: the teacher is sure of no keypoint of the 24 peop"):
         ready(run.model_copy(update={"data": run.data.model_copy(update={"labelled": 0})}))
+
+
+@pytest.mark.parametrize("sampler", ["by_person", "by_image"])
+def test_who_is_left_out_follows_from_what_the_teacher_says(monkeypatch, folder, sampler):
+    run = small_run("coords", method="pseudo_label", teacher={"name": str(folder), "cache": {"leave_out": 0.1}})
+    run = run.model_copy(update={"data": run.data.model_copy(update={"labelled": 0, "sampler": sampler})})
+    monkeypatch.setattr(type(run.teacher), "build", lambda self: Wavering(DotSource(24), gives="keypoints"))
+    parts = ready(run)
+    drawn = {index for step in range(60) for _, index in parts.batches.batch(step)}
+    assert set(range(24)) - drawn == set(Wavering.wavers)
 
 
 class Said(RunLog):

@@ -96,7 +96,7 @@ def _fit(
         log.say(f"going on from step {start}" if start else f"nothing to resume in {folder}: starting at step 0")
     log.say(
         f"{type(built.distiller).__name__}: {built.total_steps} steps of {config.train.batch_size} persons "
-        f"({int(built.labels.shown.sum())} labelled of {len(built.labels.shown)}), "
+        f"({int(built.labels.shown.sum())} labelled of {built.people}), "
         f"{sum(each.numel() for each in built.distiller.student.parameters()):,} student parameters, "
         f"{accelerator.num_processes} x {accelerator.device.type}, {config.train.precision}"
     )
@@ -136,12 +136,18 @@ def _begin(
     if accelerator.num_processes == 1:
         return state
     own = Beginning(
-        settings=f"{run_hash(config)} {checksum(built.labels.persons.tolist(), built.labels.shown.tolist())}",
+        settings=f"{run_hash(config)} {_persons(built)}",
         weights=checksum(built.distiller.student.state_dict()),
         reached=None if state is None else state.step,
         error=error,
     )
     return sent_by_the_first(state, accelerator.device) if agree(own) else state
+
+
+def _persons(built: BuiltRun) -> str:
+    """Whom a run sees, and with which labels: processes that differ in it would see other batches."""
+    drawn = [] if built.drawn is None else built.drawn.tolist()
+    return checksum(built.labels.persons.tolist(), built.labels.shown.tolist(), drawn)
 
 
 class _Run:

@@ -45,12 +45,19 @@ class BuiltRun:
 
     sources: Sources
     labels: Labels
+    drawn: np.ndarray | None
+    """(N,) bool: who is trained on; None: everybody"""
     dataset: TopDownDataset
     batches: BatchPlan
     distiller: Distiller
     total_steps: int
     unit: float
     """steps that one unit of the run's length (epochs or steps) holds"""
+
+    @property
+    def people(self) -> int:
+        """How many persons are trained on."""
+        return len(self.labels.persons) if self.drawn is None else int(self.drawn.sum())
 
     def is_due(self, step: int, every: float | None) -> bool:
         """True after each `every` units, and after the last step."""
@@ -120,6 +127,7 @@ def set_up(
             sources.asked[key] = cached
             if config.data.has_no_labels:
                 check_confidence(config, cached.score, log=log)
+    drawn = None
     if cached is not None and cached.config.leave_out and not first_batch_only:
         drawn = _without_doubtful(cached, labels, log)
         batches = _plan_batches(config, sources.train, labels, drawn=drawn)
@@ -132,6 +140,7 @@ def set_up(
     return BuiltRun(
         sources=sources,
         labels=labels,
+        drawn=drawn,
         dataset=_open_dataset(config, sources, labels, teacher, device, log),
         batches=batches,
         distiller=distiller,
@@ -157,15 +166,20 @@ def _plan_batches(
 def _without_doubtful(cached: CachedTeacher, labels: Labels, log: RunLog) -> np.ndarray:
     """(N,) bool: who is trained on, where persons without labels are left out whose answers agree least."""
     drawn = labels.shown.copy()
-    drawn[~labels.shown] = most_agreed(cached.agreement[~labels.shown], leave_out=cached.config.leave_out)
-    if not drawn.any():
+    agreement = cached.agreement[~labels.shown]
+    kept = drawn[~labels.shown] = most_agreed(agreement, leave_out=cached.config.leave_out)
+    if len(kept) and not kept.any():
         raise UserError(
-            f"teacher.cache.leave_out: the teacher is sure of no keypoint of the {len(drawn)} persons (confidence "
-            f"above {SURE}), so that none is left: look whether boxes and layout are right, or set leave_out=0"
+            f"teacher.cache.leave_out: the teacher is sure of no keypoint of the {len(kept)} people without labels "
+            f"(confidence above {SURE}), so that none of them is left: look whether boxes and layout are right, or set "
+            "leave_out=0"
         )
+    doubtful = int(np.isnan(agreement).sum())
     log.say(
-        f"left out: {len(drawn) - drawn.sum()} of {len(drawn)} people, on whom the teacher's answers upright and "
-        "mirrored agree least (teacher.cache.leave_out)"
+        f"left out: {len(kept) - kept.sum() - doubtful} of {len(kept)} people without labels, on whom the teacher's "
+        "answers upright and mirrored agree least"
+        + (f", and {doubtful} of whom it is sure of no keypoint" if doubtful else "")
+        + " (teacher.cache.leave_out)"
     )
     return drawn
 

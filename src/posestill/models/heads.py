@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
-from pydantic import PositiveInt
+from pydantic import PositiveInt, field_validator
 from torch import Tensor, nn
 
 from posestill.codecs.base import BinForm, Codec, MapForm, NumberForm
@@ -42,6 +45,15 @@ class DeconvConfig(HeadConfig):
     number decides the stride of the heatmaps; more channels make the head stronger and slower. A single number, such as
     64, stands for as many deconvolutions of that width as the codec's maps ask for."""
 
+    @field_validator("channels", mode="before")
+    @classmethod
+    def _one_or_several(cls, given: Any) -> Any:
+        # Read here, what is wrong is said once and not for each type that it may have.
+        several = given if isinstance(given, Sequence) and not isinstance(given, str) else [given]
+        if any(isinstance(each, bool) or not isinstance(each, int) or each < 1 for each in several):
+            raise ValueError(f"a number from 1 on, or a list of such, such as [64, 64]; given: {given!r}")
+        return given
+
     def build(self, feature_shape: tuple[int, int, int], num_keypoints: int, codec: Codec) -> Head:
         """The network; its maps are 2**len(channels) times the feature map."""
         channels = self.channels
@@ -61,9 +73,9 @@ def _doublings(feature: Size, codec: Codec) -> int:
         if (feature[0] << count, feature[1] << count) == tuple(codec.form.size):
             return count
     raise UserError(
-        f"model.head.channels: the backbone's map of {feature} px, doubled however often, does not become the codec's "
-        f"of {codec.form.size}: change model.size, model.codec.stride or model.backbone.stride, or take the head and "
-        "the codec simcc"
+        f"model.head.channels: the backbone's map of {feature[0]} x {feature[1]}, doubled however often, does not "
+        f"become the codec's of {codec.form.size[0]} x {codec.form.size[1]}: change model.size, model.codec.stride or "
+        "model.backbone.stride, or set model.head=simcc and model.codec=simcc"
     )
 
 

@@ -127,7 +127,7 @@ def _their_settings(model: PoseModel) -> dict[str, Any]:
     """A pose model's settings as theirs; a `UserError` where it is no VitPose of theirs."""
     backbone, head = model.config.backbone, model.config.head
     simple = isinstance(head, VitPoseHeadConfig)
-    classic = isinstance(head, DeconvConfig) and head.channels == _CLASSIC
+    classic = isinstance(head, DeconvConfig) and head.channels in (_CLASSIC, _CLASSIC[0])
     if not isinstance(backbone, VitPoseConfig) or model.config.neck is not None or not (simple or classic):
         raise UserError(
             "transformers reads a VitPose, which is the backbone vitpose without a neck under the head vitpose "

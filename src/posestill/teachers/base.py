@@ -99,9 +99,9 @@ class CacheConfig(Config):
 
     leave_out: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """The share of the persons without labels who are not trained on: those on whom the teacher's answers upright and
-    mirrored agree least, as these are often wrong. Whoever shows no keypoint that the teacher is sure of is left out,
-    too. A larger share leaves fewer and surer persons. It needs `views: 0`, and may be changed later for the same
-    folder. 0: everybody is trained on."""
+    mirrored agree least, as these are often wrong. Whoever shows no keypoint that the teacher is sure of (a confidence
+    above 0.3) is left out, too. A larger share leaves fewer and surer persons. It needs `views: 0`; one share may be
+    changed to another later for the same folder, but for 0. 0: everybody is trained on."""
 
     @model_validator(mode="after")
     def _two_answers_to_compare(self) -> CacheConfig:

@@ -46,9 +46,14 @@ class CachedTeacher(Teacher):
         self.student = Framing(size)
         self.kept = kept_by(self.config, teacher, self.student)
         self.fields = dict(self.kept.fields)
-        """what is stored: what is kept of each answer and, where it is asked upright and mirrored, their `agreement`"""
+        """what is stored: what is kept of each answer and, where some are left out, how well two answers agree"""
         self.places: KeptKeypoints | None = None
-        if not self.config.views and "prediction" in teacher.provides:
+        if self.config.leave_out:
+            if "prediction" not in teacher.provides:
+                raise UserError(
+                    "teacher.cache.leave_out: this teacher gives no keypoints whose places upright and mirrored could "
+                    "be compared: set leave_out=0"
+                )
             self.places = KeptKeypoints(teacher, self.student)
             self.fields["agreement"] = Field((), np.dtype(np.float32))
         self.provides, self.codec = self.kept.provides, self.kept.codec
@@ -82,13 +87,8 @@ class CachedTeacher(Teacher):
 
     @property
     def agreement(self) -> np.ndarray:
-        """(N,) how well its answers upright and mirrored agree on each person, 0..1 (see `Answers.agreement`)."""
+        """(N,) how well its answers upright and mirrored agree on each person, 0..1, where some are left out."""
         assert self.store is not None
-        if "agreement" not in self.fields:
-            raise UserError(
-                "teacher.cache.leave_out: this teacher gives no keypoints, upright and mirrored, that could be "
-                "compared: set leave_out=0"
-            )
         return self.store.rows(np.arange(self.store.persons), np.zeros(1, dtype=int), ("agreement",))["agreement"]
 
     def check(self, needs: frozenset[Need]) -> None:
@@ -273,14 +273,15 @@ class CachedTeacher(Teacher):
         """What is kept of the teacher's answer about one batch: one array a field, with a row for each crop."""
         batch = dataset.__getitems__(wanted).to(device)
         answer, rows = teacher(batch), {}
-        if self.places is not None and answer.prediction is not None:
+        if self.fixed_views is None and answer.prediction is not None:
             mirrored = _of_the_mirrored(teacher, batch)
             upright, answer = answer, replace(answer, prediction=mean_prediction(answer.prediction, mirrored))
-            people = [dataset.person(index) for index in batch.index.tolist()]
-            told, one, other = (
-                self.places.take(each, batch) for each in (answer, upright, PoseOutput(prediction=mirrored))
-            )
-            rows["agreement"] = self._agreement(people, told, one["xy"] - other["xy"])
+            if self.places is not None:
+                people = [dataset.person(index) for index in batch.index.tolist()]
+                told, one, other = (
+                    self.places.take(each, batch) for each in (answer, upright, PoseOutput(prediction=mirrored))
+                )
+                rows["agreement"] = self._agreement(people, told, one["xy"] - other["xy"])
         rows |= self.kept.take(answer, batch)
         return {name: rows[name].cpu().numpy().astype(field.dtype) for name, field in self.fields.items()}
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from posestill.data.topdown import TopDownDataset
 from posestill.schema import UserError, reading
+from posestill.teachers.answers import SURE
 from posestill.teachers.base import CacheConfig, ModelTeacher, Teacher
 
 FORMAT = "posestill teacher cache 1"
@@ -44,6 +45,7 @@ def describe(config: CacheConfig, teacher: Teacher, dataset: TopDownDataset) -> 
             "around crops of height:width": f"{height // common}:{width // common}",
             "flip test": config.views == 0,
         },
+        **({"agreement": _agreement(teacher)} if config.leave_out else {}),
         "persons": {"count": len(dataset), "sha256": hashlib.sha256(table_of(dataset).tobytes()).hexdigest()},
         "pictures": _pictures(dataset),
     }
@@ -116,6 +118,11 @@ def as_read_back(content: dict[str, Any]) -> dict[str, Any]:
     """What JSON makes of it: lists for tuples, texts for keys."""
     found: dict[str, Any] = json.loads(json.dumps(content))
     return found
+
+
+def _agreement(teacher: Teacher) -> dict[str, Any]:
+    """What decides how well two answers agree, beside the answers."""
+    return {"sure above": SURE, "spreads": list(teacher.skeleton.oks_sigmas)}
 
 
 def _views(config: CacheConfig, dataset: TopDownDataset) -> dict[str, Any]:
