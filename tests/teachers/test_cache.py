@@ -1,3 +1,4 @@
+import json
 import re
 import signal
 import subprocess
@@ -324,13 +325,15 @@ def test_people_without_labels_are_left_out_where_the_teacher_agrees_least(monke
 
 
 @pytest.mark.parametrize("sampler", ["by_person", "by_image"])
-def test_who_is_left_out_follows_from_what_the_teacher_says(monkeypatch, folder, sampler):
+def test_who_is_left_out_follows_from_what_the_teacher_says(monkeypatch, tmp_path, folder, sampler):
     run = small_run("coords", method="pseudo_label", teacher={"name": str(folder), "cache": {"leave_out": 0.1}})
     run = run.model_copy(update={"data": run.data.model_copy(update={"labelled": 0, "sampler": sampler})})
     monkeypatch.setattr(type(run.teacher), "build", lambda self: Wavering(DotSource(24), gives="keypoints"))
     parts = ready(run)
     drawn = {index for step in range(60) for _, index in parts.batches.batch(step)}
     assert set(range(24)) - drawn == set(Wavering.wavers)
+    fit(run, tmp_path, sources=Sources(DotSource(24), DotSource(8)), quiet=True)
+    assert json.loads((tmp_path / "eval.json").read_text())["trained_on"]["seen"] == 22
 
 
 class Said(RunLog):

@@ -136,18 +136,12 @@ def _begin(
     if accelerator.num_processes == 1:
         return state
     own = Beginning(
-        settings=f"{run_hash(config)} {_persons(built)}",
+        settings=f"{run_hash(config)} {checksum(*built.whom)}",
         weights=checksum(built.distiller.student.state_dict()),
         reached=None if state is None else state.step,
         error=error,
     )
     return sent_by_the_first(state, accelerator.device) if agree(own) else state
-
-
-def _persons(built: BuiltRun) -> str:
-    """Whom a run sees, and with which labels: processes that differ in it would see other batches."""
-    drawn = [] if built.drawn is None else built.drawn.tolist()
-    return checksum(built.labels.persons.tolist(), built.labels.shown.tolist(), drawn)
 
 
 class _Run:
@@ -326,7 +320,7 @@ class _Run:
         self.accelerator.log({f"val/{name}": value for name, value in metrics.items()}, step=step)
         if self.accelerator.is_main_process:
             measured = {
-                "trained_on": told_of(self.built.sources.train),
+                "trained_on": {**told_of(self.built.sources.train), "seen": self.built.people},
                 "seed": self.config.seed,
                 "settings_hash": run_hash(self.config),
                 "surroundings": surroundings(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -58,6 +59,12 @@ class BuiltRun:
     def people(self) -> int:
         """How many persons are trained on."""
         return len(self.labels.persons) if self.drawn is None else int(self.drawn.sum())
+
+    @property
+    def whom(self) -> tuple[list[Any], ...]:
+        """Whom it sees, and with which labels: processes that differ in this would see other batches."""
+        drawn = [] if self.drawn is None else self.drawn.tolist()
+        return self.labels.persons.tolist(), self.labels.shown.tolist(), drawn
 
     def is_due(self, step: int, every: float | None) -> bool:
         """True after each `every` units, and after the last step."""
