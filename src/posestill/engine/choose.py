@@ -57,9 +57,11 @@ STUDENTS = {
     "small": Student("mobilenetv3_small_050", (128, 96), 32, "0.1 M parameters, for phones and browsers"),
     "good": Student("tf_efficientnet_lite0", (192, 160), 64, "0.9 M parameters, several times slower and better"),
 }
-"""students by name, cut after stride 16 (see results/photographs-heads); any network of timm is one, too"""
+"""students by name; any network of timm is one, too, whole"""
 CUT_AFTER = 16
+"""the stride of the last stage of students by name, which learned more so than whole (results/photographs-heads)"""
 OTHER_CHANNELS = 64
+"""of the deconvolutions of other networks of timm"""
 OTHER_SIZE: Size = (192, 160)
 """what other networks of timm see; their strides divide it up to 32"""
 
@@ -98,8 +100,8 @@ def choose_run(wish: Wish, folder: Path, *, changes: Sequence[str] = (), log: Ru
     device = choose_device(draft.train.device, option="train.device")
     sources = open_sources(draft, log=log, device=device)
     people = len(choose_people(sources.train, draft.data).persons)
-    answers = None if draft.teacher is None else draft.teacher.kept
-    learned_from = people if answers is None else people - int(answers.leave_out * people)
+    cache = None if draft.teacher is None else draft.teacher.kept
+    learned_from = people if cache is None else people - int(cache.leave_out * people)
     train, data = dict(content["train"]), dict(content["data"])
     kept = people * bytes_of_crop(draft.model.size)
     if kept <= MOST_BYTES_OF_CROPS:
@@ -147,10 +149,7 @@ def settings_of(wish: Wish, folder: Path, *, log: RunLog) -> dict[str, Any]:
         "frame_step": wish.frame_step,
     }
     val = {"name": "held_out", **({} if wish.annotations is None else {"annotations": str(wish.annotations)})}
-    log.say(
-        "method: pseudo_label, the teacher's keypoints of a confidence above 0.3 as labels; of all people but the "
-        f"{100 * LEFT_OUT:.0f} % on whom its answers upright and mirrored agree least"
-    )
+    log.say("method: pseudo_label, the teacher's keypoints of a confidence above 0.3 as labels")
     cache = {"folder": str(folder / f"answers-{_key(wish, size)}"), "leave_out": LEFT_OUT}
     return {
         "data": {
