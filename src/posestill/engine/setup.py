@@ -185,7 +185,7 @@ def _without_doubtful(cached: CachedTeacher, labels: Labels, log: RunLog) -> np.
     log.say(
         f"left out: {len(kept) - kept.sum() - doubtful} of {len(kept)} people without labels, on whom the teacher's "
         "answers upright and mirrored agree least"
-        + (f", and {doubtful} of whom it is sure of no keypoint" if doubtful else "")
+        + (f"; {doubtful} more, on whom it is sure of no keypoint" if doubtful else "")
         + " (teacher.cache.leave_out)"
     )
     return drawn
