@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -58,10 +60,11 @@ def test_the_order_of_labelled_persons_does_not_depend_on_the_unlabelled_ones():
 
 def test_who_is_not_drawn_is_in_no_batch_and_the_epoch_is_shorter():
     drawn = np.arange(100) % 4 > 0
-    plan = BatchPlan(labels(0, 100), batch_size=25, labelled_per_batch=None, seed=0, drawn=drawn)
+    unlabelled, few = replace(labels(0, 100), drawn=drawn), replace(labels(10, 90), drawn=drawn)
+    plan = BatchPlan(unlabelled, batch_size=25, labelled_per_batch=None, seed=0)
     assert plan.steps_per_epoch() == 3
     assert sorted(index for step in range(3) for _, index in plan.batch(step)) == np.flatnonzero(drawn).tolist()
-    mixed = BatchPlan(labels(10, 90), batch_size=8, labelled_per_batch=3, seed=0, drawn=drawn)
+    mixed = BatchPlan(few, batch_size=8, labelled_per_batch=3, seed=0)
     shares = [[index for _, index in mixed.batch(step)] for step in range(30)]
     assert all(sum(index < 10 for index in each) == 3 for each in shares)
     assert {index for each in shares for index in each} <= set(np.flatnonzero(drawn).tolist())

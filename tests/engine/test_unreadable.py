@@ -54,6 +54,14 @@ def test_who_shows_no_labels_is_replaced_by_somebody_who_shows_none():
 
 
 @pytest.mark.parametrize("kind", ["files", "memory"])
+def test_nobody_stands_in_who_was_left_out_of_the_training(kind):
+    drawn = np.array([True, True, False, False, True, True])
+    labels = Labels(persons=np.arange(6), shown=np.zeros(6, dtype=bool), drawn=drawn)
+    holed = opened(kind, Holed(6, {2, 5}), passes_over=True, labels=labels)
+    assert holed.__getitems__([(0, 1), (0, 4), (0, 5)]).index.tolist() == [5, 5, 5]
+
+
+@pytest.mark.parametrize("kind", ["files", "memory"])
 def test_nobody_is_replaced_where_people_are_measured(kind):
     with pytest.raises(UserError, match=r"^image 3.jpg is cut off: fetch it again$") as refused:
         opened(kind, Holed(6, {3})).__getitems__([(0, 2)])

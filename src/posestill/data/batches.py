@@ -110,13 +110,9 @@ class BatchPlan:
         seed: int,
         pictures: np.ndarray | None = None,
         buffer: int = 1,
-        drawn: np.ndarray | None = None,
     ) -> None:
-        """`pictures` (N,): whose persons stay together, within `buffer` persons. None: persons come one by one.
-
-        `drawn` (N,) bool: who is seen at all. None: everybody.
-        """
-        everyone = np.arange(len(labels.shown)) if drawn is None else np.flatnonzero(drawn)
+        """`pictures` (N,): whose persons stay together, within `buffer` persons. None: persons come one by one."""
+        everyone = np.arange(len(labels.shown)) if labels.drawn is None else np.flatnonzero(labels.drawn)
         if labelled_per_batch is None:
             self.streams = [(everyone, batch_size)]
         else:

@@ -38,6 +38,8 @@ class Labels:
     """(N,) positions in source.people"""
     shown: np.ndarray
     """(N,) bool: the labels may be read"""
+    drawn: np.ndarray | None = None
+    """(N,) bool: batches are drawn from these; None: from everybody"""
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,8 @@ class TopDownDataset(Dataset[PoseBatch]):
     """Crops of persons as batches. An item is asked for as (epoch, index): the same pair gives the same pixels.
 
     Where `passes_over` is true, a person whose picture cannot be read is replaced by the next one in the order of the
-    dataset that shows labels alike: a batch's `index` then tells another person than was asked for.
+    dataset that batches may be drawn from and that shows labels alike: a batch's `index` then tells another person than
+    was asked for.
     """
 
     def __init__(
@@ -137,10 +140,10 @@ class TopDownDataset(Dataset[PoseBatch]):
         """The position itself or, where its picture is known to be unreadable, that of the person in its place."""
         if index not in self.unreadable:
             return index
-        shown, count = self.labels.shown, len(self)
+        shown, drawn, count = self.labels.shown, self.labels.drawn, len(self)
         for step in range(1, count):
             other = (index + step) % count
-            if shown[other] == shown[index] and other not in self.unreadable:
+            if (drawn is None or drawn[other]) and shown[other] == shown[index] and other not in self.unreadable:
                 return other
         raise UserError(f"no picture to train on can be read; {self.unreadable[index]}")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -46,8 +46,6 @@ class BuiltRun:
 
     sources: Sources
     labels: Labels
-    drawn: np.ndarray | None
-    """(N,) bool: who is trained on; None: everybody"""
     dataset: TopDownDataset
     batches: BatchPlan
     distiller: Distiller
@@ -58,12 +56,12 @@ class BuiltRun:
     @property
     def people(self) -> int:
         """How many persons are trained on."""
-        return len(self.labels.persons) if self.drawn is None else int(self.drawn.sum())
+        return len(self.labels.persons) if self.labels.drawn is None else int(self.labels.drawn.sum())
 
     @property
     def whom(self) -> tuple[list[Any], ...]:
         """Whom it sees, and with which labels: processes that differ in this would see other batches."""
-        drawn = [] if self.drawn is None else self.drawn.tolist()
+        drawn = [] if self.labels.drawn is None else self.labels.drawn.tolist()
         return self.labels.persons.tolist(), self.labels.shown.tolist(), drawn
 
     def is_due(self, step: int, every: float | None) -> bool:
@@ -134,10 +132,9 @@ def set_up(
             sources.asked[key] = cached
             if config.data.has_no_labels:
                 check_confidence(config, cached.score, log=log)
-    drawn = None
     if cached is not None and cached.config.leave_out and not first_batch_only:
-        drawn = _without_doubtful(cached, labels, log)
-        batches = _plan_batches(config, sources.train, labels, drawn=drawn)
+        labels = replace(labels, drawn=_without_doubtful(cached, labels, log))
+        batches = _plan_batches(config, sources.train, labels)
     is_asked_at_every_step = live is not None and cached is None and not first_batch_only
     if live is not None and is_asked_at_every_step and (trial := live.choose_threads(config.train.threads)) is not None:
         log.say(f"threads of the teacher: {trial}")
@@ -147,7 +144,6 @@ def set_up(
     return BuiltRun(
         sources=sources,
         labels=labels,
-        drawn=drawn,
         dataset=_open_dataset(config, sources, labels, teacher, device, log),
         batches=batches,
         distiller=distiller,
@@ -156,9 +152,7 @@ def set_up(
     )
 
 
-def _plan_batches(
-    config: RunConfig, source: PoseSource, labels: Labels, *, drawn: np.ndarray | None = None
-) -> BatchPlan:
+def _plan_batches(config: RunConfig, source: PoseSource, labels: Labels) -> BatchPlan:
     return BatchPlan(
         labels,
         batch_size=config.train.batch_size,
@@ -166,7 +160,6 @@ def _plan_batches(
         seed=config.seed,
         pictures=pictures_of(source, labels) if config.data.sampler == "by_image" else None,
         buffer=config.data.buffer,
-        drawn=drawn,
     )
 
 
