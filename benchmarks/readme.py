@@ -240,6 +240,7 @@ GAINS = (
     ("OCD (no teacher)", "2,000 photos", "protocol-ocd", "photos-2000", "ocd"),
     ("PKD", "100 drawn", "protocol-agentpose-few", "few-4", "pkd"),
     ("AgentPose", "100 drawn", "protocol-agentpose-few", "few-4", "agentpose"),
+    ("PKD", "200 photos", "protocol-agentpose-few", "photos-200", "pkd"),
     ("AgentPose", "200 photos", "protocol-agentpose-few", "photos-200", "agentpose"),
 )
 """method, labels, and where it was confirmed: study, regime, arm"""
@@ -636,7 +637,8 @@ def kept_memory() -> str:
     for student, found in figures["students"].items():
         default, kept = (f"{found['milliseconds_a_step'][way]:.0f}" for way in ("default", "kept"))
         lines.append(f"| {student} | {default} | {kept} | {ratio('allocator', f'students.{student}.times_as_fast')} |")
-    return "\n".join([*lines, "", f"`{figures['command']}`: batch 32, one thread."])
+    told = "The last column is the median (and range) of the rounds' own ratios, not that of the two times."
+    return "\n".join([*lines, "", f"`{figures['command']}`: batch 32, one thread. {told}"])
 
 
 def shared_kills() -> str:

@@ -184,16 +184,16 @@ def summarise(outcomes: Mapping[str, Outcome], *, seed: int) -> str:
     assert student.cost is not None
     smaller = teacher.cost.parameters / student.cost.parameters
     level = 100 * np.nanmean(student.similarity)
-    kept = level / np.nanmean(teacher.similarity)
+    best = 100 * np.nanmean(teacher.similarity)
     over = {
         name: signed(difference(student.similarity[None], outcomes[name].similarity[None]))
         for name in ("alone", "same_time", "pseudo_label")
     }
     return (
-        f"A student with {smaller:.1f} times fewer parameters keeps {kept:.0f} % of its teacher's accuracy. "
-        f"Distillation gave {over['alone']} of its {level:.1f} points of mean OKS over the same student trained alone "
-        f"on the same labels, {over['same_time']} over training it alone for as long, and {over['pseudo_label']} over "
-        f"plain pseudo-labels (95 % intervals over persons; seed {seed} only)."
+        f"A student with {smaller:.1f} times fewer parameters reaches a mean OKS of {level:.1f}, "
+        f"{100 * level / best:.0f} % of its teacher's {best:.1f}. Distillation gave {over['alone']} points over the same "
+        f"student trained alone on the same labels, {over['same_time']} over training it alone for as long, and "
+        f"{over['pseudo_label']} over plain pseudo-labels (95 % intervals over persons; seed {seed} only)."
     )
 
 
