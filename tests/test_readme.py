@@ -122,7 +122,7 @@ def test_the_commands_and_the_python_of_the_readme_run_as_they_stand(tmp_path):
     pytest.importorskip("onnxscript")
     assert len(commands()) == 5
     for command in commands():
-        words = shlex.split(command)
+        words = shlex.split(command, comments=True)
         done = subprocess.run(
             [sys.executable, "-m", "posestill", *words[1:]], cwd=tmp_path, capture_output=True, text=True
         )

@@ -58,6 +58,11 @@ class Skeleton(Config):
     def __len__(self) -> int:
         return len(self.names)
 
+    def as_metainfo(self) -> dict[str, Any]:
+        """What names alone do not tell, in the keys of a metainfo file: mirror partners, where known, and spreads."""
+        pairs = [[index, partner] for index, partner in enumerate(self.swap) if index < partner]
+        return {**({"flip_pairs": pairs} if self.partners_known else {}), "sigmas": list(self.oks_sigmas)}
+
     @property
     def lower(self) -> tuple[int, ...]:
         """The keypoints that are not in the upper half."""

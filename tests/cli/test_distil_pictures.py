@@ -115,6 +115,10 @@ def test_a_run_goes_on_by_its_folder_alone_and_is_not_overwritten(posestill, fol
     assert (folder / "run" / "config.yaml").read_text() == before
     status, _, err = posestill(*words("--steps", 2, *SMALL, "--resume"))
     assert (status, "going on from step 2" in err) == (0, True)
+    status, _, err = posestill(*words("--steps", 4, *SMALL, "--resume"))
+    assert (status, "train.steps was 2 and is now 4, but" in err) == (2, True)
+    status, _, err = posestill(*words("--frame-step", 3, *SMALL, "--resume"))
+    assert (status, "run was begun with another --frame-step (10 there, 3 here)" in err) == (2, True)
 
 
 def test_a_dry_run_prints_the_run_and_leaves_nothing(posestill, folder):

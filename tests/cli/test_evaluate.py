@@ -101,3 +101,13 @@ def test_evaluate_starts_from_the_recipes_settings_and_takes_the_given_ones(pose
     assert "flip test: True" in posestill("evaluate", best, *data, "--flip-test")[1]
     assert "person score: mean" in posestill("evaluate", best, *data, "--rescoring", "mean")[1]
     assert "rescoring: Input should be" in posestill("evaluate", best, *data, "--rescoring", "other")[2]
+
+
+def test_options_that_would_do_nothing_are_refused(posestill, tmp_path):
+    data = ("--annotations", "truth.json", "--results", "results.json")
+    status, _, err = posestill("evaluate", "model", *data, "--boxes", "b.json", "--save-results", tmp_path / "out.json")
+    assert (status, "leave MODEL, --boxes, --save-results out" in err) == (2, True)
+    status, _, err = posestill("evaluate", "model", "--recipe", "sample", "--annotations", "truth.json", "--wholebody")
+    assert (status, "leave --annotations, --wholebody out" in err) == (2, True)
+    status, _, err = posestill("evaluate", "model", "--annotations", "a.json", "--images", ".", "--set", "a.b=1")
+    assert (status, "--set changes the recipe of --recipe, and there is none: leave --set out" in err) == (2, True)

@@ -189,7 +189,7 @@ def test_predict_runs_every_command_and_the_program_of_its_page(fresh, tmp_path)
     (tmp_path / "boxes.json").write_text(json.dumps({"1.jpg": [[5, 5, 20, 50]]}))
     write_clip(tmp_path / "walk.mp4", 4)
     write_detector(tmp_path / "detector.onnx")
-    commands = [shlex.split(line)[1:] for block in of_predicting("bash") for line in block.splitlines()]
+    commands = [shlex.split(line, comments=True)[1:] for block in of_predicting("bash") for line in block.splitlines()]
     assert len(commands) == 4
     for command in commands:
         fresh(*command)
@@ -345,7 +345,7 @@ def docs_of_mmpose():
     text = (ROOT / "docs" / "published.md").read_text()
     block = next(each for each in re.findall(r"^```bash\n(.*?)^```", text, flags=re.M | re.S) if "rtmpose-t" in each)
     lines = block.replace("\\\n", " ").splitlines()
-    return [shlex.split(line)[1:] for line in lines if line.strip()]
+    return [shlex.split(line, comments=True)[1:] for line in lines if line.strip()]
 
 
 def test_compare_runs_a_plan_to_its_table(fresh, tmp_path):
@@ -439,7 +439,7 @@ def test_export_and_bench_as_the_docs_show_them(fresh, tmp_path):
     pytest.importorskip("onnxscript")
     commands = re.findall(r"^posestill (.*)$", shipping("bash")[0], flags=re.M)
     assert [command.split()[0] for command in commands] == ["data", "train", "export", "bench"]
-    fresh(*commands[0].split())
+    fresh(*shlex.split(commands[0], comments=True))
     fresh(*commands[1].split(), "--set", "train.steps=120")
     out = fresh(*commands[2].split())
     assert re.search(r"^ONNX Runtime fp32 .*$", out, flags=re.M)
@@ -450,7 +450,7 @@ def test_export_and_bench_as_the_docs_show_them(fresh, tmp_path):
     }  # fmt: skip
     out = fresh(*commands[3].split())
     assert [line.split()[0] for line in out.splitlines()[2:]] == [
-        *["runs/sample/best"] * 3, "exported/model-fp32.onnx", "exported/model-fp32.pt2",
+        *["runs/shipped/best"] * 3, "exported/model-fp32.onnx", "exported/model-fp32.pt2",
     ]  # fmt: skip
     picture = next((tmp_path / "data" / "sample" / "val").glob("*.jpg"))
     (tmp_path / "exported" / "picture.jpg").write_bytes(picture.read_bytes())
@@ -489,7 +489,7 @@ def test_the_page_on_performance_shows_commands_that_run(fresh, tmp_path):
     assert [command.split()[0] for command in commands] == ["data", "bench", "data", "train", "train"]
     for command in commands:
         short = ("--set", "train.steps=2") if command.startswith("train") else ()
-        out = fresh(*shlex.split(command), *short)
+        out = fresh(*shlex.split(command, comments=True), *short)
         assert command.split()[0] != "bench" or "is the limit" in out
     assert (tmp_path / "runs" / "by-image" / "eval.json").is_file()
 
@@ -507,7 +507,7 @@ def of_browser(language):
     text = (ROOT / "docs" / "browser.md").read_text()
     blocks = re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.M | re.S)
     lines = [line for block in blocks for line in block.splitlines() if line.startswith("posestill ")]
-    return [shlex.split(line)[1:] for line in lines]
+    return [shlex.split(line, comments=True)[1:] for line in lines]
 
 
 def test_page_writes_a_folder_for_a_file_server_as_the_docs_show_it(fresh, tmp_path):
@@ -518,23 +518,23 @@ def test_page_writes_a_folder_for_a_file_server_as_the_docs_show_it(fresh, tmp_p
     assert (train[0], page[0], push[0]) == ("train", "page", "push")
     fresh("data", "sample", "data/sample")
     assert "# fits" in fresh(*train, "--dry-run")
-    small_model(skeleton=COCO_17).save(tmp_path / "runs" / "sample" / "best")
+    small_model(skeleton=COCO_17).save(tmp_path / "runs" / "page" / "best")
     pytest.importorskip("onnxscript")
     out = fresh(*page)
     assert re.match(r"page: site \(\d+ files, \d+ MB\)", out)
     assert "python -m http.server --directory site" in out
     assert {"index.html", "page.json", "models/model-1.onnx", "models/model-1.onnx.json"} <= files(tmp_path / "site")
-    said = fresh("page", "runs/sample/best", "--out", "other", status=2, stream="stderr")
+    said = fresh("page", "runs/page/best", "--out", "other", status=2, stream="stderr")
     assert said.count("\n") == 1
     assert re.search(r"`(npm pack .*)`", said)[1] in (ROOT / "docs" / "browser.md").read_text()
 
 
 def test_push_sends_a_model_that_predict_then_loads_as_the_docs_show_it(fresh, tmp_path, monkeypatch):
-    small_model(skeleton=COCO_17).save(tmp_path / "runs" / "sample" / "best")
+    small_model(skeleton=COCO_17).save(tmp_path / "runs" / "page" / "best")
     write_photos(tmp_path / "photos", 1, size=(60, 40))
     (to_folder,) = (words for words in of_browser("bash") if words[0] == "push")
     push, predict = of_browser("console")
-    fresh("push", "runs/sample/best", "me/small", "--licence", "mit", "--dry-run")
+    fresh("push", "runs/page/best", "me/small", "--licence", "mit", "--dry-run")
     fresh(*to_folder)
     assert {"README.md", "config.json", "model.safetensors"} <= files(tmp_path / "to-send")
     with served_hub(tmp_path / "hub") as (address, hub):

@@ -54,3 +54,8 @@ def test_a_mirror_is_exact_for_pixel_centres_and_the_published_one_is_off_by_its
         seen = SimCC(*codec.encode(mirrored, torch.ones(1, 1))[0].split(list(codec.bins), dim=-1))
         back = codec.decode(codec.flip(seen, torch.tensor([0])))
         assert back.xy[0, 0, 0].item() - xy[0, 0, 0].item() == pytest.approx(off)
+
+
+def test_a_fraction_of_a_bin_is_refused():
+    with pytest.raises(ValueError, match=r"1\.5 bins per px: a whole number is wanted"):
+        SimccConfig(split=1.5)

@@ -104,3 +104,23 @@ def test_what_is_no_file_of_boxes_is_explained(tmp_path, content, message):
 def test_a_file_that_names_no_picture_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"names none of the 2 images \(the first image: x\.png\)"):
         BoxFile(written(tmp_path, {"c.png": [[0, 0, 1, 1]]})).match([Path("x.png"), Path("y.png")])
+
+
+def test_the_pictures_of_detections_that_only_name_them_have_numbers_of_their_own(tmp_path):
+    rows = [
+        {"file_name": name, "bbox": [0, 0, 9, 9], "score": 0.9, "category_id": 1}
+        for name in ("a.jpg", "a.jpg", "b.jpg")
+    ]
+    first, second = BoxFile(written(tmp_path, rows)).match([Path("a.jpg"), Path("b.jpg")])
+    assert (len(first.boxes), len(second.boxes)) == (2, 1)
+    assert first.image_id != second.image_id
+
+
+def test_a_picture_of_another_folder_is_not_the_one_that_is_named(tmp_path):
+    file = BoxFile(
+        written(tmp_path, {"one/1.jpg": [[0, 0, 9, 9]], "one/2.jpg": [[0, 0, 9, 9]], "two/2.jpg": [[5, 5, 9, 9]]})
+    )
+    found = file.match([Path("/data") / each for each in ("one/1.jpg", "one/2.jpg", "two/1.jpg", "two/2.jpg")])
+    assert [each is None for each in found] == [False, False, True, False]
+    (moved,) = file.match([Path("elsewhere/1.jpg")])  # none lies in the folders of its name
+    assert moved is not None

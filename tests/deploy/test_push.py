@@ -23,7 +23,10 @@ def run(tmp_path):
     (folder / "last" / "training.pt").write_bytes(b"the state of the optimiser")
     (folder / "best" / "me.jpg").write_bytes(b"a picture")
     (folder / "report.html").write_text("pictures of people")
-    settings = {"data": {"train": {"name": "coco", "images": "/home/jane/photos"}}, "method": {"name": "supervised"}}
+    settings = {
+        "data": {"train": {"name": "coco", "images": "/home/jane/photos"}}, "method": {"name": "supervised"},
+        "model": {"size": [32, 24]}, "train": {"steps": 9},
+    }  # fmt: skip
     (folder / "config.yaml").write_text(yaml.safe_dump(settings))
     figures = {"AP": 0.25, "best_step": 8, "step": 9, "conditions": {"boxes": "ground truth"}}
     (folder / "eval.json").write_text(json.dumps(figures))
@@ -41,6 +44,21 @@ def test_no_place_on_this_machine_is_told(run, tmp_path):
     for name, content in prepare(run / "best", "me/small", licence="mit").files.items():
         assert b"jane" not in content, name
         assert str(tmp_path).encode() not in content, name
+
+
+def test_a_config_that_is_no_runs_is_nobody_elses_business(run):
+    (run / "config.yaml").write_text("database: {password: s3cret}")
+    shipment = prepare(run / "best", "me/small", licence="mit")
+    assert sorted(shipment.files) == ["README.md", "config.json", "model.safetensors"]
+    assert all(b"s3cret" not in content for content in shipment.files.values())
+
+
+def test_figures_are_not_taken_for_those_of_a_model_that_does_not_tell_its_step(run):
+    model = PoseModel.load(run / "best")
+    model.lineage = {"method": "supervised"}
+    model.save(run / "best")
+    (run / "eval.json").write_text(json.dumps({"AP": 0.9}))
+    assert "eval.json" not in prepare(run / "best", "me/small", licence="mit").files
 
 
 def test_the_sent_folder_loads_as_the_model_does(run, tmp_path):

@@ -2,9 +2,12 @@ import json
 
 import pytest
 
-from posestill.deploy.sidecar import licences, read_sidecar, sidecar_path
+from posestill.deploy.sidecar import FileFacts, layout_of, licences, read_sidecar, sidecar_path
 from posestill.schema import UserError, validate
+from posestill.skeletons import from_category
+from posestill.teachers.keypoint_sets import keypoint_set
 from posestill.teachers.layouts import LayoutConfig, layout_beside
+from tests.conftest import small_model
 
 
 def test_a_sidecar_says_what_whoever_runs_the_file_must_know(exported):
@@ -54,3 +57,13 @@ def test_licences_are_those_of_the_student_and_of_its_teachers_once_each():
         "teacher": {"licence": "cc-by-nc-4.0", "lineage": [{"licence": "apache-2.0"}, {"licence": None}]},
     }
     assert licences(lineage) == ["apache-2.0", "cc-by-nc-4.0"]
+
+
+def test_the_layout_brings_partners_and_spreads_to_whoever_learns_from_the_file():
+    told = {"flip_pairs": [[0, 1]], "sigmas": [0.05, 0.06, 0.07]}
+    skeleton = from_category({"name": "fish", "keypoints": ["p", "q", "r"]}, told)
+    model = small_model("heatmap", skeleton=skeleton)
+    facts = FileFacts("onnx", "fp32", "outside", "nchw", "image", None, {"maps": [3, 8, 6]})
+    layout = validate(LayoutConfig, layout_of(model, facts), where="layout")
+    read = keypoint_set(layout.keypoints, count=3, where="layout", told=layout.told_of_keypoints)
+    assert (read.swap, read.oks_sigmas) == (skeleton.swap, skeleton.oks_sigmas)

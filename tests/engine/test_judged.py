@@ -91,3 +91,11 @@ def test_labels_of_pictures_judge_the_pose_of_their_picture_that_fits_best(tmp_p
     assert found.teacher.mean_oks == pytest.approx(1)
     assert found.student.mean_oks < 0.9
     assert (found.boxes, found.keypoints) == ("whole-frame", ("nose", "left_ankle"))
+
+
+def test_nothing_is_averaged_with_the_mirrored_crop_where_nobody_knows_the_partners():
+    unknown = Skeleton(names=DOTS.names, swap=(0, 1, 2, 3), oks_sigmas=DOTS.oks_sigmas, partners_known=False)
+    source, model = DotSource(5), small_model(skeleton=unknown)
+    source.skeleton = unknown
+    both, once = (on_labels_of(model, None, source, EvaluateConfig(flip_test=each), CPU) for each in (True, False))
+    assert both.poses.student == pytest.approx(once.poses.student)

@@ -6,11 +6,12 @@ import torch
 
 from posestill.engine.config import run_of
 from posestill.engine.log import RunLog
-from posestill.engine.pictures import check_confidence, open_pictures
+from posestill.engine.pictures import check_confidence, open_pictures, skeleton_of
 from posestill.engine.setup import open_sources
 from posestill.evaluation.evaluate import EvaluateConfig, evaluate_model
 from posestill.schema import UserError
-from posestill.skeletons import COCO_17
+from posestill.skeletons import COCO_17, from_category
+from posestill.teachers.base import ModelTeacher
 from tests.conftest import small_model, small_model_config
 from tests.networks import write_detector, write_photos, write_teacher, write_video
 
@@ -183,3 +184,12 @@ def test_the_share_of_doubtful_people_is_said_and_beyond_half_refused(tmp_path):
     with pytest.raises(UserError, match="look whether the boxes are right"):
         check_confidence(run("t.onnx", tmp_path, boxes="b.json"), 0.8 - score, log=log)
     check_confidence(run("t.onnx", tmp_path, least_confidence=0), 0.8 - score, log=log)
+
+
+def test_chosen_keypoints_keep_the_partners_and_spreads_that_the_teacher_gives_them():
+    names = ("p", "q", "r", "s")
+    given = {"flip_pairs": [[0, 1], [2, 3]], "sigmas": [0.01, 0.02, 0.03, 0.04]}
+    teacher = ModelTeacher(small_model(skeleton=from_category({"name": "fish", "keypoints": names}, given)))
+    chosen = skeleton_of(teacher, ("q", "r", "p"))
+    assert (chosen.swap, chosen.oks_sigmas) == ((2, 1, 0), (0.02, 0.03, 0.01))
+    assert skeleton_of(teacher, None) is teacher.skeleton

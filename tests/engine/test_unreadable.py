@@ -124,3 +124,14 @@ def test_one_in_a_hundred_is_not_too_many():
     refuse_many({1: "broken"}, 100)
     with pytest.raises(UserError, match="1 of the 99 pictures"):
         refuse_many({1: "broken"}, 99)
+
+
+def test_crops_on_disk_are_cut_anew_once_a_picture_can_be_read(tmp_path):
+    def kept(source):
+        return opened("memory", source, passes_over=True, config=CropsConfig(folder=tmp_path))
+
+    assert set(kept(Holed(6, {3})).unreadable) == {2}
+    for _ in range(2):  # the second time from what the first wrote
+        mended = kept(Holed(6, set()))
+        assert not mended.unreadable
+        assert mended.__getitems__([(0, 2)]).image.amax() > 0

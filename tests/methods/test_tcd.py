@@ -1,14 +1,17 @@
 """TCD in each of its forms; the weights of its terms without heatmaps are in test_methods."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from posestill.data.topdown import TopDownDataset
 from posestill.methods.tcd import Tcd, TcdByHead, TcdByHelper, TcdConfig
 from posestill.schema import UserError
+from posestill.skeletons import from_category
 from posestill.teachers.base import ModelTeacher
 from posestill.types import Heatmaps
-from tests.conftest import DotSource, small_model
+from tests.conftest import DOTS, DotSource, small_model
 
 
 def batch(count=6, unlabelled=0):
@@ -211,3 +214,24 @@ def test_forms_that_do_not_suit_are_refused():
         build(confident(size=[32, 32]), form="head")
     with pytest.raises(UserError, match="its heatmaps are needed, and this one gives Coords"):
         build(ModelTeacher(small_model("coords")), form="helper")
+
+
+def test_the_helper_learns_nothing_of_a_teachers_map_for_a_keypoint_that_it_puts_between_two():
+    """The teacher has two keypoints where the student has a third in their middle, of which it draws no map."""
+    skeleton = from_category({"name": "two", "keypoints": ["left_side", "right_side"]})
+    teacher = confident(skeleton=skeleton)
+    teacher.names = {"top": ("left_side", "right_side"), "bottom": ("left_side", "right_side")}
+    helped = build(teacher, form="helper", teacher_share=1.0, heatmap_weight=1.0).eval()
+    given = batch()
+    between = torch.tensor([name in teacher.names for name in DOTS.names])
+    only = replace(given, weight=torch.where(between, torch.ones(1), torch.zeros(1)).expand_as(given.weight))
+    target, weight = helped.helper.codec.encode(only.keypoints, only.weight)
+    drawn = helped.helper(helped.student.features(given.image))
+    told = helped(only, 0.5)["heatmap"]
+    answer = teacher(only)
+    maps, known = helped.bridge.maps(answer.prediction)
+    assert known.tolist() == (~between).float().tolist()
+    soft = helped.bridge.resampled(maps, helped.helper.codec.form, only)
+    wanted = torch.where(between[:, None, None], target, soft)
+    counted = torch.where(between, weight, helped.places(answer, only)[1])
+    torch.testing.assert_close(told, helped.helper.codec.loss(drawn, wanted, counted))

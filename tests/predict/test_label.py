@@ -5,12 +5,15 @@ import numpy as np
 import pytest
 
 from posestill.data.coco import CocoSource
-from posestill.data.images import ImagesConfig
+from posestill.data.images import FoundBoxes, ImagesConfig, ImageSource, as_people
+from posestill.data.pictures import Pictures
 from posestill.engine.choose import open_teacher
 from posestill.evaluation.evaluate import evaluate_model
-from posestill.predict.label import frames_folder, label_pictures, sheet_path
+from posestill.files import Outputs
+from posestill.predict.label import Asked, frames_folder, label_pictures, sheet_path, write_labels
 from posestill.schema import UserError, validate
-from posestill.skeletons import COCO_17
+from posestill.skeletons import COCO_17, COCO_WHOLEBODY
+from posestill.teachers.answers import Answers
 from tests.conftest import small_model
 from tests.engine.test_pictures import Heard
 from tests.networks import photo, spot, write_detector, write_photos, write_teacher, write_video
@@ -105,3 +108,29 @@ def test_videos_and_pictures_are_labelled_apart(tmp_path):
     write_video(write_photos(tmp_path / "p", 1) / "v.avi", 5)
     with pytest.raises(UserError, match="videos and pictures lie in different folders"):
         label(tmp_path, tmp_path / "p")
+
+
+def test_what_names_do_not_tell_of_the_keypoints_is_written_and_read_back(tmp_path):
+    """The faces of whole bodies have numbers for names, and their partners are not their own."""
+    pictures = Pictures([write_photos(tmp_path / "p", 1)])
+    people = as_people({0: FoundBoxes(np.array([[10.0, 10, 40, 40]]), np.ones(1))})
+    source = ImageSource(pictures, people, COCO_WHOLEBODY, boxes="by hand")
+    keypoints = np.concatenate([np.random.default_rng(0).uniform(12, 48, (1, 133, 2)), np.ones((1, 133, 1))], axis=2)
+    asked, outputs = (
+        Asked(source, Answers(keypoints, np.full((1, 133), np.nan)), {}, {}),
+        Outputs("label", overwrite=True),
+    )
+    for path in (tmp_path / "labels.json", sheet_path(tmp_path / "labels.json")):
+        outputs.claim(path, "--out")
+    write_labels(asked, tmp_path / "labels.json", outputs, threshold=0.3)
+    read = CocoSource(tmp_path / "labels.json", images=tmp_path / "p").skeleton
+    assert (read.swap, read.oks_sigmas) == (COCO_WHOLEBODY.swap, COCO_WHOLEBODY.oks_sigmas)
+    (annotation,) = json.loads((tmp_path / "labels.json").read_text())["annotations"]
+    assert "agreement" not in annotation  # nothing was compared
+
+
+def test_a_category_that_says_nonsense_of_its_keypoints_is_refused_by_name(tmp_path):
+    category = {"id": 1, "name": "person", "keypoints": ["a", "b"], "flip_pairs": [[0, 2]]}
+    (tmp_path / "a.json").write_text(json.dumps({"images": [], "annotations": [], "categories": [category]}))
+    with pytest.raises(UserError, match=r"a\.json: its category: flip_pairs has 2; a keypoint's number from 0 to 1"):
+        CocoSource(tmp_path / "a.json", images=None)

@@ -86,3 +86,14 @@ def test_two_spreads_apart_is_six_tenths_alike():
     distance = 2 * 0.026 * 100.0  # of the nose, on a person of 100 x 100 px
     found = similarity(np.full(17, distance), area=100.0**2, skeleton=COCO_17)
     assert found[0] == pytest.approx(np.exp(-0.5))
+
+
+def test_a_teacher_whose_partners_nobody_knows_is_asked_about_upright_crops_alone(tmp_path):
+    teacher = open_teacher(str(write_teacher(tmp_path / "t.onnx")))
+    known = ask_about(teacher, photos(tmp_path / "p", 1))
+    teacher.skeleton = COCO_17.model_copy(update={"partners_known": False, "swap": tuple(range(17))})
+    found = ask_about(teacher, photos(tmp_path / "p", 1))
+    assert np.isnan(found.apart).all()
+    assert np.isnan(found.agreement([person(100.0)], skeleton=COCO_17, threshold=0.3)).all()
+    # The network's keypoints lie in one direction whatever it sees, from which the mean with the mirrored crop is off.
+    assert abs(found.keypoints[0, 0, 0] - known.keypoints[0, 0, 0]) == pytest.approx(known.apart[0, 0] / 2, abs=0.3)

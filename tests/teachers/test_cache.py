@@ -505,7 +505,7 @@ def test_an_interrupted_fill_is_completed_by_the_next_run_and_shown_on_its_bar(t
     whole = cached(Painter(source), CacheConfig(folder=tmp_path / "whole", keep="maps"), source=source)
     first, add = Painter(source), store_module.StoreInFolder.add
 
-    def killed_after_two(store, number, rows):
+    def killed_after_two(store, number, rows, passed_over):
         add(store, number, rows)
         if number == 1:
             raise Killed
@@ -607,3 +607,45 @@ def recorded(folder):
     path = folder / "chunks.jsonl"
     text = path.read_text() if path.is_file() else ""
     return {int(each) for each in re.findall(r'"chunk": (\d+), "crc32": "\w{8}"', text)}
+
+
+def test_a_teacher_whose_partners_nobody_knows_is_asked_once_a_person_and_leaves_nobody_out():
+    teacher = Painter(DotSource(PEOPLE), gives="keypoints", flip_tested=False)
+    teacher.skeleton = teacher.skeleton.model_copy(update={"partners_known": False})
+    asked = cached(teacher)
+    assert [sorted(set(persons)) for persons in teacher.asked] == [list(range(PEOPLE))]
+    batch = shown(teacher)
+    place = Bridge(asked, small_model("coords")).keypoints(asked(batch), batch)
+    upright = ~batch.mirrored()
+    torch.testing.assert_close(place.xy[upright], teacher.places(batch)[upright], atol=2e-3, rtol=0)
+    with pytest.raises(UserError, match="leave_out: nothing tells which of the teacher's keypoints are mirror"):
+        CachedTeacher(teacher, size=SIZE, config=CacheConfig(leave_out=0.5))
+
+
+class Holed(DotSource):
+    """People made of dots; one picture is broken."""
+
+    broken = {7}
+
+    def image(self, image_id):
+        if image_id in self.broken:
+            raise UserError(f"image {image_id}.jpg is cut off: fetch it again")
+        return super().image(image_id)
+
+
+def test_who_could_not_be_seen_has_no_answer_and_is_asked_about_once_the_picture_is_there(tmp_path):
+    source, said = Holed(PEOPLE), []
+    config = CacheConfig(folder=tmp_path)
+    score = cached(Painter(source, gives="keypoints"), config, source=source).score
+    assert (score[6] == 0).all()
+    assert (torch.cat([score[:6], score[7:]]) > 0).all()
+    again = Painter(source, gives="keypoints")
+    cached(again, config, source=source, say=said.append)
+    assert not again.asked  # still broken, and known to be
+    source.broken = set()
+    mended = cached(again, config, source=source, say=said.append)
+    assert (mended.score > 0).all()
+    assert "lack a picture that can be read now: asking about them again" in " ".join(said)
+    whole = cached(Painter(DotSource(PEOPLE), gives="keypoints"))
+    batch = shown(again)
+    torch.testing.assert_close(mended(batch).prediction.xy, whole(batch).prediction.xy)

@@ -7,7 +7,7 @@ import torch
 
 from posestill.data.coco import CocoSource
 from posestill.schema import UserError
-from posestill.teachers.detect import open_detector
+from posestill.teachers.detect import FileDetector, open_detector
 from posestill.teachers.one_stage import overlap
 from tests.conftest import shared_folder
 from tests.networks import photo, write_detector, write_teacher
@@ -95,3 +95,11 @@ def test_a_detector_of_the_hub_needs_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(UserError, match=r'hf:owner/detector needs the package transformers.*posestill\[hf\]"$'):
         open_detector(Path("hf:owner/detector"))
+
+
+def test_what_is_missing_is_said_whole(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    path = tmp_path / "d.onnx"
+    path.write_bytes(b"no network")
+    with pytest.raises(UserError, match=r"^detector: d\.onnx needs the package onnxruntime, which .*pip install"):
+        FileDetector(path)

@@ -1,6 +1,7 @@
 import pytest
 
 from posestill.schema import UserError
+from posestill.skeletons import COCO_17
 from posestill.teachers.keypoint_sets import KEYPOINT_SETS, keypoint_set
 
 
@@ -31,3 +32,18 @@ def test_the_set_is_the_one_of_as_many_or_the_one_named():
         keypoint_set(None, count=5, where="x")
     with pytest.raises(UserError, match="x: it has 17 keypoints, and the file gives 308"):
         keypoint_set("coco", count=308, where="x")
+
+
+def test_partners_and_spreads_that_a_layout_tells_are_taken():
+    names = ("p", "q", "r")
+    told = keypoint_set(names, count=3, where="layout", told={"flip_pairs": [[0, 2]], "sigmas": [0.1, 0.2, 0.3]})
+    assert (told.swap, told.oks_sigmas, told.partners_known) == ((2, 1, 0), (0.1, 0.2, 0.3), True)
+    assert not keypoint_set(names, count=3, where="layout").partners_known
+    known = keypoint_set(None, count=17, where="layout", told={"sigmas": [0.1] * 17})
+    assert (known.swap, known.edges, known.oks_sigmas) == (COCO_17.swap, COCO_17.edges, (0.1,) * 17)
+    with pytest.raises(UserError, match="layout: sigmas has 2 numbers; 3 numbers above 0 are wanted"):
+        keypoint_set(names, count=3, where="layout", told={"sigmas": [0.1, 0.2]})
+
+
+def test_numbers_do_not_tell_the_partners_of_the_face_of_sapiens():
+    assert not KEYPOINT_SETS["sapiens"].partners_known

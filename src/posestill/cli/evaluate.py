@@ -54,7 +54,14 @@ def evaluate(
     for path, option in ((json_out, "--json"), (save_results, "--save-results")):
         if path is not None:  # before the work begins
             outputs.claim(path, option)
+    of_a_model = {
+        "MODEL": model, "--recipe": recipe, "--set": changes, "--images": images, "--boxes": boxes,
+        "--box-threshold": box_threshold, "--rescoring": rescoring, "--oks-nms": oks_nms, "--flip-test": flip_test,
+        "--batch-size": batch_size, "--save-results": save_results,
+    }  # fmt: skip
+    of_annotations = {"--annotations": annotations, "--images": images, "--metainfo": metainfo}
     if results is not None:
+        refuse_given(of_a_model, "evaluate --results scores a file and asks no model")
         if annotations is None:
             raise UserError("evaluate --results needs --annotations, the truth to score against")
         from posestill.evaluation.results import score_results
@@ -65,6 +72,12 @@ def evaluate(
         from posestill.evaluation.evaluate import as_coco_results
         from posestill.evaluation.folder import evaluate_folder, evaluation_settings
 
+        if recipe is None:
+            refuse_given({"--set": changes}, "evaluate: --set changes the recipe of --recipe, and there is none")
+        else:
+            refuse_given(
+                {**of_annotations, "--wholebody": wholebody or None}, "evaluate --recipe takes the recipe's persons"
+            )
         run = None if recipe is None else load_recipe(recipe, changes)
         if run is not None:
             source: PoseSource = run.data.val.build()
@@ -94,6 +107,13 @@ def evaluate(
     _print_figures(figures)
     if json_out is not None:
         outputs.write_json(json_out, figures)
+
+
+def refuse_given(options: Mapping[str, Any], because: str) -> None:
+    """A `UserError` where options were given that would do nothing."""
+    given = [name for name, value in options.items() if value is not None and value != []]
+    if given:
+        raise UserError(f"{because}: leave {', '.join(given)} out")
 
 
 def _open_truth(annotations: Path | None, images: Path | None, *, metainfo: Path | None, wholebody: bool) -> PoseSource:

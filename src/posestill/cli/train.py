@@ -88,7 +88,14 @@ def distil(
     control_seeds = seeds if control else 0
     folder = out or (Path("runs") / images[0].resolve().stem if images else None)
     if recipe is None and resume and folder is not None and (folder / "config.yaml").is_file():
-        recipe, out, images, teacher, given = str(folder), folder, None, None, {}  # what was chosen then stands there
+        from posestill.engine.choose import check_begun  # what was chosen then stands there
+
+        length = [] if steps is None else [f"train.steps={steps}"]
+        now = {**given, "images": images, "teacher": teacher}
+        told = {name: value for name, value in now.items() if value is not None and name != "steps"}
+        check_begun(load_recipe(str(folder), None, plugin), told, folder=folder)
+        recipe, out, changes = str(folder), folder, [*(changes or ()), *length]
+        images, teacher, given, plugin = None, None, {}, None
     if recipe is not None:
         if images or given:
             named = [f"--{name}".replace("_", "-") for name in [*(["images"] if images else []), *given]]

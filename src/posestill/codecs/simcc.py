@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from pydantic import PositiveFloat
+from pydantic import PositiveFloat, field_validator
 from torch import Tensor, nn
 
 from posestill.codecs.base import BinForm, Codec, CodecConfig, Rescoring, inside, masked_mean
@@ -14,8 +14,8 @@ class SimccConfig(CodecConfig):
     """A model gives two classifications a keypoint, one over the bins of each axis."""
 
     split: PositiveFloat = 2.0
-    """Bins per px of the input, on each axis. More bins place keypoints more finely and make the head's last layers
-    larger."""
+    """Bins per px of the input, on each axis, a whole number. More bins place keypoints more finely and make the head's
+    last layers larger."""
     sigma: tuple[PositiveFloat, PositiveFloat] = (4.9, 5.66)
     """The spread of the target's Gaussian in bins, for (x, y). 4.9 and 5.66 are published for inputs of 256x192; SimCC
     with ResNet-50 has (6, 6). A larger spread is easier to learn and places keypoints less exactly."""
@@ -25,6 +25,13 @@ class SimccConfig(CodecConfig):
     flip_exact: bool = True
     """How the flip test mirrors the bins of x. True: they are reversed and moved so that pixel centres at integers
     meet. False: they are only reversed, as published."""
+
+    @field_validator("split")
+    @classmethod
+    def _whole(cls, split: float) -> float:
+        if not split.is_integer():
+            raise ValueError(f"{split:g} bins per px: a whole number is wanted, as 2")
+        return split
 
     def build(self, size: Size) -> SimccCodec:
         """The codec for inputs of `size`."""

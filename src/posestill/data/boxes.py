@@ -63,28 +63,38 @@ class BoxFile:
     def match(self, paths: Sequence[Path]) -> list[PictureBoxes | None]:
         """What the file says of each picture; None where it does not name it.
 
-        A `UserError` tells where it names none of them, or where a name may mean several pictures.
+        Folders in the file's names count as soon as one picture lies in the folders of its name; where none does, the
+        pictures were moved, and the ends of the names must do. A `UserError` tells where the file names none of the
+        pictures, or where a name may mean several.
         """
-        found = [self._of(path) for path in paths]
+        folders_count = any(len(place.parts) > 1 for path in paths for place, _ in self._at(path))
+        found = [self._of(path, folders_count=folders_count) for path in paths]
         owners: dict[int, Path] = {}
         for path, each in zip(paths, found, strict=True):
             if each is not None and (other := owners.setdefault(id(each), path)) != path:
                 raise UserError(
                     f"{self.path} has boxes for '{path.name}', and there are two such pictures, {other} and {path}: "
-                    "write the names with their folders"
+                    "write the names with their folders, as the paths end"
                 )
         if not owners:
             raise UserError(f"{self.path} names none of the {len(paths)} images (the first image: {paths[0].name})")
         return found
 
-    def _of(self, path: Path) -> PictureBoxes | None:
-        candidates = self._named.get(path.name) or self._named.get(_number_of(path)) or []
-        if len(candidates) > 1:
-            whole = path.as_posix().split("/")
-            candidates = [each for each in candidates if whole[-len(each[0].parts) :] == list(each[0].parts)]
-            if len(candidates) > 1:  # `a.jpg` and `one/a.jpg` both end this path: the longer name says more
-                candidates = sorted(candidates, key=lambda each: len(each[0].parts))[-1:]
-        return candidates[0][1] if candidates else None
+    def _at(self, path: Path) -> list[tuple[PurePosixPath, PictureBoxes]]:
+        """The entries in whose whole names the path ends, the longest of which says most."""
+        whole = path.as_posix().split("/")
+        named = self._named.get(path.name, [])
+        return sorted(
+            (each for each in named if whole[-len(each[0].parts) :] == list(each[0].parts)),
+            key=lambda each: -len(each[0].parts),
+        )
+
+    def _of(self, path: Path, *, folders_count: bool) -> PictureBoxes | None:
+        named = self._named.get(path.name, [])
+        found = self._at(path) or (named if len(named) == 1 and not folders_count else [])
+        if not named:
+            found = self._named.get(_number_of(path), [])
+        return found[0][1] if found else None
 
     def _image_names(self, annotations: Path | None) -> tuple[dict[int, str], int]:
         """Image id -> file name and the category of the persons, of a COCO file where there is one."""
@@ -167,7 +177,7 @@ def _detected(
         if each.score >= threshold and min(each.bbox[2:]) > 0:
             name = each.file_name or (names.get(each.image_id) if each.image_id is not None else None)
             name = name or f"#{each.image_id}"
-            numbers[name] = len(numbers) + 1 if each.image_id is None else each.image_id
+            numbers.setdefault(name, len(numbers) + 1 if each.image_id is None else each.image_id)
             of_picture.setdefault(name, []).append(each)
     return {
         name: _boxes(numbers[name], [each.bbox for each in found], [each.score for each in found])

@@ -14,7 +14,7 @@ from posestill.data.coco_notes import notes_on_boxes, notes_on_files, notes_on_k
 from posestill.data.image_files import read_image
 from posestill.data.source import SourceConfig
 from posestill.documents.parse import read_json
-from posestill.keypoints.metainfo import read_metainfo
+from posestill.keypoints.metainfo import metainfo_of, read_metainfo
 from posestill.schema import UserError, reading
 from posestill.skeletons import COCO_WHOLEBODY, Skeleton, from_category
 from posestill.types import Person, Size
@@ -85,7 +85,13 @@ class CocoSource:
             self.category = read_category(content, annotations)
             info = read_metainfo(metainfo, self.category.entry["keypoints"]) if metainfo else None
             self.skeleton: Skeleton = (
-                COCO_WHOLEBODY if wholebody else from_category(self.category.entry, info, where=str(metainfo or ""))
+                COCO_WHOLEBODY
+                if wholebody
+                else from_category(
+                    self.category.entry,
+                    metainfo_of(self.category.entry, info, where=str(annotations)),
+                    where=str(metainfo or ""),
+                )
             )
             self.category_id: int = self.category.ids[0]
             listed = read_images(content, annotations)

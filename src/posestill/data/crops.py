@@ -206,7 +206,9 @@ def _kept(dataset: CropsInMemory, side: int, folder: Path | None, progress: Call
         return kept
     path = folder / f"crops-{_fingerprint(dataset, side)}.npy"
     beside = path.with_suffix(".json")  # whose pictures could not be read, where there are such
-    if not path.is_file():
+    said = json.loads(beside.read_bytes()) if path.is_file() and beside.is_file() else {}
+    unreadable = {int(index): why for index, why in said.items()}
+    if not path.is_file() or any(_is_readable(dataset, index) for index in unreadable):
         folder.mkdir(parents=True, exist_ok=True)
 
         def write(draft: Path) -> None:
@@ -215,15 +217,24 @@ def _kept(dataset: CropsInMemory, side: int, folder: Path | None, progress: Call
                 np.lib.format.write_array_header_1_0(handle, _header(shape))
                 for crop in _cut(dataset, side, progress):
                     handle.write(crop.data)
+            beside.unlink(missing_ok=True)
             if dataset.unreadable:
                 write_json(beside, dataset.unreadable)
 
         write_whole(path, write, draft_of=str(os.getpid()))  # another process may be making the same
     else:
         progress(len(dataset))
-        if beside.is_file():
-            dataset.unreadable = {int(index): why for index, why in json.loads(beside.read_bytes()).items()}
+        dataset.unreadable = unreadable
     return np.load(path, mmap_mode="c")  # copy on write: nobody writes, and torch asks for a writable array
+
+
+def _is_readable(dataset: CropsInMemory, index: int) -> bool:
+    """True where a picture that could not be read can be read now."""
+    try:
+        dataset.read(index)
+    except Unreadable:
+        return False
+    return True
 
 
 def _cut(dataset: CropsInMemory, side: int, progress: Callable[[int], None]) -> Iterator[np.ndarray]:

@@ -303,13 +303,6 @@ def _listed(line: Path, listing: Path, dataset: YoloDataset) -> Path:
     return next((place for place in places if place.exists()), places[0])
 
 
-def _text_of(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise UserError(f"{path} is not a text file (UTF-8)") from None
-
-
 def _class_names(given: Any, *, where: str) -> dict[int, str]:
     """From a list, or {0: name, 1: name, ...}."""
     given = given or {0: "person"}

@@ -13,6 +13,7 @@ import yaml
 from posestill.deploy.card import Published, card
 from posestill.deploy.places import without_places
 from posestill.documents.parse import read_json, read_yaml
+from posestill.engine.config import RunConfig
 from posestill.files import read_bytes
 from posestill.models.pose_model import MODEL_FILES, SETTINGS, WEIGHTS, PoseModel, read_description
 from posestill.models.repository import NAME, open_hub, told_in_words
@@ -82,9 +83,10 @@ def _published(folder: Path, repository: str, licence: str, base_model: str | No
     """A model and what its folder and its run tell of it."""
     model = PoseModel.load(folder)
     run = folder.resolve().parent
-    settings = without_places(_values(run / DESCRIPTION, read_yaml) or {})
-    figures = without_places(_values(run / FIGURES, read_json))
-    if figures is not None and figures.get("best_step", figures.get("step")) != model.lineage.get("step"):
+    settings = without_places(_settings_of_run(run))
+    figures = without_places(_values(run / FIGURES, read_json)) if settings else None
+    step = model.lineage.get("step")
+    if figures is not None and (step is None or figures.get("best_step", figures.get("step")) != step):
         figures = None  # of another model of the run
     return Published(
         repository=repository,
@@ -97,6 +99,13 @@ def _published(folder: Path, repository: str, licence: str, base_model: str | No
         parameters=sum(each.numel() for each in model.parameters()),
         base_model=base_model,
     )
+
+
+def _settings_of_run(run: Path) -> dict[str, Any]:
+    """The settings of the run in a folder; empty where it is no run's, whose config.yaml may be of anything."""
+    found = _values(run / DESCRIPTION, read_yaml) or {}
+    own = set(RunConfig.model_fields)
+    return found if {"data", "model", "method", "train"} <= set(found) <= own else {}
 
 
 def _values(path: Path, read: Callable[..., Any]) -> dict[str, Any] | None:

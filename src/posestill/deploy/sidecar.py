@@ -139,6 +139,7 @@ def layout_of(model: PoseModel, facts: FileFacts) -> dict[str, Any]:
         "padding": PADDING,
         "order": facts.order,
         "keypoints": list(model.skeleton.names),
+        **model.skeleton.as_metainfo(),
         "output": output,
         "codec": codec,
     }

@@ -17,6 +17,7 @@ from posestill.doctor.findings import Finding, in_words
 from posestill.doctor.turned import unturned_images
 from posestill.documents.fields import is_number, numbers, shown
 from posestill.files import read_bytes
+from posestill.keypoints.metainfo import metainfo_of
 from posestill.schema import UserError
 from posestill.skeletons import from_category
 from posestill.types import Size
@@ -208,7 +209,8 @@ def _check_names(category: Mapping[str, Any], annotation_set: AnnotationSet, fau
         faults.add("keypoint-name-twice", ", ".join(sorted({name for name in names if names.count(name) > 1})))
         return
     try:
-        skeleton = from_category({"keypoints": names, "name": "person"}, annotation_set.metainfo)
+        told = metainfo_of(category, annotation_set.metainfo, where=annotation_set.name)
+        skeleton = from_category({"keypoints": names, "name": "person"}, told)
     except (UserError, ValueError) as error:
         faults.add("side-without-partner", str(error))
         return

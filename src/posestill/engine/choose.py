@@ -20,6 +20,7 @@ from typing import Annotated, Any
 import timm
 
 from posestill.data.batches import choose_people
+from posestill.data.images import ImagesConfig
 from posestill.engine.config import RunConfig, run_of
 from posestill.engine.log import RunLog
 from posestill.engine.setup import Sources, open_sources
@@ -96,9 +97,21 @@ def choose_run(wish: Wish, folder: Path, *, changes: Sequence[str] = (), log: Ru
     content = settings_of(wish, folder, log=log)
     if any(each.partition("=")[0].strip() == "teacher.cache.views" for each in changes):
         del content["teacher"]["cache"]["leave_out"]  # which only answers about upright crops allow
-    draft = run_of({**content, "train": {**content["train"], "steps": 1}}, without_length(changes), where="--set")
+
+    def draft_of(content: Mapping[str, Any]) -> RunConfig:
+        steps = {**content["train"], "steps": 1}
+        return run_of({**content, "train": steps}, without_length(changes), where="--set")
+
+    draft = draft_of(content)
     device = choose_device(draft.train.device, option="train.device")
     sources = open_sources(draft, log=log, device=device)
+    if not sources.train.skeleton.partners_known and "leave_out" in content["teacher"]["cache"]:
+        del content["teacher"]["cache"]["leave_out"]  # which compares answers upright and mirrored
+        draft = draft_of(content)
+        log.say(
+            "mirroring: nothing tells which keypoints are mirror partners, so that the teacher is asked about upright "
+            "crops alone, and nobody is left out"
+        )
     people = len(choose_people(sources.train, draft.data).persons)
     cache = None if draft.teacher is None else draft.teacher.kept
     learned_from = people if cache is None else people - int(cache.leave_out * people)
@@ -123,6 +136,47 @@ def choose_run(wish: Wish, folder: Path, *, changes: Sequence[str] = (), log: Ru
     length = f"{sized.steps} steps" if sized.steps else f"{sized.epochs:g} passes"
     log.say(f"length: {length} over {learned_from} people, {steps} steps of {sized.batch_size} (--steps N for another)")
     return ChosenRun(config, sources)
+
+
+def check_begun(config: RunConfig, given: Mapping[str, Any], *, folder: Path) -> None:
+    """A `UserError` where a run that is gone on with was begun with other options than those `given` now by name.
+
+    Its settings stand in the folder, so that an option could change nothing.
+    """
+    pictures, backbone = config.data.train, config.model.backbone.model_dump()
+    if not isinstance(pictures, ImagesConfig):
+        raise UserError(f"--resume: {folder} holds a run of a recipe: go on by posestill distil {folder} --resume")
+    begun = {
+        "images": pictures.folder,
+        "boxes": pictures.boxes,
+        "detector": pictures.detector,
+        "frame_step": pictures.frame_step,
+        "annotations": getattr(config.data.val, "annotations", None),
+        "teacher": _named(config.teacher),
+        "student": backbone.get("model"),
+        "weights": backbone.get("weights"),
+    }
+    for name, value in given.items():
+        if name == "teacher":
+            value = _named(validate(_Taught, {"teacher": teacher_of(value)}, where="--teacher").teacher)
+        elif name == "student":
+            value = STUDENTS[value].backbone if value in STUDENTS else value
+            begun[name] = begun[name] or value  # a backbone that --set chose is no student by name
+        if _as_text(value) != _as_text(begun[name]):
+            option = f"--{name.replace('_', '-')}"
+            raise UserError(
+                f"--resume: {folder} was begun with another {option} ({_as_text(begun[name])} there, {_as_text(value)} "
+                "here): leave the option out to go on, or begin a run of its own by another --out"
+            )
+
+
+def _named(teacher: TeacherConfig | None) -> Any:
+    """What a teacher is called: its path or, where it has none, its kind."""
+    return getattr(teacher, "path", type(teacher).__name__)
+
+
+def _as_text(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def settings_of(wish: Wish, folder: Path, *, log: RunLog) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -144,7 +145,19 @@ def skeleton_of(teacher: Teacher, names: Sequence[str] | None) -> Skeleton:
     place = {each: row for row, each in enumerate(meant)}
     edges = [(own.names[start], own.names[end]) for start, end in own.edges]
     known = [[place[start] + 1, place[end] + 1] for start, end in edges if start in place and end in place]
-    return from_category({"name": "person", "keypoints": list(names), "skeleton": known})
+    told = {} if None in meant or not own.partners_known else _told_of(own, [each for each in meant if each])
+    return from_category({"name": "person", "keypoints": list(names), "skeleton": known}, told)
+
+
+def _told_of(own: Skeleton, names: Sequence[str]) -> dict[str, Any]:
+    """Mirror partners and spreads of some of a skeleton's keypoints, in their order."""
+    rows = [own.names.index(name) for name in names]
+    pairs = [
+        [at, rows.index(own.swap[row])]
+        for at, row in enumerate(rows)
+        if own.swap[row] in rows and at < rows.index(own.swap[row])
+    ]
+    return {"flip_pairs": pairs, "sigmas": [own.oks_sigmas[row] for row in rows]}
 
 
 def check_confidence(config: RunConfig, score: torch.Tensor, *, log: RunLog) -> None:

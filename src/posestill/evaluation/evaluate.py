@@ -200,15 +200,19 @@ def spread_evenly(count: int, most: int) -> np.ndarray:
 def predict_poses(
     model: PoseModel, source: PoseSource, persons: np.ndarray, settings: EvaluateConfig, share: Share | None = None
 ) -> PredictedPoses:
-    """Keypoints in image px of some persons (N,) of a source, each exactly once over all processes."""
+    """Keypoints in image px of some persons (N,) of a source, each exactly once over all processes.
+
+    There is no flip test where nothing tells which keypoints are mirror partners.
+    """
     share = share or Share()
+    flip_test = settings.flip_test and model.skeleton.partners_known
     dataset = TopDownDataset(source, size=model.config.size, labels=Labels(persons, np.zeros(len(persons), dtype=bool)))
     own = list(range(share.rank, len(dataset), share.world))
     rescoring = _rescoring(model, settings)
     rows: list[tuple[int, np.ndarray, float]] = []
     for batch in batch_loader(dataset, in_order(own, settings.batch_size), workers=share.workers):
         batch = batch.to(share.device)
-        found = model.predict(batch.image, flip_test=settings.flip_test)
+        found = model.predict(batch.image, flip_test=flip_test)
         xy = transform_batch(found.xy, batch.to_image)  # (B, K, 2) image px
         poses = torch.cat([xy, found.score[..., None]], dim=-1).cpu().double().numpy()  # (B, K, 3)
         for index, keypoints in zip(batch.index.tolist(), poses, strict=True):

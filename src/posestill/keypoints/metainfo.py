@@ -47,6 +47,15 @@ def read_metainfo(path: Path, names: Sequence[str] = ()) -> dict[str, Any]:
     )
 
 
+def metainfo_of(category: Mapping[str, Any], given: Mapping[str, Any] | None, *, where: str) -> dict[str, Any]:
+    """What is `given` of a category's keypoints, completed by what its entry says itself, as `posestill label` writes.
+
+    Such an entry has `flip_pairs` and `sigmas`, which the COCO format does not know.
+    """
+    own = {key: category[key] for key in ("flip_pairs", "sigmas") if category.get(key) is not None}
+    return {**checked_metainfo(own, category.get("keypoints") or (), where=f"{where}: its category"), **(given or {})}
+
+
 def checked_metainfo(content: Mapping[str, Any], names: Sequence[str], *, where: str) -> dict[str, Any]:
     """What is read of a metainfo; a `UserError` names a key that is misspelt or holds something else than it should."""
     for key in content:

@@ -199,8 +199,9 @@ class TcdByHelper(_TcdByHeatmaps):
         """The loss of what the helper draws from the student's features."""
         codec, bridge = self.helper.codec, self.bridge
         target, weight = codec.encode(batch.keypoints, batch.weight)
-        soft = bridge.resampled(bridge.maps(answer.prediction)[0], codec.form, batch)
-        return codec.loss(self.helper(features), *self.mixed(target, weight, soft, confidence))
+        maps, known = bridge.maps(answer.prediction)  # (B, K, h, w), (K,)
+        soft = bridge.resampled(maps, codec.form, batch)
+        return codec.loss(self.helper(features), *self.mixed(target, weight, soft, confidence * known))
 
 
 TcdConfig.distiller = Tcd

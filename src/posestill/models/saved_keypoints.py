@@ -22,14 +22,18 @@ def saved_skeleton(settings: Mapping[str, Any], count: int, numbered: Callable[[
         pairs = settings.get("flip_pairs")
         if len(names) != count or all(re.fullmatch(r"LABEL_\d+", name) for name in names):
             found = numbered(count)
-            return found if pairs is None else found.model_copy(update={"swap": _swap(found.names, pairs)})
+            if pairs is None:
+                return found
+            return found.model_copy(update={"swap": _swap(found.names, pairs), "partners_known": True})
         for known in (COCO_17, COCO_WHOLEBODY):
             if [same_keypoint(name, known.names) for name in names] == list(known.names):
                 return known
         edges = settings.get("edges") or settings.get("keypoint_edges") or ()
+        swap = _swap(names, pairs)
         return Skeleton(
             names=names,
-            swap=_swap(names, pairs),
+            swap=swap,
+            partners_known=pairs is not None or swap != tuple(range(count)),
             edges=tuple((int(start), int(end)) for start, end in edges),
             oks_sigmas=tuple(known_sigmas(names)),
         )

@@ -216,7 +216,7 @@ def _content(
                 "keypoints": person.keypoints.round(2).reshape(-1).tolist(),
                 "num_keypoints": pose.sure,
                 "confidence": round(pose.confidence, 4),
-                "agreement": round(pose.agreement, 4),
+                **({} if pose.agreement != pose.agreement else {"agreement": round(pose.agreement, 4)}),
             }
         )
     return {
@@ -237,6 +237,7 @@ def _content(
                 "name": "person",
                 "keypoints": list(skeleton.names),
                 "skeleton": [[start + 1, end + 1] for start, end in skeleton.edges],
+                **skeleton.as_metainfo(),
             }
         ],
     }

@@ -33,6 +33,7 @@ from posestill.engine.log import RunLog
 from posestill.engine.pictures import refuse_nobody
 from posestill.files import finite, refuse_taken, write_json
 from posestill.models.device import choose_device
+from posestill.models.hub import find_network, is_reference, is_saved_network
 from posestill.predict.label import Asked, Labelled, ask, claim_outputs, write_labels
 from posestill.schema import UserError, reading
 from posestill.teachers.answers import Answers
@@ -167,10 +168,17 @@ def _described(job: LabelJob, teacher: Teacher) -> dict[str, Any]:
         "shards": job.shard.count,
         "pictures": {"count": len(pictures), "names": hashlib.sha256(names.encode()).hexdigest()[:16]},
         "boxes": None if given.boxes is None else _digest([given.boxes]),
-        "detector": None if given.detector is None else _digest([given.detector]),
+        "detector": None if given.detector is None else _detector(given.detector),
         "box threshold": given.box_threshold,
         "teacher": finite({name: each for name, each in teacher.lineage.items() if name not in ELSEWHERE}),
     }
+
+
+def _detector(path: Path) -> str:
+    """The SHA-256 of a detector: of its file, or of the weights and settings that transformers reads."""
+    if is_reference(str(path)) or is_saved_network(path):
+        return find_network(str(path), where="--detector").digest()
+    return _digest([path])
 
 
 def _packed(asked: Asked, described: str) -> bytes:

@@ -191,8 +191,8 @@ def summarise(outcomes: Mapping[str, Outcome], *, seed: int) -> str:
     }
     return (
         f"A student with {smaller:.1f} times fewer parameters reaches a mean OKS of {level:.1f}, "
-        f"{100 * level / best:.0f} % of its teacher's {best:.1f}. Distillation gave {over['alone']} points over the same "
-        f"student trained alone on the same labels, {over['same_time']} over training it alone for as long, and "
+        f"{100 * level / best:.0f} % of its teacher's {best:.1f}. Distillation gave {over['alone']} points over the "
+        f"same student trained alone on the same labels, {over['same_time']} over training it alone for as long, and "
         f"{over['pseudo_label']} over plain pseudo-labels (95 % intervals over persons; seed {seed} only)."
     )
 

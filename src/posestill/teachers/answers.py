@@ -30,12 +30,13 @@ class Answers:
     keypoints: np.ndarray
     """(N, K, 3) x y confidence, image px: the mean of what it says of the crop and of the mirrored crop"""
     apart: np.ndarray
-    """(N, K) how far these two are from one another, image px"""
+    """(N, K) how far these two are from one another, image px; NaN where it is not asked about mirrored crops"""
 
     def agreement(self, people: Sequence[Person], *, skeleton: Skeleton, threshold: float) -> np.ndarray:
-        """(N,) how well the two agree on each person, as an OKS over the keypoints above `threshold`; NaN without any.
+        """(N,) how well the two agree on each person, as an OKS over the keypoints above `threshold`.
 
-        A person's area is that of the pose which the teacher sees.
+        NaN without any such keypoint, or where the teacher is not asked about mirrored crops. A person's area is that
+        of the pose which the teacher sees.
         """
         told = [with_answer(*each, threshold=threshold).area for each in zip(people, self.keypoints, strict=True)]
         sure = self.keypoints[..., 2] > threshold
@@ -90,6 +91,7 @@ def ask_about(
 ) -> Answers:
     """What a teacher says of all people of a source, each cut out as the teacher wants it, twice: upright and mirrored.
 
+    Where nothing tells which of its keypoints are mirror partners, it is asked about the upright crops alone.
     `progress` is told how many persons are done, `say` which number of threads was the fastest; `threads` fixes it.
     Every picture is read once. Where `passed_over` is given, one that cannot be read is noted in it, by its id and with
     what is wrong, and its people keep a confidence of 0.
@@ -104,13 +106,16 @@ def ask_about(
         for rows, crops, affines in _crops(source, teacher, batch_size, passed_over):
             image = torch.from_numpy(crops).permute(0, 3, 1, 2).contiguous().to(device)
             upright = teacher(_batch(image, affines)).prediction
-            mirrored = teacher.codec.flip(teacher(_batch(image.flip(-1), affines)).prediction, swap)
             assert upright is not None
-            mean, one, other = map(teacher.codec.decode, (mean_prediction(upright, mirrored), upright, mirrored))
-            keypoints[rows, :, :2] = transform_points(mean.xy.cpu().double().numpy(), affines)
-            keypoints[rows, :, 2] = mean.score.cpu().double().numpy()
-            px = np.sqrt(np.abs(np.linalg.det(affines[:, :, :2])))[:, None]  # image px per px of the crop
-            apart[rows] = px * (one.xy - other.xy).norm(dim=-1).cpu().double().numpy()
+            told, apart[rows] = teacher.codec.decode(upright), np.nan
+            if teacher.skeleton.partners_known:
+                mirrored = teacher.codec.flip(teacher(_batch(image.flip(-1), affines)).prediction, swap)
+                one, other = told, teacher.codec.decode(mirrored)
+                told = teacher.codec.decode(mean_prediction(upright, mirrored))
+                px = np.sqrt(np.abs(np.linalg.det(affines[:, :, :2])))[:, None]  # image px per px of the crop
+                apart[rows] = px * (one.xy - other.xy).norm(dim=-1).cpu().double().numpy()
+            keypoints[rows, :, :2] = transform_points(told.xy.cpu().double().numpy(), affines)
+            keypoints[rows, :, 2] = told.score.cpu().double().numpy()
             if progress is not None:
                 progress(len(rows))
     return Answers(keypoints, apart)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,11 @@ class CachedTeacher(Teacher):
                 raise UserError(
                     "teacher.cache.leave_out: this teacher gives no keypoints whose places upright and mirrored could "
                     "be compared: set leave_out=0"
+                )
+            if not teacher.skeleton.partners_known:
+                raise UserError(
+                    "teacher.cache.leave_out: nothing tells which of the teacher's keypoints are mirror partners, so "
+                    "that its answers upright and mirrored cannot be compared: set leave_out=0"
                 )
             self.places = KeptKeypoints(teacher, self.student)
             self.fields["agreement"] = Field((), np.dtype(np.float32))
@@ -232,8 +238,10 @@ class CachedTeacher(Teacher):
         fields, crops = self.fields, self.config.views or 1
         if self.config.folder is None:
             return Store(fields, persons=len(dataset), crops=crops)
-        described = describe(self.config, teacher, dataset)
-        return StoreInFolder(self.config.folder, fields, table=table_of(dataset), crops=crops, described=described)
+        return StoreInFolder(
+            self.config.folder, fields, table=table_of(dataset), crops=crops,
+            described=describe(self.config, teacher, dataset), is_readable=partial(_is_readable, dataset),
+        )  # fmt: skip
 
     def _ask_missing(
         self, store: Store, teacher: Teacher, dataset: TopDownDataset, device: torch.device, *, say: Say,
@@ -254,7 +262,11 @@ class CachedTeacher(Teacher):
                     self._ask(teacher, dataset, [(crop, index) for index in persons], device)
                     for crop in range(store.crops)
                 ]
-                store.add(number, {name: np.stack([each[name] for each in crops], axis=1) for name in store.fields})
+                rows = {name: np.stack([each[name] for each in crops], axis=1) for name in store.fields}
+                passed_over = [index for index in persons if index in dataset.unreadable]
+                for name, each in rows.items():  # of whoever stood in
+                    each[[index - persons.start for index in passed_over]] = np.nan if name == "agreement" else 0
+                store.add(number, rows, passed_over=passed_over)
                 if shown is not None:
                     shown.advance(len(persons))
 
@@ -273,7 +285,7 @@ class CachedTeacher(Teacher):
         """What is kept of the teacher's answer about one batch: one array a field, with a row for each crop."""
         batch = dataset.__getitems__(wanted).to(device)
         answer, rows = teacher(batch), {}
-        if self.fixed_views is None and answer.prediction is not None:
+        if self.fixed_views is None and answer.prediction is not None and self.skeleton.partners_known:
             mirrored = _of_the_mirrored(teacher, batch)
             upright, answer = answer, replace(answer, prediction=mean_prediction(answer.prediction, mirrored))
             if self.places is not None:
@@ -303,6 +315,15 @@ class CachedTeacher(Teacher):
             return {}
         pairs = [(0, index) for index in range(min(CROPS_TO_LEARN_FROM, len(dataset)))]
         return self.kept.learn(teacher, lambda: dataset.__getitems__(pairs).to(device))
+
+
+def _is_readable(dataset: TopDownDataset, index: int) -> bool:
+    """True where the picture of a person can be read now."""
+    try:
+        dataset.read(index)
+    except UserError:
+        return False
+    return True
 
 
 def _of_the_mirrored(teacher: Teacher, batch: PoseBatch) -> Prediction:

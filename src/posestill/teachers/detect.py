@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from posestill.teachers.runtime import open_network
 from posestill.teachers.threads import fastest
 from posestill.teachers.transformers import load_network, transformers_library
 
+_OF_A_TEACHER = re.compile(r"^teacher(\.\w+)*: ")
 PEOPLE = ("person", "people", "human", "pedestrian")
 """what detectors call the class of persons"""
 
@@ -52,7 +54,7 @@ class FileDetector(Detector):
             self.network = open_network(path)
             layout = open_layout(self.network)
         except UserError as error:  # which speaks of teachers, the usual guests of a runtime
-            raise UserError(f"detector: {str(error).partition(': ')[2] or error}") from None
+            raise UserError(f"detector: {_OF_A_TEACHER.sub('', str(error))}") from None
         if not isinstance(layout, OneStage):
             raise UserError(
                 f"detector: {path.name} (layout {layout.name}) sees one person a crop and gives no boxes: a detector's "

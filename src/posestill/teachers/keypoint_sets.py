@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+from posestill.keypoints.metainfo import checked_metainfo
 from posestill.schema import UserError
 from posestill.skeletons import COCO_17, COCO_WHOLEBODY, Skeleton, from_category
 
@@ -34,25 +38,30 @@ KEYPOINT_SETS: dict[str, Skeleton] = {
     "halpe26": from_category({"name": "halpe26", "keypoints": HALPE26_NAMES}),
     "blazepose": from_category({"name": "blazepose", "keypoints": BLAZEPOSE_NAMES}),
     "coco-wholebody": COCO_WHOLEBODY,
-    "sapiens": from_category({"name": "sapiens", "keypoints": SAPIENS_NAMES}),
+    # Numbers do not tell which keypoints of the face are mirror partners.
+    "sapiens": from_category({"name": "sapiens", "keypoints": SAPIENS_NAMES}).model_copy(
+        update={"partners_known": False}
+    ),
 }
 
 
-def keypoint_set(wanted: str | tuple[str, ...] | None, *, count: int | None, where: str) -> Skeleton:
+def keypoint_set(
+    wanted: str | tuple[str, ...] | None, *, count: int | None, where: str, told: Mapping[str, Any] | None = None
+) -> Skeleton:
     """The keypoints that a layout names, or the known set of as many as its file gives.
 
-    `count` is how many the file gives, None where that is not known beforehand. A `UserError` opened by `where` says
-    which sets there are, or that there are not as many.
+    `count` is how many the file gives, None where that is not known beforehand. `told`: mirror partners and spreads
+    that the layout gives, in the keys of a metainfo file. A `UserError` opened by `where` says which sets there are, or
+    that there are not as many.
     """
     known = ", ".join(f"{name} with {len(each)}" for name, each in KEYPOINT_SETS.items())
     if wanted is None:
-        found = next((each for each in KEYPOINT_SETS.values() if len(each) == count), None)
-        if found is None:
+        wanted = next((name for name, each in KEYPOINT_SETS.items() if len(each) == count), None)
+        if wanted is None:
             raise UserError(
                 f"{where}: the file gives {count} keypoints, and no known set has as many ({known}): list their names "
                 "in a layout of your own (docs/own-layout.md)"
             )
-        return found
     if isinstance(wanted, str):
         if wanted not in KEYPOINT_SETS:
             raise UserError(f"{where}: no set of keypoints '{wanted}' (known: {known}); or list their names")
@@ -61,4 +70,7 @@ def keypoint_set(wanted: str | tuple[str, ...] | None, *, count: int | None, whe
         skeleton = from_category({"name": where, "keypoints": wanted})
     if count is not None and count != len(skeleton):
         raise UserError(f"{where}: it has {len(skeleton)} keypoints, and the file gives {count}")
+    if told:
+        info = checked_metainfo({"skeleton": skeleton.edges, **told}, skeleton.names, where=where)
+        return from_category({"name": where, "keypoints": skeleton.names}, info, where=where)
     return skeleton

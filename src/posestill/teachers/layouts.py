@@ -97,10 +97,20 @@ class LayoutConfig(Config):
     keypoints: str | tuple[str, ...] | None = None
     """The keypoints in the network's order: the name of a known set (coco, halpe26, blazepose, coco-wholebody, sapiens)
     or all their names. None: the known set of as many as the file gives."""
+    flip_pairs: tuple[tuple[int, int], ...] | None = None
+    """The pairs of keypoints that are mirror partners, as positions from 0. None: those of the known set, or by the
+    sides in the names; where these tell none, the network is not asked about mirrored crops."""
+    sigmas: tuple[PositiveFloat, ...] | None = None
+    """The spread of each keypoint for OKS. None: those of the known set, or COCO's for the same part of the body."""
     output: OutputConfig
     """Which outputs hold the prediction, and how: `kind` is `maps`, `bins` or `numbers`."""
     codec: Annotated[CodecConfig, Choice("codecs")]
     """How the prediction is read: `heatmap` with its stride and grid, `simcc` with its split, or `coords`."""
+
+    @property
+    def told_of_keypoints(self) -> dict[str, Any]:
+        """What it says of its keypoints beside their names, in the keys of a metainfo file."""
+        return {key: each for key in ("flip_pairs", "sigmas") if (each := getattr(self, key)) is not None}
 
     @property
     def normalises(self) -> bool:

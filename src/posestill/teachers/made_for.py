@@ -43,7 +43,7 @@ def describe(config: CacheConfig, teacher: Teacher, dataset: TopDownDataset) -> 
             "size": teacher.input_size,
             "padding": teacher.padding,
             "around crops of height:width": f"{height // common}:{width // common}",
-            "flip test": config.views == 0,
+            "flip test": config.views == 0 and teacher.skeleton.partners_known,
         },
         **({"agreement": _agreement(teacher)} if config.leave_out else {}),
         "persons": {"count": len(dataset), "sha256": hashlib.sha256(table_of(dataset).tobytes()).hexdigest()},
@@ -87,7 +87,7 @@ def read_description(folder: Path, wanted: Mapping[str, Any], persons: np.ndarra
         return None
     with reading(str(path)):
         there: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        difference = first_difference(there, wanted)
+        difference = first_difference(*_with_pictures_of_both(there, wanted))
         if difference is not None and difference.startswith("persons.sha256"):
             difference = _first_other_person(np.load(folder / "persons.npy"), persons)
     if difference is not None:
@@ -96,6 +96,16 @@ def read_description(folder: Path, wanted: Mapping[str, Any], persons: np.ndarra
             "delete this one"
         )
     return there
+
+
+def _with_pictures_of_both(there: Mapping[str, Any], here: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Two descriptions without the pictures that could not be read then, or cannot be now."""
+    then, now = (dict(each.get("pictures") or {}) for each in (there, here))
+    both = [name for name in now if name in then]
+    return (
+        {**there, "pictures": {name: then[name] for name in both}},
+        {**here, "pictures": {name: now[name] for name in both}},
+    )
 
 
 def first_difference(there: Any, here: Any, name: str = "") -> str | None:

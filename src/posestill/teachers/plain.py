@@ -73,7 +73,8 @@ class PlainLayout(Layout):
             shapes = {each.name: found[each.name].shape[1:] for each in network.outputs}
         outputs = {name: tuple(int(size or 0) for size in shape) for name, shape in shapes.items()}
         self.read, count = self._choose(outputs, network)
-        self.skeleton = keypoint_set(config.keypoints, count=count, where=f"teacher.layout {name}")
+        where = f"teacher.layout {name}"
+        self.skeleton = keypoint_set(config.keypoints, count=count, where=where, told=config.told_of_keypoints)
 
     @property
     def given(self) -> Hashable:

@@ -27,7 +27,7 @@ class StoreOfShard(StoreInFolder):
         persons = [person for places in self._places for person in places]
         super().__init__(
             whole.folder / "shards" / shard.file_name, whole.fields, table=whole.table[np.array(persons, dtype=int)],
-            crops=whole.crops, described={**whole.described, "shard": str(shard)},
+            crops=whole.crops, described={**whole.described, "shard": str(shard)}, is_readable=whole.is_readable,
         )  # fmt: skip
 
     def persons_of(self, number: int) -> range:
@@ -49,8 +49,9 @@ def put_together(whole: StoreInFolder, shard: Shard, learn: Learn, say: Say) -> 
     with whole.turn(learn, say):
         wanted = set(whole.missing)
         for part in parts:
-            for number, at in zip(part.numbers, part.chunks, strict=True):
+            for own, (number, at) in enumerate(zip(part.numbers, part.chunks, strict=True)):
                 if number in wanted:
-                    whole.add(number, {name: each[at.start : at.stop] for name, each in part.arrays.items()})
+                    rows = {name: each[at.start : at.stop] for name, each in part.arrays.items()}
+                    whole.add(number, rows, passed_over=part.passed_over.get(own, ()))
     shutil.rmtree(whole.folder / "shards", ignore_errors=True)
     return []

@@ -5,12 +5,13 @@ In the folder of a cache:
     cache.json     what it is and was made for; written whole, before any answer
     persons.npy    id, image id and bbox of every person
     FIELD.npy      (persons, crops, ...) one array a field, memory-mapped once it is complete
-    chunks.jsonl   a line for each chunk of persons that is finished: its number and the CRC-32 of its bytes
+    chunks.jsonl   a line for each chunk of persons that is finished: its number, the CRC-32 of its bytes, and whose
+                   pictures could not be read
     complete.json  size and time of each array, once all chunks were checked: while they hold nobody checks again
     lock           held by the process that fills the folder; whoever comes meanwhile waits, and then finds it full
 
 A chunk's line is written when its bytes are on the disk, so that what has a line is whole. A chunk whose bytes are not
-those of its line is asked about again.
+those of its line is asked about again, and so is one with a picture that could not be read then and can be read now.
 """
 
 from __future__ import annotations
@@ -83,8 +84,11 @@ class Store:
             ) from None
         yield learn()
 
-    def add(self, number: int, rows: Mapping[str, np.ndarray]) -> None:
-        """Take the answers about the persons of a chunk, (persons, crops, ...) each."""
+    def add(self, number: int, rows: Mapping[str, np.ndarray], *, passed_over: Sequence[int] = ()) -> None:
+        """Take the answers about the persons of a chunk, (persons, crops, ...) each.
+
+        `passed_over`: the places of those whose pictures could not be read, among all that the teacher is asked about.
+        """
         persons = self.chunks[number]
         for name in self.fields:
             self.arrays[name][persons.start : persons.stop] = rows[name]
@@ -106,14 +110,20 @@ class StoreInFolder(Store):
         table: np.ndarray,
         crops: int,
         described: Mapping[str, Any],
+        is_readable: Callable[[int], bool] = lambda place: False,
     ) -> None:
-        """`described` and `table` say whom the answers are about and whose they are (see `made_for.py`)."""
+        """`described` and `table` say whom the answers are about and whose they are (see `made_for.py`).
+
+        `is_readable` says whether the picture of the person at a place can be read now.
+        """
         super().__init__(fields, persons=len(table), crops=crops)
-        self.folder, self.table = folder, table
+        self.folder, self.table, self.is_readable = folder, table, is_readable
         arrays = {name: {"shape": self.shape(name), "dtype": str(field.dtype)} for name, field in fields.items()}
         self.described = as_read_back({**described, "arrays": arrays, "chunk": CHUNK})
         self.checksums: dict[int, int] = {}
         """of each finished chunk"""
+        self.passed_over: dict[int, list[int]] = {}
+        """of finished chunks the places of persons whose pictures could not be read"""
 
     def found(self) -> dict[str, Any] | None:
         """See `Store.found`. A `UserError` where the folder was made for something else."""
@@ -144,7 +154,7 @@ class StoreInFolder(Store):
                 yield _learnt(there)
             self._map()
 
-    def add(self, number: int, rows: Mapping[str, np.ndarray]) -> None:
+    def add(self, number: int, rows: Mapping[str, np.ndarray], *, passed_over: Sequence[int] = ()) -> None:
         """Write a chunk's bytes, wait until they are on the disk, and record their checksum after that."""
         checksum = 0
         for name, field in self.fields.items():
@@ -155,9 +165,10 @@ class StoreInFolder(Store):
                 handle.write(content.data)
                 _to_disk(handle)
         with (self.folder / "chunks.jsonl").open("a", encoding="utf-8") as journal:
-            journal.write(_line(number, checksum))
+            journal.write(_line(number, checksum, passed_over))
             _to_disk(journal)
         self.checksums[number] = checksum
+        self.passed_over[number] = list(passed_over)
         self.finished.add(number)
 
     def _begin(self, learn: Learn, say: Say) -> dict[str, Any]:
@@ -198,40 +209,46 @@ class StoreInFolder(Store):
             persons, checksum = self.chunks[number], 0
             for name in self.fields:
                 checksum = zlib.crc32(self.arrays[name][persons.start : persons.stop].data, checksum)
-            if checksum == recorded:
-                self.checksums[number] = checksum
+            told = f"{self.folder}: the answers about persons {persons.start} to {persons.stop - 1}"
+            if checksum != recorded:
+                say(f"{told} are not those that were written: asking about them again")
+            elif any(map(self.is_readable, self.passed_over[number])):
+                say(f"{told} lack a picture that can be read now: asking about them again")
             else:
-                say(
-                    f"{self.folder}: the answers about persons {persons.start} to {persons.stop - 1} are not those "
-                    "that were written: asking about them again"
-                )
+                self.checksums[number] = checksum
         self.arrays = {}  # not every system lets a file be written that is mapped
         self.finished = set(self.checksums)
         self._write_journal()
 
     def _read_journal(self) -> dict[int, int]:
-        """The checksum of each recorded chunk; a line that a kill cut off is none."""
+        """The checksum of each recorded chunk; a line that a kill cut off is none. It notes who was passed over."""
         path, recorded = self.folder / "chunks.jsonl", {}
         for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
             with suppress(ValueError, KeyError, TypeError):
                 row = json.loads(line)
                 if row["chunk"] in range(len(self.chunks)):
                     recorded[row["chunk"]] = int(row["crc32"], 16)
+                    self.passed_over[row["chunk"]] = list(row.get("passed_over", ()))
         return recorded
 
     def _write_journal(self) -> None:
-        lines = "".join(_line(number, self.checksums[number]) for number in sorted(self.checksums))
+        lines = "".join(
+            _line(number, self.checksums[number], self.passed_over[number]) for number in sorted(self.checksums)
+        )
         write_whole(self.folder / "chunks.jsonl", lambda draft: draft.write_text(lines, encoding="utf-8"))
 
     def _map(self) -> None:
         self.arrays = {name: np.load(self._path(name), mmap_mode="r") for name in self.fields}
 
     def _is_checked(self) -> bool:
-        """True where all is there and nobody has written to it since it was checked."""
+        """True where all is there, nobody has written to it since it was checked, and no more can be read now."""
         try:
-            return bool(json.loads((self.folder / "complete.json").read_text()) == self._states())
+            if json.loads((self.folder / "complete.json").read_text()) != self._states():
+                return False
         except (OSError, ValueError):
             return False
+        self._read_journal()
+        return not any(self.is_readable(place) for places in self.passed_over.values() for place in places)
 
     def _states(self) -> dict[str, list[int]]:
         """Size and time of change of each array."""
@@ -274,8 +291,9 @@ def _learnt(there: Mapping[str, Any]) -> dict[str, Any]:
     return learnt
 
 
-def _line(number: int, checksum: int) -> str:
-    return json.dumps({"chunk": number, "crc32": f"{checksum:08x}"}) + "\n"
+def _line(number: int, checksum: int, passed_over: Sequence[int]) -> str:
+    told = {"passed_over": list(passed_over)} if passed_over else {}
+    return json.dumps({"chunk": number, "crc32": f"{checksum:08x}", **told}) + "\n"
 
 
 def _to_disk(handle: Any) -> None:
