@@ -112,6 +112,19 @@ def test_the_front_page_is_short_and_the_others_fit_on_a_few_screens():
         assert words <= (800 if page.name == "README.md" else 1600), name(page)
 
 
+def test_whoever_follows_several_pages_is_refused_by_no_folder_of_an_earlier_one():
+    """A run never writes over another one, so each training that the docs show has a folder of its own."""
+    owners = {}
+    for page in PAGES:
+        for _, _, text in blocks(page):
+            for line in text:
+                words = line.split("  #")[0].split()
+                if words[:2] in (["posestill", "train"], ["posestill", "distil"]) and "--out" in words:
+                    owners.setdefault(words[words.index("--out") + 1], set()).add(line)
+    assert len(owners) > 20
+    assert {folder: lines for folder, lines in owners.items() if len(lines) > 1} == {}
+
+
 @pytest.fixture
 def bed(tmp_path, sample_folder):
     """A folder in which a page's commands find what they name, but for what they write themselves."""

@@ -240,3 +240,9 @@ def test_a_broken_dataset_info_is_answered_with_what_is_wrong(tmp_path, content,
     path.write_text(content)
     with pytest.raises(UserError, match=message):
         read_metainfo(path)
+
+
+def test_a_side_glued_to_its_part_hides_neither_spread_nor_place():
+    skeleton = from_category(category("leye", "reye", "lankle", "rankle", "lwrist", "rwrist"))
+    assert skeleton.oks_sigmas == (0.025, 0.025, 0.089, 0.089, 0.062, 0.062)
+    assert skeleton.upper == (0, 1, 4, 5)

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from posestill.keypoints.names import needs_partner, partner_of, spelled_for_the_other_side
+from posestill.keypoints.names import needs_partner, partner_of, read_name, spelled_for_the_other_side
 from posestill.schema import Config, UserError, did_you_mean, validate
 
 
@@ -150,8 +150,9 @@ def _is_upper(name: str) -> bool:
 
 
 def _words(name: str) -> set[str]:
-    """`leftEar_top` -> {left, ear, top}: whole words, so that a `forearm` is no ear."""
-    return {word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name)}
+    """`leftEar_top` -> {left, ear, top}: whole words, so that a `forearm` is no ear; `lear` -> {lear, ear}."""
+    words = {word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name)}
+    return words | set(read_name(name).part.split())
 
 
 _COCO_SIGMAS = {

@@ -138,3 +138,62 @@ def test_no_file_is_written_over(tiny_coco, tmp_path):
     for taken in (tmp_path, tmp_path / "file"):
         with pytest.raises(UserError, match="new or empty folder"):
             repair(open_dataset(tiny_coco), taken)
+
+
+def written(folder):
+    return json.loads((folder / "annotations" / f"{TRAIN}.json").read_text())
+
+
+def test_boxes_that_are_corners_stay_as_they_are_and_are_named_again(tiny_coco, tmp_path):
+    def as_corners(content):
+        sizes = {image["id"]: (image["width"], image["height"]) for image in content["images"]}
+        for entry in content["annotations"]:
+            width, height = sizes[entry["image_id"]]
+            entry["bbox"], entry["area"] = [0.5 * width, 0.5 * height, 0.9 * width, 0.9 * height], 900
+
+    root = rewrite(as_corners, tiny_coco, tmp_path / "corners")
+    repair(open_dataset(root), tmp_path / "copy")
+    assert "corners" in {each.kind for each in serious(examine(open_dataset(tmp_path / "copy")))}
+    before = {entry["id"]: entry["bbox"] for entry in written(root)["annotations"]}
+    assert {entry["id"]: entry["bbox"] for entry in written(tmp_path / "copy")["annotations"]} == before
+
+
+def test_labels_made_for_a_larger_copy_are_scaled_to_the_files(tiny_coco, tmp_path):
+    def double(content):
+        for image in content["images"]:
+            image["width"], image["height"] = 2 * image["width"], 2 * image["height"]
+        for entry in content["annotations"]:
+            entry["bbox"] = [2 * value for value in entry["bbox"]]
+            entry["area"] *= 4
+            entry["keypoints"] = [value if at % 3 == 2 else 2 * value for at, value in enumerate(entry["keypoints"])]
+
+    root = rewrite(double, tiny_coco, tmp_path / "double")
+    changes = repair(open_dataset(root), tmp_path / "copy")
+    assert any("annotations scaled to the size of their image's file" in line for line in changes)
+    assert not serious(examine(open_dataset(tmp_path / "copy")))
+    as_before, found = written(tiny_coco), written(tmp_path / "copy")
+    assert [entry["id"] for entry in found["annotations"]] == [entry["id"] for entry in as_before["annotations"]]
+    for one, other in zip(as_before["annotations"], found["annotations"], strict=True):
+        assert other["keypoints"] == pytest.approx(one["keypoints"], abs=0.01)
+        assert other["bbox"] == pytest.approx(one["bbox"], abs=0.01)
+
+
+def test_people_of_a_second_category_stay_when_it_is_made_one_with_the_first(tiny_coco, tmp_path):
+    def split(content):
+        content["categories"].append({**content["categories"][0], "id": 2, "name": "player"})
+        for entry in content["annotations"][::2]:
+            entry["category_id"] = 2
+        content["annotations"][0].update(keypoints=[], num_keypoints=0)
+
+    root = rewrite(split, tiny_coco, tmp_path / "two")
+    repair(open_dataset(root), tmp_path / "copy")
+    assert len(written(tmp_path / "copy")["annotations"]) == len(written(root)["annotations"])
+
+
+def test_a_crowd_that_is_no_number_is_mended_beside_another_fault(tiny_coco, tmp_path):
+    def spoil(content):
+        content["annotations"][0].update(iscrowd=2, area=float("nan"))
+
+    root = rewrite(spoil, tiny_coco, tmp_path / "crowd")
+    repair(open_dataset(root), tmp_path / "copy")
+    assert written(tmp_path / "copy")["annotations"][0]["iscrowd"] == 0

@@ -59,3 +59,14 @@ def person(number, x, y):
 )
 def test_labels_tell_whether_they_were_made_on_stored_pixels(people, unturned):
     assert unturned_images([image(1), image(2), image(3)], people, {"1.jpg": 6, "2.jpg": 8, "3.jpg": 3}) == unturned
+
+
+def test_every_list_of_a_whole_body_is_turned():
+    entry = {
+        "bbox": [70, 10, 20, 10], "keypoints": [80, 15, 2], "foot_kpts": [80, 15, 1], "lefthand_kpts": [0, 0, 0],
+        "face_box": [70, 10, 20, 10], "lefthand_box": [0, 0, 0, 0], "face_valid": True,
+    }  # fmt: skip
+    turned = turn_entry(entry, 6, STORED)
+    assert turned["foot_kpts"][:2] == turned["keypoints"][:2] != [80, 15]
+    assert turned["face_box"] == turned["bbox"] != [70, 10, 20, 10]
+    assert (turned["lefthand_kpts"], turned["lefthand_box"], turned["face_valid"]) == ([0, 0, 0], [0, 0, 0, 0], True)

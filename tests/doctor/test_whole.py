@@ -1,5 +1,7 @@
 from copy import deepcopy
 
+import pytest
+
 from posestill.doctor.examine import describe, examine, open_dataset
 from posestill.doctor.whole import count_in_words
 from tests.doctor.planted import rewrite, serious
@@ -45,3 +47,28 @@ def test_persons_are_counted_by_their_labels(tiny_coco):
     entries = [{"keypoints": [1, 2, 2]}, {"keypoints": [0, 0, 0]}, {}, {"keypoints": [1, 1, 1], "iscrowd": 1}]
     assert count_in_words(entries) == "1 with labels, 2 without, 1 crowds"
     assert "32 annotations (25 with labels, 6 without, 1 crowds)" in describe(open_dataset(tiny_coco), [])
+
+
+@pytest.mark.parametrize("keypoints", ["left out", None, []])
+def test_people_without_keypoints_are_no_fault(tiny_coco, tmp_path, keypoints):
+    def hide(content):
+        for entry in content["annotations"][::2]:
+            entry.update(keypoints=keypoints, num_keypoints=0)
+            if keypoints == "left out":
+                del entry["keypoints"]
+
+    assert kinds(rewrite(hide, tiny_coco, tmp_path / "fewer")) == set()
+
+
+def test_spreads_that_the_category_brings_are_not_proposed(tiny_coco, tmp_path):
+    def rename(content):
+        category = content["categories"][0]
+        category["keypoints"] = [f"{name}_of_mine" for name in category["keypoints"]]
+
+    def rename_with_spreads(content):
+        rename(content)
+        content["categories"][0]["sigmas"] = [0.05] * 17
+
+    for change, proposed in ((rename, True), (rename_with_spreads, False)):
+        found = examine(open_dataset(rewrite(change, tiny_coco, tmp_path / change.__name__)))
+        assert ("no-sigmas" in {each.kind for each in found}) == proposed

@@ -55,11 +55,11 @@ YOLO_FAULTS = {
         LINE + ": class 4 is not among the 1 names of data.yaml", 30,
     ),
     "not finite": Fault(
-        lambda root: change_line(root, lambda words: ["0", "nan", *words[2:]]), "not-finite",
+        lambda root: change_line(root, lambda words: ["0", "nan", *words[2:]]), "yolo-line",
         LINE + ": holds NaN or infinity", 30,
     ),
     "a visibility of 3": Fault(
-        lambda root: change_line(root, lambda words: [*words[:-1], "3"]), "visibility",
+        lambda root: change_line(root, lambda words: [*words[:-1], "3"]), "yolo-visibility",
         LINE + ": visibility 3; 0, 1 and 2 are known", 30,
     ),
     "a short flip_idx": Fault(

@@ -221,7 +221,7 @@ def _read_line(dataset: YoloDataset, line: str, report: Report, *, where: str) -
         report("yolo-line", where, what)
         return None
     if not np.isfinite(values).all():
-        report("not-finite", where, "holds NaN or infinity")
+        report("yolo-line", where, "holds NaN or infinity")
         return None
     if values[0] not in dataset.classes:
         report("yolo-class", where, f"class {values[0]:g} is not among the {len(dataset.classes)} names of data.yaml")
@@ -230,7 +230,7 @@ def _read_line(dataset: YoloDataset, line: str, report: Report, *, where: str) -
     if dataset.values == 2:
         keypoints = np.concatenate([keypoints, 2.0 * keypoints.any(axis=1, keepdims=True)], axis=1)
     if odd := set(keypoints[:, 2]) - {0.0, 1.0, 2.0}:
-        report("visibility", where, f"visibility {min(odd):g}; 0, 1 and 2 are known")
+        report("yolo-visibility", where, f"visibility {min(odd):g}; 0, 1 and 2 are known")
         return None
     used = np.concatenate([values[1:_BOX_VALUES], keypoints[keypoints[:, 2] > 0, :2].ravel()])
     outside = used[(used < -_TOLERANCE) | (used > 1 + _TOLERANCE)]

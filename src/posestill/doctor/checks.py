@@ -254,11 +254,11 @@ def entry_faults(
     """List what is wrong with one annotation in an image of `size` (height, width), as pairs of kind and detail."""
     found: list[tuple[str, str]] = []
     flat, box, area = entry.get("keypoints") or None, entry.get("bbox"), entry.get("area")
-    if any(not is_finite(value) for value in (*labels_in(flat), *(box or ()), *(() if area is None else (area,)))):
-        return [("not-finite", "")]
     crowd = entry.get("iscrowd")
     if crowd is not None and not isinstance(crowd, bool) and crowd not in (0, 1):
         found.append(("crowd-odd", f": {shown(crowd)}"))
+    if any(not is_finite(value) for value in (*labels_in(flat), *(box or ()), *(() if area is None else (area,)))):
+        return [*found, ("not-finite", "")]
     has_box = box is not None and len(box) == 4 and box[2] > 0 and box[3] > 0
     if not has_box:
         found.append(("bbox-missing", f": {box}"))

@@ -14,7 +14,8 @@ import numpy as np
 
 from posestill.data.coco_entries import AREA_OF_BBOX
 from posestill.doctor.checks import AnnotationSet, counts_from_zero, entry_faults, is_finite, off_image, outside_image
-from posestill.doctor.turned import turn_entry
+from posestill.doctor.turned import scale_entry, scale_factors, turn_entry
+from posestill.doctor.whole import has_corners
 from posestill.files import distinct, write_json, write_quickly
 from posestill.types import Size
 
@@ -28,31 +29,38 @@ def repair_set(annotation_set: AnnotationSet, out: Path, *, several: bool) -> li
     The images go to out/images, into a folder of their own for each set where there are `several`.
     """
     changes: Counter[str] = Counter()
-    categories = _repair_categories(annotation_set, changes)
+    categories, merged = _repair_categories(annotation_set, changes)
+    cuts_boxes = not has_corners(annotation_set)  # else they would be cut to boxes that look sound
+    factors = scale_factors(annotation_set)
     images, new_ids = _repair_images(annotation_set, changes)
     kept = {image["id"]: image for image in images}
     category = next((each for each in categories if each.get("keypoints")), None)
     annotations: list[dict[str, Any]] = []
     used: set[Any] = set()
     unturned = annotation_set.unturned
+    spare_id = 1 + max((each for each in _ids(annotation_set) if isinstance(each, int)), default=0)
     for entry in annotation_set.content["annotations"]:
         if entry.get("image_id") in unturned:
             turned = annotation_set.sound_images[entry["image_id"]]
             orientation = annotation_set.files[turned["file_name"]].orientation
             entry = turn_entry(entry, orientation, (turned["height"], turned["width"]))
             changes["annotations turned as their photographs are shown"] += 1
+        elif entry.get("image_id") in factors:
+            entry = scale_entry(entry, factors[entry["image_id"]])
+            changes["annotations scaled to the size of their image's file"] += 1
+        if entry.get("category_id") in merged:
+            entry = {**entry, "category_id": merged[entry["category_id"]]}
         entry = {**entry, "image_id": new_ids.get(entry.get("image_id"), entry.get("image_id"))}
         image = kept.get(entry["image_id"])
         if image is None:
             changes["annotations left out: their image is missing or not listed"] += 1
             continue
-        mended = _repair_entry(entry, categories, category, (image["height"], image["width"]), changes)
+        size = (image["height"], image["width"])
+        mended = _repair_entry(entry, categories, category, size, changes, cuts_boxes=cuts_boxes)
         if mended is None:
             continue
         if mended.get("id") is None or mended["id"] in used:
-            mended["id"] = 1 + max(
-                (each for each in (*used, *_ids(annotation_set)) if isinstance(each, int)), default=0
-            )
+            mended["id"], spare_id = spare_id, spare_id + 1
             changes["annotations given a new id"] += 1
         used.add(mended["id"])
         annotations.append(mended)
@@ -124,7 +132,10 @@ def _repair_images(annotation_set: AnnotationSet, changes: Counter[str]) -> tupl
     return images, new_ids
 
 
-def _repair_categories(annotation_set: AnnotationSet, changes: Counter[str]) -> list[dict[str, Any]]:
+def _repair_categories(
+    annotation_set: AnnotationSet, changes: Counter[str]
+) -> tuple[list[dict[str, Any]], dict[Any, Any]]:
+    """The categories, and old id -> new id of those that were made one."""
     categories = [dict(category) for category in annotation_set.content["categories"]]
     for category in categories:
         edges, count = category.get("skeleton") or [], len(category.get("keypoints") or ())
@@ -142,7 +153,7 @@ def _repair_categories(annotation_set: AnnotationSet, changes: Counter[str]) -> 
     if len(same) > 1:
         changes["categories with the same keypoints made one"] += len(same) - 1
         categories = [each for each in categories if each not in same[1:]]
-    return categories
+    return categories, {each["id"]: same[0]["id"] for each in same[1:]}
 
 
 def _repair_entry(
@@ -151,8 +162,13 @@ def _repair_entry(
     category: Mapping[str, Any] | None,
     size: Size,
     changes: Counter[str],
+    *,
+    cuts_boxes: bool,
 ) -> dict[str, Any] | None:
-    """One annotation mended, or None when it has to go. `size` (height, width) of its image."""
+    """One annotation mended, or None when it has to go. `size` (height, width) of its image.
+
+    `cuts_boxes` False: a bbox that leaves the image stays as it is.
+    """
     mended = dict(entry)
     names = list((category or {}).get("keypoints", ()))
     own = next((each for each in categories if each["id"] == entry.get("category_id")), None)
@@ -173,7 +189,7 @@ def _repair_entry(
         mended.update(keypoints=[_plain(value) for value in points.ravel()], num_keypoints=labelled)
     else:
         points = np.zeros((0, 3))
-    box = _repair_bbox(mended.get("bbox"), points, size, changes)
+    box = _repair_bbox(mended.get("bbox"), points, size, changes, cuts=cuts_boxes)
     if box is None:
         changes["annotations left out: neither bbox nor keypoints in the image"] += 1
         return None
@@ -207,14 +223,16 @@ def _repair_keypoints(given: list[Any], count: int, size: Size, changes: Counter
     return points
 
 
-def _repair_bbox(given: Any, points: np.ndarray, size: Size, changes: Counter[str]) -> list[float] | None:
-    """X y w h within the image; around the keypoints where none is given; None where that is impossible."""
+def _repair_bbox(
+    given: Any, points: np.ndarray, size: Size, changes: Counter[str], *, cuts: bool
+) -> list[float] | None:
+    """X y w h, around the keypoints where none is given; None without either. It `cuts` it at the image's border."""
     usable = given is not None and len(given) == 4 and all(is_finite(value) for value in given) and min(given[2:]) > 0
     box = [float(value) for value in given] if usable else _around(points)
     if box is None:
         return None
     changes["bboxes drawn around the keypoints"] += not usable
-    if not off_image(box, size):
+    if not cuts or not off_image(box, size):
         return list(given) if usable else box
     left, top = max(box[0], 0.0), max(box[1], 0.0)
     right, bottom = min(box[0] + box[2], float(size[1])), min(box[1] + box[3], float(size[0]))

@@ -1,17 +1,22 @@
-"""Labels of photographs that lie turned in their files: made on the pixels as they are stored, shown otherwise."""
+"""Labels made for pictures as they are not shown: turned as their files store them, or of another size."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from posestill.types import Size
 
+if TYPE_CHECKING:
+    from posestill.doctor.checks import AnnotationSet
+
 _TOLERANCE = 2.0
 """px that labels may reach beyond their picture"""
+_ONE_FACTOR = 0.02
+"""by how much the factors of width and height may differ and still be one: sizes are whole px"""
 _TURNS: dict[int, tuple[int, int, int, int]] = {
     1: (1, 0, 0, 1), 2: (-1, 0, 0, 1), 3: (-1, 0, 0, -1), 4: (1, 0, 0, -1),
     5: (0, 1, 1, 0), 6: (0, -1, 1, 0), 7: (0, -1, -1, 0), 8: (0, 1, -1, 0),
@@ -31,29 +36,72 @@ def turn_points(points: np.ndarray, orientation: int, stored: Size) -> np.ndarra
 
 
 def turn_entry(entry: Mapping[str, Any], orientation: int, stored: Size) -> dict[str, Any]:
-    """A COCO annotation with bbox, keypoints and outlines where they are when the picture is shown.
+    """A COCO annotation with boxes, keypoints and outlines where they are when the picture is shown.
 
     A mask in run lengths is left out, as it would have to be drawn anew.
     """
-    turned = dict(entry)
-    if _are_numbers(entry.get("bbox"), 4):
-        x, y, width, height = entry["bbox"]
-        ends = turn_points(np.array([[x, y], [x + width, y + height]], dtype=float), orientation, stored)
-        turned["bbox"] = [*_plain(ends.min(axis=0)), *_plain(np.abs(ends[1] - ends[0]))]
-    if _are_numbers(entry.get("keypoints"), 3):
-        points = np.array(entry["keypoints"], dtype=float).reshape(-1, 3)
-        labelled = points[:, 2] > 0
-        points[labelled, :2] = turn_points(points[labelled, :2], orientation, stored)
-        turned["keypoints"] = _plain(points.ravel())
+    return _moved(entry, lambda points: turn_points(points, orientation, stored))
+
+
+def scale_entry(entry: Mapping[str, Any], factor: np.ndarray) -> dict[str, Any]:
+    """A COCO annotation in a picture that is `factor` (2,) times as wide and as high. Masks are as in `turn_entry`."""
+    scaled = _moved(entry, lambda points: points * factor)
+    if _are_numbers([entry.get("area")], 1):
+        scaled["area"] = float(entry["area"] * factor.prod())
+    return scaled
+
+
+def _moved(entry: Mapping[str, Any], move: Callable[[np.ndarray], np.ndarray]) -> dict[str, Any]:
+    """A COCO or COCO-WholeBody annotation with all of its places (..., 2) where `move` puts them."""
+    moved = dict(entry)
+    for name, given in entry.items():
+        if (name == "bbox" or name.endswith("_box")) and _are_numbers(given, 4) and any(given):
+            x, y, width, height = given
+            ends = move(np.array([[x, y], [x + width, y + height]], dtype=float))
+            moved[name] = [*_plain(ends.min(axis=0)), *_plain(np.abs(ends[1] - ends[0]))]
+        elif (name == "keypoints" or name.endswith("_kpts")) and _are_numbers(given, 3):
+            points = np.array(given, dtype=float).reshape(-1, 3)
+            labelled = points[:, 2] > 0
+            points[labelled, :2] = move(points[labelled, :2])
+            moved[name] = _plain(points.ravel())
     outlines = entry.get("segmentation")
     if isinstance(outlines, list) and all(_are_numbers(each, 2) for each in outlines):
-        turned["segmentation"] = [
-            _plain(turn_points(np.array(each, dtype=float).reshape(-1, 2), orientation, stored).ravel())
-            for each in outlines
-        ]
+        moved["segmentation"] = [_plain(move(np.array(each, dtype=float).reshape(-1, 2)).ravel()) for each in outlines]
     else:
-        turned.pop("segmentation", None)
-    return turned
+        moved.pop("segmentation", None)
+    return moved
+
+
+def scale_factors(annotation_set: AnnotationSet) -> dict[Any, np.ndarray]:
+    """Of images whose labels were made for a copy of another size: id -> (2,) the file's width and height over its.
+
+    These are the images whose listed size is the file's but for one factor, where all labels fit the listed size and
+    some do not fit the file: what holds for some of them holds for all. Empty where the labels fit the files.
+    """
+    found, sizes = {}, {}
+    unturned = annotation_set.unturned
+    for image_id, image in annotation_set.sound_images.items():
+        file = annotation_set.files.get(image.get("file_name") or "")
+        height, width = image.get("height"), image.get("width")
+        if file is None or file.size is None or image_id in unturned or not _are_numbers([height, width], 2):
+            continue
+        listed = (int(height or 1), int(width or 1))
+        factor = np.array(file.size[::-1], dtype=float) / np.array(listed[::-1], dtype=float)
+        if listed != file.size and abs(factor[0] / factor[1] - 1) < _ONE_FACTOR:
+            found[image_id], sizes[image_id] = factor, (listed, file.size)
+    of_image = _by_image(annotation_set.content["annotations"], found)
+    fit_listed = all(_labels_fit(entries, sizes[image_id][0]) for image_id, entries in of_image.items())
+    fit_files = all(_labels_fit(entries, sizes[image_id][1]) for image_id, entries in of_image.items())
+    return found if fit_listed and not fit_files else {}
+
+
+def _by_image(entries: Iterable[Mapping[str, Any]], wanted: Collection[Any]) -> dict[Any, list[Mapping[str, Any]]]:
+    """The annotations of some images."""
+    found: dict[Any, list[Mapping[str, Any]]] = {}
+    for entry in entries:
+        if entry.get("image_id") in wanted:
+            found.setdefault(entry["image_id"], []).append(entry)
+    return found
 
 
 def unturned_images(
@@ -70,10 +118,7 @@ def unturned_images(
         for image in images
         if orientations.get(image.get("file_name") or "", 1) >= 5
     }
-    of_image: dict[Any, list[Mapping[str, Any]]] = {}
-    for entry in annotations:
-        if entry.get("image_id") in suspects:
-            of_image.setdefault(entry["image_id"], []).append(entry)
+    of_image = _by_image(annotations, suspects)
     telling: Counter[str] = Counter()
     for image_id, entries in of_image.items():
         stored = suspects[image_id]

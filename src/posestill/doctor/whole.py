@@ -74,21 +74,33 @@ def _faces_wrongly(pose: np.ndarray, names: Sequence[str]) -> bool | None:
 def _check_units(annotation_set: AnnotationSet) -> list[Finding]:
     """Places that are shares of the image in the place of px, and boxes that are two corners."""
     faults = Faults(annotation_set.name)
-    entries = annotation_set.content["annotations"]
-    boxes = [(numbers_in(entry["bbox"]), entry.get("image_id")) for entry in entries if entry.get("bbox")]
-    boxes = [(box, image_id) for box, image_id in boxes if box.shape == (4,) and np.isfinite(box).all()]
-    poses = [numbers_in(entry["keypoints"]) for entry in entries if len(entry.get("keypoints") or ()) % 3 == 0]
-    points = np.concatenate([np.zeros((0, 3)), *(pose.reshape(-1, 3) for pose in poses if len(pose))])
+    boxes = _boxes(annotation_set)
+    listed = [entry.get("keypoints") or () for entry in annotation_set.content["annotations"]]
+    poses = [numbers_in(flat).reshape(-1, 3) for flat in listed if len(flat) and len(flat) % 3 == 0]
+    points = np.concatenate([np.zeros((0, 3)), *poses])
     for what, places in (
         ("keypoints", points[points[:, 2] > 0, :2]),
         ("bboxes", np.array([box for box, _ in boxes]).reshape(-1, 2)),
     ):
         if are_shares(places):
             faults.add("shares", f"all {what}")
-    sized = [(box, size) for box, image_id in boxes if (size := annotation_set.size(image_id)) is not None]
-    if sized and are_corners(np.array([box for box, _ in sized]), np.array([size[::-1] for _, size in sized])):
-        faults.add("corners", f"{len(sized)} bboxes")
+    if has_corners(annotation_set):
+        faults.add("corners", f"{len(boxes)} bboxes")
     return faults.findings()
+
+
+def has_corners(annotation_set: AnnotationSet) -> bool:
+    """True where the bboxes, read as x y w h, must be x1 y1 x2 y2."""
+    boxes = _boxes(annotation_set)
+    sized = [(box, size) for box, image_id in boxes if (size := annotation_set.size(image_id)) is not None]
+    return bool(sized) and are_corners(np.array([box for box, _ in sized]), np.array([size[::-1] for _, size in sized]))
+
+
+def _boxes(annotation_set: AnnotationSet) -> list[tuple[np.ndarray, Any]]:
+    """Each bbox (4,) that holds four numbers, with the id of its image."""
+    entries = annotation_set.content["annotations"]
+    boxes = [(numbers_in(entry["bbox"]), entry.get("image_id")) for entry in entries if entry.get("bbox")]
+    return [(box, image_id) for box, image_id in boxes if box.shape == (4,) and np.isfinite(box).all()]
 
 
 def _propose_sigmas(annotation_set: AnnotationSet) -> list[Finding]:
@@ -97,6 +109,7 @@ def _propose_sigmas(annotation_set: AnnotationSet) -> list[Finding]:
     if (
         category is None
         or (annotation_set.metainfo or {}).get("sigmas")
+        or category.get("sigmas")
         or tuple(category["keypoints"]) == COCO_17.names
     ):
         return []
