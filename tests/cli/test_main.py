@@ -4,7 +4,9 @@ import sys
 
 import pytest
 
+from posestill.skeletons import COCO_17
 from tests.conftest import small_model
+from tests.networks import write_photos
 
 
 @pytest.mark.parametrize(
@@ -108,3 +110,29 @@ def test_a_loaders_mistake_is_told_without_its_traceback(posestill, tmp_path, sa
     assert len(last) == 1
     assert "cannot be decoded" in last[0]
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("train", "sample", "--seeds", 3), "--seeds counts the trainings of --control: give that, too"),
+        (("export", "model", "--out", "e", "--set", "a.b=1"), "there is none: leave --set out"),
+        (("export", "model", "--out", "e", "--metainfo", "m.json"), "there are none: leave --metainfo out"),
+        (("export", "model", "--out", "e", "--recipe", "sample", "--metainfo", "m.json"), "leave --metainfo out"),
+        (("bench", "--loader", "sample", "--batch", "4", "--to", "onnx"), "leave --to, --batch out"),
+        (("convert", "model", "--to", "transformers", "--out", "e", "--metainfo", "m"), "leave --metainfo out"),
+        (
+            ("predict", "model", "photos", "--box-threshold", 0.5, "--find-every", 3),
+            "--box-threshold, --find-every out",
+        ),
+        (("evaluate", "model", "--annotations", "a.json", "--images", ".", "--oks-nms", 0.9), "leave --oks-nms out"),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_refused(posestill, tmp_path, monkeypatch, words, said):
+    monkeypatch.chdir(tmp_path)
+    small_model(skeleton=COCO_17).save(tmp_path / "model")
+    write_photos(tmp_path / "photos", 1)
+    category = {"id": 1, "name": "person", "keypoints": list(COCO_17.names)}
+    (tmp_path / "a.json").write_text(json.dumps({"images": [], "annotations": [], "categories": [category]}))
+    status, _, err = posestill(*words)
+    assert (status, said in err) == (2, True), err

@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 import torch
 
+from posestill.data.images import ImagesConfig
+from posestill.engine import pictures
 from posestill.engine.config import run_of
 from posestill.engine.log import RunLog
-from posestill.engine.pictures import check_confidence, open_pictures, skeleton_of
+from posestill.engine.pictures import check_confidence, find_people, open_pictures, skeleton_of
 from posestill.engine.setup import open_sources
 from posestill.evaluation.evaluate import EvaluateConfig, evaluate_model
-from posestill.schema import UserError
+from posestill.schema import UserError, validate
 from posestill.skeletons import COCO_17, from_category
 from posestill.teachers.base import ModelTeacher
 from tests.conftest import small_model, small_model_config
@@ -193,3 +195,13 @@ def test_chosen_keypoints_keep_the_partners_and_spreads_that_the_teacher_gives_t
     chosen = skeleton_of(teacher, ("q", "r", "p"))
     assert (chosen.swap, chosen.oks_sigmas) == ((2, 1, 0), (0.02, 0.03, 0.01))
     assert skeleton_of(teacher, None) is teacher.skeleton
+
+
+def test_a_first_picture_that_is_cut_off_is_left_out_like_any_other(tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures, "FEWEST_CROPS", 2)
+    folder, log = write_photos(tmp_path / "p", 4), Heard()
+    first = sorted(folder.iterdir())[0]
+    first.write_bytes(first.read_bytes()[:-40])
+    given = validate(ImagesConfig, {"folder": folder, "detector": write_detector(tmp_path / "d.onnx")}, where="")
+    found = find_people(given, COCO_17, log=log)
+    assert sorted(person.image_id for person in found.people) == [2, 3, 4]

@@ -31,6 +31,7 @@ def test_a_run_without_rows_has_none(tmp_path):
         ((0.2, 0.5, 0.6, 0.7, 0.75, 0.8), "Training had not converged: mean OKS still rose by 10.0 points"),
         ((0.2, 0.5, 0.6, 0.795, 0.8, 0.8), "Training had converged: mean OKS changed by 0.5 points"),
         ((0.2, 0.5, 0.6, 0.8, 0.7, 0.6), "Training had passed its best: mean OKS fell by 20.0 points"),
+        ((0.3, 0.5, 0.6, 0.6), "Training had converged: mean OKS changed by 0.0 points in the last 25 % of the steps"),
     ],
 )
 def test_the_ending_follows_the_figures_of_the_last_third(figures, said):

@@ -1,5 +1,6 @@
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -127,3 +128,12 @@ def test_boxes_name_no_frames_of_a_video(tmp_path):
     assert "b.mp4: --boxes name no frames of a video: give --detector" in found.problems[0]
     with pytest.raises(UserError, match="--boxes name no frames of a video"):
         find_images([folder / "b.mp4"], tmp_path / "boxes.json")
+
+
+def test_a_pattern_does_not_mean_the_drawings_of_an_earlier_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    photos(tmp_path, "a.png", "drawn/a.png", "drawn/b/c.png")
+    for pattern in ("*", "**/*.png"):
+        assert names_of(Path(pattern), without=Path("drawn")) == ["a.png"]
+    with pytest.raises(UserError, match="no image or folder"):
+        names_of(Path("*/*"), without=Path("drawn"))

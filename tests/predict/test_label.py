@@ -134,3 +134,13 @@ def test_a_category_that_says_nonsense_of_its_keypoints_is_refused_by_name(tmp_p
     (tmp_path / "a.json").write_text(json.dumps({"images": [], "annotations": [], "categories": [category]}))
     with pytest.raises(UserError, match=r"a\.json: its category: flip_pairs has 2; a keypoint's number from 0 to 1"):
         CocoSource(tmp_path / "a.json", images=None)
+
+
+def test_pictures_that_the_detector_could_not_read_are_neither_counted_nor_listed(tmp_path):
+    folder = write_photos(tmp_path / "p", 4)
+    second = sorted(folder.iterdir())[1]
+    second.write_bytes(second.read_bytes()[:-40])
+    found, out = label(tmp_path, folder, detector=write_detector(tmp_path / "d.onnx"))
+    content = json.loads(out.read_text())
+    assert (found.pictures, len(content["images"]), len(found.unreadable)) == (3, 3, 1)
+    assert second.name not in {image["file_name"] for image in content["images"]}

@@ -74,3 +74,12 @@ def test_nobody_is_smoothed_into_somebody_else():
 def test_a_whole_frame_is_one_person():
     found = whole_frame(np.zeros((40, 30, 3), dtype=np.uint8))
     assert (found.boxes.tolist(), found.score.tolist()) == ([[0, 0, 30, 40]], [1])
+
+
+def test_who_has_gone_is_not_told_of_though_the_detector_is_asked_anyway():
+    world = World([0, 0, 30, 60], [100, 0, 30, 60])
+    people = People(Following(track=True, find_every=3), DOTS, threshold=0.2)
+    for frame in range(3):
+        world.step(people, frame)
+    world.gone, world.seen = {100}, [np.array([0.0, 0, 30, 60])]
+    assert (world.step(people, 3), world.found) == ({1: 0}, 2)

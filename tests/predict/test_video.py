@@ -90,3 +90,21 @@ def test_a_folder_that_cannot_be_written_into_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(cv2, "VideoWriter", type("Closed", (Closed,), {"fourcc": staticmethod(lambda *given: 0)}))
     with pytest.raises(UserError, match=r"a.mp4 cannot be written: look whether its folder can be written into"):
         DrawnVideo(tmp_path / "a.mp4", Outputs("predict"), rate=25.0).write(np.zeros((50, 70, 3), dtype=np.uint8))
+
+
+@pytest.mark.parametrize("rate", [237.3626, 29.97, 999.0])
+def test_a_rate_that_the_encoder_does_not_take_is_rounded(tmp_path, rate):
+    drawn = DrawnVideo(tmp_path / "a.mp4", Outputs("predict"), rate=rate)
+    for shade in range(3):
+        drawn.write(np.full((48, 64, 3), shade, dtype=np.uint8))
+    drawn.close()
+    assert Video(tmp_path / "a.mp4").rate == pytest.approx(min(rate, 600), rel=1e-3)
+
+
+def test_frames_of_a_camera_are_shown_as_long_as_they_lasted(tmp_path):
+    drawn = DrawnVideo(tmp_path / "a.mp4", Outputs("predict"), rate=10)
+    for seconds, shade in ((0.0, 0), (0.1, 60), (0.52, 120), (0.53, 250), (0.9, 180)):  # the fourth comes too early
+        drawn.write(np.full((48, 64, 3), shade, dtype=np.uint8), seconds=seconds)
+    drawn.close()
+    shades = [frame.image.mean() for frame in Video(tmp_path / "a.mp4").frames()]
+    assert np.array(shades) == pytest.approx([0, 60, 60, 60, 60, 120, 120, 120, 120, 180], abs=6)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from posestill.cli.app import app
-from posestill.cli.options import Changes, Overwrite, Plugin, load_plugins, load_recipe
+from posestill.cli.options import Changes, Overwrite, Plugin, load_plugins, load_recipe, refuse_given
 from posestill.schema import UserError
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ def bench(
     if loader is None and changes:
         raise UserError("--set changes the recipe of --loader, and models have none: leave it out")
     if loader is not None:
+        of_models = {"--to": to, "--batch": batch if batch != "1" else None, "--threads": threads, "--layout": layout}
+        refuse_given(of_models, "bench --loader measures a recipe's crops, and no model")
         _bench_loader(loader, changes, plugin, rounds=rounds, json_out=json_out, overwrite=overwrite)
         return
     assert models is not None

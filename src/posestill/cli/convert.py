@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from posestill.cli.app import app
-from posestill.cli.options import Overwrite
+from posestill.cli.options import Overwrite, refuse_given
 from posestill.schema import UserError
 
 if TYPE_CHECKING:
@@ -52,6 +52,8 @@ def convert(
     inside = (source / name for name in (SETTINGS, WEIGHTS))
     outputs = Outputs("convert", overwrite=overwrite, read=(source, metainfo, *inside))
     if target is not None:
+        of_checkpoints = {"--metainfo": metainfo, "--dataset-index": dataset_index or None}
+        refuse_given(of_checkpoints, "convert --to takes the keypoints of the model")
         _write_for(target, source, out, outputs)
         return
     assert layout is not None

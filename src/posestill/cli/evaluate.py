@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from posestill.cli.app import app
-from posestill.cli.options import Changes, Device, Overwrite, Plugin, load_plugins, load_recipe
+from posestill.cli.options import Changes, Device, Overwrite, Plugin, load_plugins, load_recipe, refuse_given
 from posestill.files import Outputs
 from posestill.schema import UserError
 
@@ -92,6 +92,9 @@ def evaluate(
             oks_nms=oks_nms,
             rescoring=rescoring,
         )
+        if settings.boxes is None:
+            detected = {"--box-threshold": box_threshold, "--oks-nms": oks_nms}
+            refuse_given(detected, "evaluate: detections come by --boxes, and there are none")
         log = RunLog(None)
         with log.bar("evaluating", len(source.people)) as bar:
             evaluation = evaluate_folder(
@@ -107,13 +110,6 @@ def evaluate(
     _print_figures(figures)
     if json_out is not None:
         outputs.write_json(json_out, figures)
-
-
-def refuse_given(options: Mapping[str, Any], because: str) -> None:
-    """A `UserError` where options were given that would do nothing."""
-    given = [name for name, value in options.items() if value is not None and value != []]
-    if given:
-        raise UserError(f"{because}: leave {', '.join(given)} out")
 
 
 def _open_truth(annotations: Path | None, images: Path | None, *, metainfo: Path | None, wholebody: bool) -> PoseSource:

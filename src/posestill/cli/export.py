@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from posestill.cli.app import app
-from posestill.cli.options import Changes, Plugin, load_plugins, load_recipe
+from posestill.cli.options import Changes, Plugin, load_plugins, load_recipe, refuse_given
 from posestill.schema import UserError
 
 if TYPE_CHECKING:
@@ -81,11 +81,14 @@ def _people(
     if recipe is not None:
         if annotations is not None or images is not None:
             raise UserError("export is judged by --recipe or by --annotations with --images: leave one of them out")
+        refuse_given({"--metainfo": metainfo}, "export --recipe takes the recipe's persons")
         run = load_recipe(recipe, changes)
         return People(run.data.val.build(), run.data.train.build(), count)
     if (annotations is None) != (images is None):
         raise UserError("export needs --annotations and --images together, or neither of them")
+    refuse_given({"--set": changes}, "export: --set changes the recipe of --recipe, and there is none")
     if annotations is None:
+        refuse_given({"--metainfo": metainfo}, "export: --metainfo completes --annotations, and there are none")
         return People(count=count)
     from posestill.data.coco import CocoSource
 

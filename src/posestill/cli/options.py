@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
@@ -96,3 +96,10 @@ def load_recipe(recipe: str, changes: Sequence[str] | None, plugins: Sequence[Pa
     from posestill.engine.config import load_run
 
     return load_run(recipe, list(changes or ()))
+
+
+def refuse_given(options: Mapping[str, Any], because: str) -> None:
+    """A `UserError` where options were given that would do nothing."""
+    given = [name for name, value in options.items() if value is not None and value != []]
+    if given:
+        raise UserError(f"{because}: leave {', '.join(given)} out")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from posestill.cli.app import Interrupted, app
-from posestill.cli.options import Device, Overwrite, Plugin, load_plugins
+from posestill.cli.options import Device, Overwrite, Plugin, load_plugins, refuse_given
 from posestill.schema import UserError, printable, validate
 
 if TYPE_CHECKING:
@@ -92,6 +92,9 @@ def predict(
         raise UserError("--boxes and --detector both say where persons are: give one of them")
     if annotations is not None and boxes is None:
         raise UserError("--annotations says what the images of --boxes are called: give --boxes, too")
+    if boxes is None and detector is None:
+        whole = {"--box-threshold": box_threshold, "--find-every": None if find_every == 30 else find_every}
+        refuse_given(whole, "predict: without --boxes and --detector each frame is one person")
     if save_results is not None:
         check_format(save_results)
     given = {"min_cutoff": min_cutoff, "beta": beta, "derivative_cutoff": derivative_cutoff}

@@ -40,7 +40,8 @@ def train(
 ) -> None:
     """Train what a recipe describes, with or without a teacher."""
     settings = load_recipe(recipe, changes, plugin)
-    _run(settings, _folder(recipe, out), resume=resume, dry_run=dry_run, control_seeds=seeds if control else 0)
+    control_seeds = _control_seeds(seeds, control=control)
+    _run(settings, _folder(recipe, out), resume=resume, dry_run=dry_run, control_seeds=control_seeds)
 
 
 @app.command()
@@ -85,7 +86,7 @@ def distil(
         "frame_step": frame_step, "steps": steps,
     }  # fmt: skip
     given = {name: value for name, value in without.items() if value is not None}
-    control_seeds = seeds if control else 0
+    control_seeds = _control_seeds(seeds, control=control)
     folder = out or (Path("runs") / images[0].resolve().stem if images else None)
     if recipe is None and resume and folder is not None and (folder / "config.yaml").is_file():
         from posestill.engine.choose import check_begun  # what was chosen then stands there
@@ -122,6 +123,13 @@ def distil(
 
 
 app.command("distill", hidden=True)(distil)
+
+
+def _control_seeds(seeds: int, *, control: bool) -> int:
+    """How many seeds of each way of training --control trains; 0 without it."""
+    if not control and seeds != 1:
+        raise UserError("--seeds counts the trainings of --control: give that, too")
+    return seeds if control else 0
 
 
 def _folder(recipe: str, out: Path | None) -> Path:

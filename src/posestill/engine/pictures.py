@@ -97,8 +97,7 @@ def find_people(given: ImagesConfig, skeleton: Skeleton, *, log: RunLog, shard: 
         people = [person for person in given.people(pictures) if shard.has(person.image_id - 1)]
     else:
         detector = open_detector(given.detector, threshold=given.box_threshold)
-        if len(own) >= FEWEST_CROPS and (trial := detector.choose_threads(pictures.read(0))) is not None:
-            log.say(f"threads of the detector: {trial}")
+        wants_trial = len(own) >= FEWEST_CROPS
         found: dict[int, FoundBoxes] = {}
         with log.bar(f"finding people by {given.detector.name}", len(own)) as bar:
             for position in own:
@@ -109,6 +108,9 @@ def find_people(given: ImagesConfig, skeleton: Skeleton, *, log: RunLog, shard: 
                     log.say(f"passed over: {error}")
                     pictures.unreadable.append(pictures.all[position].path)
                     continue
+                if wants_trial and (trial := detector.choose_threads(picture)) is not None:
+                    log.say(f"threads of the detector: {trial}")
+                wants_trial = False
                 found[position] = detector(picture)
         people = as_people(found)
     there = {person.image_id - 1 for person in people}

@@ -27,7 +27,10 @@ def keypoint_parts(found: OnLabels) -> list[str]:
     who, mirrored = "They were cut out by", ""
     if found.teacher is not None:
         who = "Both were shown the same people by"
-        mirrored = " Each answer of the teacher is the mean over a crop and its mirror image."
+        mirrored = (
+            " Each answer of the teacher is the mean over a crop and its mirror image, where its mirror partners are "
+            "known."
+        )
     return [
         heading("Accuracy by keypoint"),
         paragraph(
@@ -46,7 +49,8 @@ def agreement_parts(agreement: Agreement) -> list[str]:
         heading("Agreement with the teacher by keypoint"),
         paragraph(
             "The mean of OKS's term over the held-out people of whom the teacher is sure: 100 where both name the same "
-            "place. Beside it the teacher's mean confidence, over all of them."
+            "place. Beside it the teacher's mean confidence, over all of them. The student is the model after the last "
+            "step."
         ),
         side_by_side([_chart(judged, rows, across="agreement, confidence x 100"), _keypoint_table(judged, rows)]),
         heading("Agreement with the teacher by its confidence"),

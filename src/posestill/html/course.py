@@ -71,20 +71,18 @@ def ending(rows: Sequence[Row]) -> Ending:
     """Whether the training had converged: by its figures or, where these are few, by its losses."""
     figures = figure_curve(rows, "mean_oks")
     if len(figures) >= FEWEST:
-        change = figures[-1][1] - _at(figures, 1 - LAST)
+        step, before = _nearest(figures, 1 - LAST)
+        change = figures[-1][1] - before
+        when = f"in the last {100 * (1 - step / figures[-1][0]):.0f} % of the steps"
         if change > MOST_POINTS:
             return Ending(
-                f"Training had not converged: mean OKS still rose by {change:.1f} points in the last third of the "
-                "steps, so that a longer run would probably do better.",
+                f"Training had not converged: mean OKS still rose by {change:.1f} points {when}, so that a longer run "
+                "would probably do better.",
                 wants_more=True,
             )
         if change < -MOST_POINTS:
-            return Ending(
-                f"Training had passed its best: mean OKS fell by {-change:.1f} points in the last third of the steps."
-            )
-        return Ending(
-            f"Training had converged: mean OKS changed by {abs(change):.1f} points in the last third of the steps."
-        )
+            return Ending(f"Training had passed its best: mean OKS fell by {-change:.1f} points {when}.")
+        return Ending(f"Training had converged: mean OKS changed by {abs(change):.1f} points {when}.")
     return _ending_by_losses(rows)
 
 
@@ -117,10 +115,10 @@ def _total(rows: Sequence[Row]) -> list[tuple[float, float]]:
     return sorted(sums.items())
 
 
-def _at(points: Sequence[tuple[float, float]], share: float) -> float:
-    """The figure at the last point that lies within a share of the steps; the first one where none does."""
+def _nearest(points: Sequence[tuple[float, float]], share: float) -> tuple[float, float]:
+    """Step and figure of the point, before the last one, that lies nearest to a share of the steps."""
     end = share * points[-1][0]
-    return next((value for step, value in reversed(points) if step <= end), points[0][1])
+    return min(points[:-1], key=lambda point: abs(point[0] - end))
 
 
 def _mean_about(points: Sequence[tuple[float, float]], share: float) -> float:

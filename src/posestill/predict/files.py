@@ -121,7 +121,7 @@ def find_pictures(paths: Sequence[Path], *, without: Path | None = None) -> Foun
     others: list[Path] = []
     problems: list[str] = []
     for path in paths:
-        given = _matching(path)
+        given = _matching(path, without)
         if not given:
             problems.append(f"no image or folder {printable(path, most=200)}")
         for each in given:
@@ -147,8 +147,11 @@ def find_pictures(paths: Sequence[Path], *, without: Path | None = None) -> Foun
     return Found(tuple(files), tuple(names), tuple(others), tuple(problems))
 
 
-def _matching(path: Path) -> list[Path]:
-    """The files, folders and cameras that one word of the command line means; none where there is nothing of it."""
+def _matching(path: Path, without: Path | None) -> list[Path]:
+    """The files, folders and cameras that one word of the command line means; none where there is nothing of it.
+
+    A pattern means nothing that is `without` or lies in it.
+    """
     if camera_number(path) is not None or os.path.isdir(path) or os.path.isfile(path):  # False for impossible names
         return [path]
     if "\0" in str(path) or not glob.has_magic(str(path)):
@@ -156,7 +159,8 @@ def _matching(path: Path) -> list[Path]:
     return [
         Path(each)
         for each in sorted(glob.glob(str(path), recursive=True))
-        if os.path.isfile(each) or os.path.isdir(each)
+        if (os.path.isfile(each) or os.path.isdir(each))
+        and (without is None or _real(without) not in (_real(Path(each)), *_real(Path(each)).parents))
     ]
 
 

@@ -129,6 +129,11 @@ def ask(
 def write_labels(asked: Asked, out: Path, outputs: Outputs, *, threshold: float) -> Labelled:
     """Write a teacher's answers as a COCO file, and the sheet; a `UserError` where it is sure of nobody."""
     source, answers, passed, pictures = asked.source, asked.answers, asked.passed, asked.source.pictures
+    unread = {
+        position + 1
+        for position, each in enumerate(pictures.all)
+        if each.frame is None and each.path in pictures.unreadable
+    }
     poses = [each for each in _poses(source, answers, threshold) if source.people[each.row].image_id not in passed]
     wanted = LEAST_SURE_KEYPOINTS * len(source.skeleton)
     kept = [each for each in poses if each.sure >= wanted]
@@ -140,13 +145,13 @@ def write_labels(asked: Asked, out: Path, outputs: Outputs, *, threshold: float)
         )
     out.parent.mkdir(parents=True, exist_ok=True)
     folder, names = _named(pictures, out, outputs)
-    content = _content(source, answers, kept, names, threshold, asked.lineage, without=passed)
+    content = _content(source, answers, kept, names, threshold, asked.lineage, without={*passed, *unread})
     outputs.write_json(out, content, indent=None)
     sheet = sheet_path(out)
     outputs.write(sheet, image_writer(sheet, _sheet(source, answers, kept, dropped, threshold)))
     return Labelled(
         people=len(kept),
-        pictures=len(pictures) - len(passed),
+        pictures=len(pictures) - len({*passed, *unread}),
         dropped=len(dropped),
         confidence=float(np.mean([each.confidence for each in kept])),
         unreadable=(*(f"{path} cannot be read" for path in pictures.unreadable), *passed.values()),

@@ -62,12 +62,12 @@ class People:
         found = self.tracks.following()
         is_due = has_detector and frame - self._asked >= self.following.find_every
         poses = None
-        if len(found.boxes) and not is_due:
+        if len(found.boxes):
             poses = ask(found.boxes)
             sure = self.tracks.sure(poses)
             if not sure.all():
                 found, poses = FoundBoxes(found.boxes[sure], found.score[sure]), None
-        if poses is None:
+        if poses is None or is_due:
             self._asked = frame
             if has_detector or not len(found.boxes):
                 found = joined(find(), found)

@@ -213,7 +213,10 @@ class _Run:
             with suppress(KeyboardInterrupt):
                 self.done.is_stopped = True
                 while (frame := self._next(frames)) is not None:
-                    self._look_at_frame(wanted, frame, people, None if drawn is None else drawn.write)
+                    # A camera's frames come as fast as they are looked at.
+                    seconds = frame.seconds if video.camera is not None else None
+                    show = None if drawn is None else partial(drawn.write, seconds=seconds)
+                    self._look_at_frame(wanted, frame, people, show)
                 self.done.is_stopped = False
             self.flush()
             self.done.videos += self.done.frames > before

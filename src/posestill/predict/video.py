@@ -22,6 +22,8 @@ _USUAL_RATE = 30.0
 """frames a second, where a camera or a file does not say"""
 _MISSING = 0.05
 """a video that has fewer frames than it promises by more than this share ends early; containers count roughly"""
+_FASTEST = 600.0
+"""frames a second of a video that the encoder takes, in hundredths"""
 _CAMERA = re.compile(r"camera:(\d+)")
 
 
@@ -96,14 +98,30 @@ class DrawnVideo:
 
     def __init__(self, path: Path, outputs: Outputs, *, rate: float) -> None:
         """`path` was claimed; `rate` is in frames a second. The first frame says how large the pictures are."""
-        self.path, self.rate, self._outputs = path, rate, outputs
+        self.path, self.rate, self._outputs = path, min(round(rate, 2), _FASTEST), outputs
         self._draft = path.with_name(f".{path.stem}.draft{path.suffix}")
         self._writer: cv2.VideoWriter | None = None
         self._size = (0, 0)
         self._frames = 0
+        self._last: np.ndarray | None = None
 
-    def write(self, image: np.ndarray) -> None:
-        """One more frame (H, W, 3) uint8 RGB."""
+    def write(self, image: np.ndarray, *, seconds: float | None = None) -> None:
+        """One more frame (H, W, 3) uint8 RGB.
+
+        `seconds`: since the first frame, where frames do not come at the video's rate. The frame before is shown until
+        then, and a frame that comes too early is passed over.
+        """
+        if seconds is not None and self._last is not None:
+            waited = round(seconds * self.rate) - self._frames
+            if waited < 0:
+                return
+            for _ in range(waited):
+                self._append(self._last)
+        self._last = self._fitting(image)
+        self._append(self._last)
+
+    def _fitting(self, image: np.ndarray) -> np.ndarray:
+        """The frame as the writer takes it, which the first one opens."""
         if self._writer is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._draft.unlink(missing_ok=True)
@@ -111,11 +129,16 @@ class DrawnVideo:
             self._writer = cv2.VideoWriter(str(self._draft), cv2.VideoWriter.fourcc(*"mp4v"), self.rate, self._size)
             if not self._writer.isOpened():
                 raise UserError(
-                    f"{printable(self.path)} cannot be written: look whether its folder can be written into"
+                    f"{printable(self.path)} cannot be written: look whether its folder can be written into, and "
+                    f"whether OpenCV encodes {self._size[0]}x{self._size[1]} px at {self.rate:g} frames a second"
                 )
         if (image.shape[1], image.shape[0]) != self._size:  # a stream may change its size on the way
             image = cv2.resize(image, self._size, interpolation=cv2.INTER_AREA)
-        self._writer.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+        return cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+
+    def _append(self, frame: np.ndarray) -> None:
+        assert self._writer is not None
+        self._writer.write(frame)
         self._frames += 1
 
     def close(self) -> None:

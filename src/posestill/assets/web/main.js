@@ -19,6 +19,8 @@ let source = null;
 let last = []; // what the models found in the frame that is shown
 let facing = "user";
 let perFrame = new Recent();
+// When the frame before was done with; null before the first one and after a pause.
+let lastDone = null;
 
 function say(text) {
   element("status").textContent = text;
@@ -90,6 +92,7 @@ async function show(open, words) {
   source = opened;
   students.forEach((student) => student.restart());
   perFrame = new Recent();
+  lastDone = null;
   main.dataset.state = "showing";
   element("pause").hidden = element("stop").hidden = !source.isMoving;
   setPaused(false);
@@ -118,15 +121,16 @@ async function lookAt(opened) {
 }
 
 async function lookOnce(opened) {
-  const began = performance.now();
   const frame = opened.read();
   const found = [];
   // By turns, so that neither takes the other's time.
   for (const student of students) found.push(await student.look(frame, threshold()));
   if (source !== opened) return;
-  perFrame.add(performance.now() - began);
   last = found;
   draw();
+  const done = performance.now();
+  if (lastDone !== null) perFrame.add(done - lastDone);
+  lastDone = done;
   const models = found.map((each, at) => ({
     ...each,
     title: students[at].title,
@@ -153,6 +157,7 @@ function stop() {
 }
 
 function setPaused(isPaused) {
+  lastDone = null;
   element("pause").setAttribute("aria-pressed", String(isPaused));
   element("pause").textContent = isPaused ? "Go on" : "Pause";
 }

@@ -64,7 +64,7 @@ export class Card {
     );
     this.write(
       ".check",
-      `Runs on ${backend}${backend === "WebGPU" ? "" : ", on one thread"}. ${why} On the sample its keypoints lie ` +
+      `Runs on ${backend}${backend === "WebGPU" ? "" : ", on one thread"}. ${why} On the sample${backend === "WebGPU" ? ", by WebAssembly," : ""} its keypoints lie ` +
         `within ${Math.max(offBy, 0.01).toFixed(2)} px of those that ONNX Runtime found when this page was made.`,
     );
     const warnings = [];
