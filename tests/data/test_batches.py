@@ -204,6 +204,8 @@ def test_joined_batches_are_the_planned_ones_and_end_where_a_buffer_ends():
         BatchPlan(labels(20, 0), batch_size=3, labelled_per_batch=None, seed=0), start=4, stop=9, rank=0, world=1
     )
     assert list(JoinedBatches(plain)) == list(plain)
+    ended = JoinedBatches(PlannedBatches(plan, start=13, stop=13, rank=0, world=1))  # a run resumed when it had ended
+    assert (list(ended), len(ended)) == ([], 0)
 
 
 def test_pictures_of_persons_follow_the_order_in_which_a_run_sees_them():

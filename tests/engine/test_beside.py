@@ -3,9 +3,12 @@ import json
 import pytest
 import torch
 
+from posestill.data.synthetic.people import SyntheticConfig
 from posestill.engine.beside import FILE, REPEATS, WARMUP, alternating, put_beside
 from posestill.engine.setup import Sources, open_sources
 from posestill.models.fold import folded
+from posestill.skeletons import COCO_17
+from posestill.teachers.checkpoint import BUNDLED, BUNDLED_TOKENS
 from tests.conftest import DotSource, small_model, small_run
 from tests.engine.test_pictures import labels, run
 from tests.networks import write_photos, write_teacher
@@ -71,3 +74,11 @@ def test_weights_that_lie_beside_a_file_count(taught):
     own = config.teacher.path.stat().st_size
     config.teacher.path.with_name("t.onnx.data").write_bytes(b"0" * 1000)
     assert put_beside(config, folder, sources).teacher.bytes == own + 1000
+
+
+@pytest.mark.parametrize(("name", "own"), [("bundled", BUNDLED), ("bundled-tokens", BUNDLED_TOKENS)])
+def test_each_bundled_teacher_has_its_own_file(tmp_path, name, own):
+    small_model(skeleton=COCO_17).save(tmp_path / "run" / "best")
+    source = SyntheticConfig(people=3, seed=1).build()
+    found = put_beside(small_run(teacher=name, method="pseudo_label"), tmp_path / "run", Sources(source, source))
+    assert found.teacher.bytes == (own / "model.safetensors").stat().st_size

@@ -142,6 +142,22 @@ def test_the_method_changes_neither_the_initial_weights_nor_the_order(tmp_path):
         torch.testing.assert_close(value, weights[1][name], atol=1e-9, rtol=0)
 
 
+class Slow(DotSource):
+    """People whose pictures take two milliseconds to read."""
+
+    def image(self, image_id):
+        time.sleep(0.002)
+        return super().image(image_id)
+
+
+def test_the_time_of_a_training_counts_the_pictures_that_are_read(tmp_path):
+    config = small_run(train={"steps": 8, "batch_size": 8})
+    result = fit(config, tmp_path / "run", sources=Sources(Slow(16), DotSource(8)), quiet=True)
+    assert result.seconds > 8 * 8 * 0.002
+    rates = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert max(row.get("persons_per_second", 0) for row in rates) < 1 / 0.002
+
+
 def test_unlabelled_people_reach_the_teacher_terms_only(tmp_path):
     small_model("heatmap", seed=5).save(tmp_path / "teacher")
     config = small_run("coords", method="tcd", teacher={"name": str(tmp_path / "teacher"), "cache": True})

@@ -99,3 +99,10 @@ def test_nothing_is_averaged_with_the_mirrored_crop_where_nobody_knows_the_partn
     source.skeleton = unknown
     both, once = (on_labels_of(model, None, source, EvaluateConfig(flip_test=each), CPU) for each in (True, False))
     assert both.poses.student == pytest.approx(once.poses.student)
+
+
+@pytest.mark.parametrize("flips", [True, False])
+def test_teacher_and_student_are_judged_alike_with_and_without_a_flip_test(flips):
+    model = small_model()
+    found = on_labels_of(model, ModelTeacher(model), DotSource(5), EvaluateConfig(flip_test=flips), CPU)
+    assert found.poses.student == pytest.approx(found.poses.teacher, abs=0.5)

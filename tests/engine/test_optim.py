@@ -41,3 +41,8 @@ def test_each_optimiser_is_the_one_named(name, kind):
     model = torch.nn.Linear(2, 2)
     built = build_optimiser(OptimiserConfig(name=name), model, [{"params": list(model.parameters())}])
     assert type(built).__name__ == kind
+
+
+def test_drops_of_a_schedule_that_has_none_are_refused():
+    with pytest.raises(ValueError, match="the schedule cosine has none; set schedule=step"):
+        OptimiserConfig(schedule="cosine", drops=(1,))

@@ -5,8 +5,8 @@ from posestill.engine.log import RunLog
 from posestill.schema import UserError
 from posestill.study import errands
 from posestill.study.division import Division
-from posestill.study.errands import prepare
-from posestill.study.jobs import Resolver, screening
+from posestill.study.errands import measure_lengths, prepare
+from posestill.study.jobs import Asked, Resolver, screening
 from posestill.study.pool import Workshop
 from posestill.study.results import Results
 from tests.study.plans import small_plan
@@ -63,3 +63,29 @@ def test_a_shard_that_does_not_see_the_others_models_trains_them_for_itself(tmp_
     prepared(tmp_path)
     prepared(tmp_path, Shard(2, 2), work="elsewhere")
     assert trained == ["first", "second"] * 2
+
+
+def test_a_prepared_model_of_another_plan_is_not_taken_for_this_ones(tmp_path, trained):
+    prepared(tmp_path)
+    changed = small_plan(
+        prepare={**PLAN.model_dump()["prepare"], "first": {**PREPARED, "set": ["train.steps=7"]}},
+        arms=PLAN.model_dump(exclude_unset=True)["arms"], learning_rates=[1e-3],
+    )  # fmt: skip
+    shop = Workshop(results=tmp_path / "results", work=tmp_path / "work")
+    results, log = Results.read(shop.results), RunLog(None, quiet=True)
+    with pytest.raises(UserError, match=r"^prepare\.first: train\.steps was 1500 and is now 7\. A changed plan gets"):
+        prepare(changed, JOBS, shop, results, log, Division(changed, shop, results, log), own=JOBS)
+    assert trained == ["first", "second"]
+
+
+def test_a_length_that_was_measured_beside_another_arm_is_refused(tmp_path):
+    way = {"title": "t", "control": "alone", "as_long_as": "tcd", "tuned_as": "alone"}
+    arms = {"tcd": {"title": "TCD"}, "ocd": {"title": "OCD"}, "in_time": way}
+    plan = small_plan(arms=arms, regimes={"few": {"recipe": "protocol/synthetic"}})
+    shop = Workshop(results=tmp_path / "results", work=tmp_path / "work")
+    results, log = Results.read(shop.results), RunLog(None, quiet=True)
+    results.add_length("few", "in_time", {"as_long_as": "ocd", "ratio": 3.0})
+    with pytest.raises(UserError, match=r"in_time\.as_long_as is tcd, and its length in few was measured beside ocd"):
+        measure_lengths(
+            plan, [Asked("tune", "few", "in_time", 1e-3, 7)], shop, results, log, Division(plan, shop, results, log)
+        )

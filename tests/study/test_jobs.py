@@ -43,6 +43,9 @@ def test_rates_are_chosen_on_tune_and_lent_to_regimes_and_arms_that_borrow_them(
     assert rates["few", "alone"] == rates["few", "longer"] == rates["many", "alone"] == rates["many", "longer"] == 4e-3
     assert rates["few", "tcd"] == rates["many", "tcd"] == 1e-3
     assert ("many", "pseudo_label") not in rates
+    two_seeds = small_plan(seeds={"choose": [7, 8], "confirm": [1, 2, 3]})
+    with pytest.raises(UserError, match=r"few alone lacks \[0.001, 0.004\]"):  # of which seed 8 is not there
+        chosen_rates(two_seeds, tuned({"alone": 4e-3, "pseudo_label": 1e-3, "tcd": 1e-3}))
     with pytest.raises(UserError, match=r"few tcd lacks \[0.001, 0.004\]"):
         chosen_rates(small_plan(), tuned({"alone": 4e-3, "pseudo_label": 1e-3}))
 
@@ -93,6 +96,10 @@ def test_a_control_that_gets_a_methods_time_is_as_long_as_was_measured():
     assert Resolver(mine, lengths).job(asked).config.train.steps == int(1.37 * steps)
     with pytest.raises(UserError, match="the length of in_time in few is not measured yet"):
         Resolver(mine).job(asked)
+    double = small_plan(
+        arms={"tcd": {"title": "TCD", "length": 2}, "in_time": way}, regimes={"few": {"recipe": "protocol/synthetic"}}
+    )
+    assert Resolver(double, lengths).job(asked).config.train.steps == int(2 * 1.37 * steps)
 
 
 def test_a_prepared_model_has_its_name_in_the_settings_and_its_folder_in_the_training():

@@ -170,3 +170,14 @@ def test_the_table_says_whether_runs_were_judged_with_a_flip_test(flips, told, t
         results.add_run(small_row(Asked("tune", "few", arm, 1e-3, 7), plan, similarity="5000 6000", **more))
     write_comparison(plan, results, chosen_rates(plan, []), name="mine.yaml", command="c", report=tmp_path / "r.html")
     assert told in (tmp_path / "table.md").read_text()
+
+
+def test_a_gain_over_the_one_seed_that_both_have_bears_no_star(tmp_path):
+    results, plan = Results.read(tmp_path), small_plan(learning_rates=[1e-3])
+    for seed, arm in ((1, "alone"), (1, "tcd"), (2, "tcd")):
+        oks = "5000 5000 5200 5100" if arm == "alone" else "6000 6000 6200 6050"
+        results.add_run(small_row(Asked("test", "few", arm, 1e-3, seed), plan, similarity=oks))
+    write_comparison(plan, results, chosen_rates(plan, []), name="mine.yaml", command="c", report=tmp_path / "r.html")
+    (line,) = (line for line in (tmp_path / "table.md").read_text().splitlines() if line.startswith("| few | TCD"))
+    assert " | 2 | " in line
+    assert "*" not in line

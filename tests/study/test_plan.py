@@ -2,7 +2,7 @@ import pytest
 
 from posestill.engine.config import load_run
 from posestill.schema import UserError
-from posestill.study.plan import as_control, load_plan
+from posestill.study.plan import as_control, lengthened, load_plan
 from tests.study.plans import small_plan
 
 
@@ -39,6 +39,26 @@ def test_a_control_of_a_run_in_epochs_takes_as_many_steps():
         as_control(load_run("protocol/synthetic", ["data.labelled=0"]), "alone")
     with pytest.raises(UserError, match="needs the teacher"):
         as_control(load_run("coco-sample"), "pseudo_label")
+
+
+def test_the_learning_rate_of_a_control_falls_at_the_same_shares_of_its_training():
+    changes = ["data.labelled=400", "data.labelled_per_batch=8", "train.batch_size=64", "evaluate.every=10"]
+    run = load_run("coco/student-resnet50-tcd", changes)
+    control = as_control(run, "alone")
+    assert control.train.epochs == 8 * run.train.epochs
+    shares = [[drop / each.train.epochs for drop in each.train.optimiser.drops] for each in (run, control)]
+    assert shares[0] == shares[1] == [170 / 210, 200 / 210]
+    assert control.evaluate.every == 80  # as often in the training
+    twice = lengthened(run.train, 2)
+    assert (twice.epochs, twice.optimiser.drops) == (2 * run.train.epochs, (340, 400))
+
+
+def test_a_control_alone_sees_labels_in_every_place_of_its_batches_though_others_may_teach():
+    run = load_run(
+        "protocol/synthetic", ["data.labelled=null", "data.labelled_per_batch=null", "data.unlabelled_people=true"]
+    )
+    assert as_control(run, "alone").data.labelled_per_batch == run.train.batch_size
+    assert as_control(run, "pseudo_label").data == run.data
 
 
 def test_more_arms_leave_the_protocol_its_digits_and_other_regimes_do_not():

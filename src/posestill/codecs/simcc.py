@@ -1,4 +1,7 @@
-"""Keypoints as two classifications, one over the bins of each axis (SimCC, ECCV 2022; the loss is RTMPose's)."""
+"""Keypoints as two classifications, one over the bins of each axis (SimCC, ECCV 2022).
+
+The loss is RTMPose's, averaged over the batch where mmpose sums it.
+"""
 
 from __future__ import annotations
 

@@ -195,12 +195,11 @@ class JoinedBatches:
     def parts(self) -> Iterator[range]:
         """The steps of each batch."""
         together, steps = self.planned.plan.steps_together, self.planned.steps
-        for first in range(steps.start - steps.start % together, steps.stop, together):
+        for first in range(steps.start - steps.start % together, steps.stop, together) if steps else ():
             yield range(max(first, steps.start), min(first + together, steps.stop))
 
     def __len__(self) -> int:
-        together, steps = self.planned.plan.steps_together, self.planned.steps
-        return len(range(steps.start - steps.start % together, steps.stop, together))
+        return sum(1 for _ in self.parts())
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         plan, rank, world = self.planned.plan, self.planned.rank, self.planned.world

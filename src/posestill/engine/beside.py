@@ -22,7 +22,7 @@ from posestill.models.device import choose_device
 from posestill.models.fold import folded
 from posestill.models.pose_model import WEIGHTS, PoseModel
 from posestill.teachers.base import Teacher
-from posestill.teachers.checkpoint import BUNDLED
+from posestill.teachers.checkpoint import BUNDLED, BUNDLED_TOKENS, BundledConfig, BundledTokensConfig
 from posestill.types import PoseBatch, Size
 
 REPEATS, WARMUP = 30, 5
@@ -142,7 +142,7 @@ def _crop(size: Size) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, size=(1, 3, *size), dtype=np.uint8)
 
 
-def _cost(times: list[float], size: Size, file: Path, parameters: int | None) -> Cost:
+def _cost(times: list[float], size: Size, file: Path | None, parameters: int | None) -> Cost:
     return Cost(
         size=size,
         milliseconds=statistics.median(times),
@@ -158,15 +158,16 @@ def _parameters(model: object) -> int | None:
     return sum(each.numel() for each in model.parameters()) if isinstance(model, PoseModel) else None
 
 
-def _file_of(config: RunConfig) -> Path:
-    """The file that holds the teacher's weights."""
-    path = getattr(config.teacher, "path", BUNDLED)
-    return path / WEIGHTS if path.is_dir() else path
+def _file_of(config: RunConfig) -> Path | None:
+    """The file that holds the teacher's weights; None where nothing tells which it is."""
+    bundled: dict[type, Path] = {BundledConfig: BUNDLED, BundledTokensConfig: BUNDLED_TOKENS}
+    path: Path | None = getattr(config.teacher, "path", bundled.get(type(config.teacher)))
+    return path / WEIGHTS if path is not None and path.is_dir() else path
 
 
-def _bytes(path: Path) -> int | None:
+def _bytes(path: Path | None) -> int | None:
     """The size of a file with what lies beside it under the same name, as OpenVINO's .bin does."""
-    if not path.is_file():
+    if path is None or not path.is_file():
         return None
     beside = [path.with_suffix(".bin"), path.with_name(f"{path.name}.data"), path.with_name(f"{path.name}_data")]
     return sum(each.stat().st_size for each in {path, *beside} if each.is_file())

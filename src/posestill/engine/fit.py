@@ -194,6 +194,7 @@ class _Run:
         passed_over = PassedOver(built.dataset, self.log)
         self.stop.gently = True
         evaluation = self.evaluate_and_save(start) if evaluate_first else None
+        self.clock = time.monotonic()
         with self.log.bar("training", built.total_steps, start) as bar:
             for step, (wanted, batch) in enumerate(zip(planned, loader, strict=True), start=start):
                 passed_over.look(step, wanted, batch)
@@ -233,8 +234,7 @@ class _Run:
         )
 
     def train_step(self, step: int, batch: PoseBatch) -> None:
-        """One optimiser step."""
-        began = time.monotonic()
+        """One optimiser step, whose time began when the one before it, a saving or an evaluation had ended."""
         config, accelerator = self.config.train, self.accelerator
         # Dropout and other draws inside the networks follow from (seed, step, process): nothing to save or restore.
         torch.manual_seed(seed_of_process(hash((self.config.seed, step, 0)) & 0x7FFF_FFFF))
@@ -255,9 +255,10 @@ class _Run:
         for name, value in losses.items():
             self.sums[name] = self.sums.get(name, torch.zeros_like(value)) + value.detach()
         self.summed += 1
-        took = time.monotonic() - began
-        self.seconds += took
-        self.speed.add(config.batch_size, took)
+        now = time.monotonic()
+        self.seconds += now - self.clock
+        self.speed.add(config.batch_size, now - self.clock)
+        self.clock = now
 
     def log_losses(self, step: int) -> str:
         """Write the mean losses since the last call, and return them for the progress bar."""
@@ -354,8 +355,8 @@ class _Run:
                 method_version=self.config.method.version,
             )
             save_state(self.folder / "last", state)
-        self.saved_at = time.monotonic()
         self.accelerator.wait_for_everyone()
+        self.saved_at = self.clock = time.monotonic()
 
     def restore(self, state: TrainingState | None) -> int:
         """Go back to a saved state and return its step; 0 where there is none."""

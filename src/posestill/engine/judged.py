@@ -132,7 +132,7 @@ def on_labels_of(
     chosen = labelled[spread_evenly(len(labelled), MOST)]
     some = _Some(source, [source.people[position] for position in chosen])
     own = predict_poses(student, some, np.arange(len(chosen)), settings, Share(device=device)).keypoints[..., :2]
-    answers = None if teacher is None else _answers(teacher, some, device)
+    answers = None if teacher is None else _answers(teacher, some, device, flip_test=settings.flip_test)
     if answers is None:
         return _judged(Poses(some, some.people, own, None), of=len(labelled), boxes="ground truth")
     known = answers[..., 2].max(axis=0) > 0
@@ -175,11 +175,12 @@ def with_teachers_answers(
     return Poses(held, people, own.keypoints[..., :2], held.answers[chosen, :, :2])
 
 
-def _answers(teacher: Teacher, source: PoseSource, device: torch.device) -> np.ndarray | None:
+def _answers(teacher: Teacher, source: PoseSource, device: torch.device, *, flip_test: bool) -> np.ndarray | None:
     """(M, K, 3) x y confidence, image px, of the keypoints of a source's people; None where it knows none."""
     if "prediction" not in teacher.provides:
         return None
-    found = ask_about(teacher, source, device=device).named(teacher, source.skeleton.names).keypoints
+    told = ask_about(teacher, source, device=device, flip_test=flip_test)
+    found = told.named(teacher, source.skeleton.names).keypoints
     return found if found[..., 2].any() else None
 
 

@@ -6,7 +6,7 @@ import math
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, model_validator
 from torch import nn
 
 from posestill.schema import Config
@@ -46,6 +46,12 @@ class OptimiserConfig(Config):
     final_factor: Fraction = 0.0
     """The share of the peak at which the schedule `cosine` ends. At 0 the learning rate falls to nothing, at 1 not at
     all."""
+
+    @model_validator(mode="after")
+    def _only_steps_have_drops(self) -> OptimiserConfig:
+        if self.drops and self.schedule != "step":
+            raise ValueError(f"drops: the schedule {self.schedule} has none; set schedule=step, or leave drops out")
+        return self
 
 
 def build_optimiser(

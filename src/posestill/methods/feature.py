@@ -1,4 +1,4 @@
-"""Distillers of features that others are compared with: FitNet, PKD, MGD and CWD, each by its published weight.
+"""Distillers of features that others are compared with: FitNet, PKD, MGD and CWD.
 
 All align the student's last feature map with the teacher's by one 1x1 convolution and a bilinear resize, and differ in
 what they call near. `weight: auto` makes each pull half as hard at the student's features as the task loss does, so
@@ -84,7 +84,8 @@ class FitNetConfig(FeatureConfig):
     """FitNet's hint (ICLR 2015) is the mean squared error between the features."""
 
     weight: Weight = 10.0
-    """The weight of the mean squared error; 10 is mmrazor's. A larger number pulls the student's features harder;
+    """The weight of the mean squared error. 10 is mmrazor's number, which counts there beside another error: of
+    features brought to length 1, and summed. A larger number pulls the student's features harder;
     `auto` begins with 10 and goes on with what makes the error pull half as hard at them as the task loss does."""
 
 

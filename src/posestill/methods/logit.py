@@ -56,7 +56,8 @@ class SimccLogitConfig(MethodConfig):
 
     weight: NonNegativeFloat = 0.1
     """The weight, at the start of the training, of the divergence of the student's bins from the teacher's; it falls
-    linearly to nothing by the end, as published. The larger it is, the more the student follows the teacher."""
+    linearly to nothing by the end, as published. The larger it is, the more the student follows the teacher. The task
+    loss beside it is averaged over the batch; the published code sums that loss, so that 0.1 pulls much harder here."""
 
 
 class SimccLogits(TaughtDistiller):

@@ -122,7 +122,9 @@ class TimmBackbone(Backbone):
 
     def _freeze_what_no_head_reads(self, size: Size) -> None:
         """The last stage also refines branches that are not returned: data parallel stumbles over idle parameters."""
+        self.eval()  # so that no batch norm learns from a black picture
         self(torch.zeros(1, 3, *size))[-1].sum().backward()
+        self.train()
         for parameter in self.parameters():
             parameter.requires_grad_(parameter.grad is not None)
             parameter.grad = None

@@ -12,6 +12,7 @@ import torch
 
 from posestill.cluster.publish import check_writable
 from posestill.engine.config import RunConfig, load_run
+from posestill.engine.differences import first_difference
 from posestill.engine.fit import fit
 from posestill.engine.log import RunLog
 from posestill.engine.surroundings import surroundings
@@ -75,15 +76,17 @@ def prepare(
         return {name: division.shard.owner(names.index(name)) for name in wanted if name not in results.prepared}
 
     def train(name: str) -> None:
+        wanted = load_run(plan.prepare[name].recipe, plan.prepare[name].set)
+        refuse_another_model(name, wanted, results.prepared.get(name))
         if folders[name].is_dir() and name in results.prepared:
             return
         division.wait_for("the prepared model", lambda: missing(_named_in(plan, plan.prepare[name].set)))
         check_writable(shop.results)
         check_writable(shop.work)
         log.say(f"preparing {name} ({plan.prepare[name].recipe}) ...")
-        config = at_hand(load_run(plan.prepare[name].recipe, plan.prepare[name].set), folders)
-        task = Preparing(name, config, folders[name].parent, quiet=shop.cluster is not None)
-        results.add_prepared(name, shop.do(_train_prepared, task, log))
+        task = Preparing(name, at_hand(wanted, folders), folders[name].parent, quiet=shop.cluster is not None)
+        found = shop.do(_train_prepared, task, log)
+        results.add_prepared(name, {**found, "settings": wanted.model_dump(mode="json")})
 
     for name in _needed(plan, jobs):
         if division.shard.has(names.index(name)):
@@ -101,10 +104,15 @@ def measure_lengths(
     wanted = {(each.regime, each.arm): each for each in asked if plan.arms[each.arm].as_long_as is not None}
     owners = {key: division.shard.owner(position) for position, key in enumerate(wanted)}
     for (regime, arm), each in wanted.items():
-        if (regime, arm) in results.lengths:
-            continue
         other = plan.arms[arm].as_long_as
         assert other is not None
+        if (regime, arm) in results.lengths:
+            if (before := results.lengths[regime, arm]["as_long_as"]) != other:
+                raise UserError(
+                    f"arms.{arm}.as_long_as is {other}, and its length in {regime} was measured beside {before}: a "
+                    "changed plan gets a name and a results folder of its own"
+                )
+            continue
         # With any length at all: only a step of it is timed.
         own = Resolver(plan, {(regime, arm): {"ratio": 1.0}})
         jobs = own.jobs([replace(each, arm=other), each])
@@ -156,6 +164,18 @@ def measure_teachers(plan: Plan, shop: Workshop, results: Results, log: RunLog) 
             )
             continue
         results.add_teacher(split, regime, {"teacher": asked.teacher.model_dump(mode="json"), **found})
+
+
+def refuse_another_model(name: str, wanted: RunConfig, row: Row | None) -> None:
+    """A `UserError` where a prepared model was trained with other settings than the plan now gives it.
+
+    Rows that are older than their settings are believed.
+    """
+    if row is None or "settings" not in row:
+        return
+    now, chosen = wanted.model_dump(mode="json"), wanted.model_dump(mode="json", exclude_defaults=True)
+    if (difference := first_difference(row["settings"], now, chosen)) is not None:
+        raise UserError(f"prepare.{name}: {difference}. A changed plan gets a name and a results folder of its own")
 
 
 def _needed(plan: Plan, jobs: Sequence[Job]) -> list[str]:

@@ -14,13 +14,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from statistics import mean
 from types import MappingProxyType
 from typing import Any, Literal
 
 from posestill.engine.config import RunConfig, change_run, load_run
 from posestill.schema import UserError, validate
 from posestill.study.lines import Row, run_name
-from posestill.study.plan import Plan, as_control
+from posestill.study.plan import Plan, as_control, lengthened
 
 Split = Literal["tune", "test"]
 
@@ -97,10 +98,7 @@ class Resolver:
             if way.control is not None:
                 config = as_control(config, way.control)
             config = change_run(config, [*way.set, *(place.test if split == "test" else ())])
-            train = config.train
-            unit, length = ("steps", train.steps) if train.steps is not None else ("epochs", train.epochs)
-            assert length is not None
-            train = train.model_copy(update={unit: type(length)(length * self._length(regime, arm))})
+            train = lengthened(config.train, self._length(regime, arm))
             self._known[split, regime, arm] = config.model_copy(update={"train": train})
         return self._known[split, regime, arm]
 
@@ -111,7 +109,7 @@ class Resolver:
             return way.length
         if (regime, arm) not in self.lengths:
             raise UserError(f"the length of {arm} in {regime} is not measured yet: run the plan")
-        return float(self.lengths[regime, arm]["ratio"])
+        return float(self.lengths[regime, arm]["ratio"]) * self.plan.arms[way.as_long_as].length
 
 
 def tuning(plan: Plan) -> list[Asked]:
@@ -158,14 +156,14 @@ def chosen_rates(plan: Plan, rows: Sequence[Row]) -> dict[tuple[str, str], float
     for regime, place in plan.regimes.items():
         for arm in plan.arms_of(regime):
             tuned = (place.tuned_in or regime, plan.arms[arm].tuned_as or arm)
-            found: dict[float, list[float]] = {}
+            found: dict[float, dict[int, float]] = {rate: {} for rate in plan.learning_rates}
             for row in rows:
                 if row["split"] == "tune" and (row["regime"], row["arm"]) == tuned and row["seed"] in plan.seeds.choose:
-                    found.setdefault(row["learning_rate"], []).append(row["metrics"]["mean_oks"])
-            missing = set(plan.learning_rates) - set(found)
+                    found.setdefault(row["learning_rate"], {})[row["seed"]] = row["metrics"]["mean_oks"]
+            missing = {rate for rate in plan.learning_rates if set(found[rate]) != set(plan.seeds.choose)}
             if missing:
                 raise UserError(f"the tuning of {' '.join(tuned)} lacks {sorted(missing)}: run the plan's tuning first")
-            chosen[regime, arm] = max(plan.learning_rates, key=lambda rate: sum(found[rate]) / len(found[rate]))
+            chosen[regime, arm] = max(plan.learning_rates, key=lambda rate: mean(found[rate].values()))
     return chosen
 
 

@@ -38,7 +38,7 @@ from posestill.study.verdict import ALPHA, verdict_of
 MOST_PICTURES = 3
 """that are kept with the results; all of them are in the report"""
 _WORDS = {
-    "test": "Confirmed on test: 95 % intervals over seeds and persons",
+    "test": "Confirmed on test: 95 % intervals over seeds and persons, over persons alone where one seed is shared",
     "tune": "Screened on tune: with one seed the intervals are over persons only, and another seed may differ by more",
 }
 _SPREAD = "mean OKS x 100, bars: a standard deviation over seeds"
@@ -280,7 +280,7 @@ def _write(path: Path, text: str) -> None:
 def _gain(cell: Cell, reference: str) -> str:
     if (gain := cell.gains.get(reference)) is None:
         return "–"
-    return signed(gain) + (" *" if len(cell.seeds) > 1 and cell.adjusted[reference] < ALPHA else "")
+    return signed(gain) + (" *" if gain.seeds > 1 and cell.adjusted[reference] < ALPHA else "")
 
 
 def _closed(cell: Cell) -> str:

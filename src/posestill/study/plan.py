@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import Field, PositiveFloat, model_validator
 
 from posestill.documents.parse import read_yaml
-from posestill.engine.config import RunConfig
+from posestill.engine.config import RunConfig, TrainConfig
 from posestill.methods.pseudo_label import PseudoLabelConfig
 from posestill.methods.supervised import SupervisedConfig
 from posestill.schema import Config, UserError, did_you_mean, validate
@@ -194,7 +194,8 @@ def as_control(config: RunConfig, control: Control) -> RunConfig:
     model = config.model
     if model.neck is not None and not model.neck.trained_by_labels:  # without it the head begins alike
         model = _with(model, neck=None)
-    config = _with(config, model=_with(model, codec=model.codec.trained_by_labels()))  # initial weights stay the same
+    # Initial weights stay the same, but for the last layer of a student whose confidence goes with its codec.
+    config = _with(config, model=_with(model, codec=model.codec.trained_by_labels()))
     if control == "pseudo_label":
         if config.teacher is None:
             raise UserError("the control pseudo_label needs the teacher that the method has: there is none")
@@ -202,14 +203,26 @@ def as_control(config: RunConfig, control: Control) -> RunConfig:
     data, train = config.data, config.train
     if data.labelled == 0:
         raise UserError("the control alone needs labels: data.labelled is 0")
-    if data.labelled is not None or data.labelled_per_batch is not None:
+    evaluate = config.evaluate
+    if data.labelled is not None or data.labelled_per_batch is not None or data.unlabelled_people:
         if train.epochs is not None:
             if data.labelled_per_batch is None:
                 raise UserError("the control alone needs train.steps: epochs would count without the unlabelled people")
             # An epoch is one pass over the labelled people, who now fill every batch.
-            train = _with(train, epochs=train.epochs * train.batch_size / data.labelled_per_batch)
+            factor = train.batch_size / data.labelled_per_batch
+            train = lengthened(train, factor)
+            train = _with(train, save_every=None if train.save_every is None else train.save_every * factor)
+            evaluate = _with(evaluate, every=None if evaluate.every is None else evaluate.every * factor)
         data = _with(data, labelled_per_batch=train.batch_size)
-    return _with(config, method=SupervisedConfig(), teacher=None, data=data, train=train)
+    return _with(config, method=SupervisedConfig(), teacher=None, data=data, train=train, evaluate=evaluate)
+
+
+def lengthened(train: TrainConfig, factor: float) -> TrainConfig:
+    """A training that is `factor` times as long: its learning rate falls at the same shares of it."""
+    unit, length = ("steps", train.steps) if train.steps is not None else ("epochs", train.epochs)
+    assert length is not None
+    drops = tuple(drop * factor for drop in train.optimiser.drops)
+    return _with(train, **{unit: type(length)(length * factor)}, optimiser=_with(train.optimiser, drops=drops))
 
 
 def _with(config: AnyConfig, **changed: object) -> AnyConfig:

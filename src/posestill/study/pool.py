@@ -115,7 +115,8 @@ def run_jobs(what: str, jobs: Sequence[Job], plan: Plan, shop: Workshop, results
         name, reason = next(iter(failed.items()))
         raise UserError(
             f"{what}: {len(failed)} of {len(waiting)} runs failed, the first of them {name}: {reason}. The others are "
-            "kept, and the same command runs those that failed again"
+            "kept, and the same command runs those that failed again; a learning rate at which an arm's loss is not "
+            "finite has to leave the plan"
         )
 
 

@@ -26,7 +26,7 @@ def verdict_of(plan: Plan, cells: Sequence[Cell], *, split: str) -> list[str]:
 def is_gain(cell: Cell, reference: str) -> bool:
     """Whether an arm's gain over another is above nothing, by more than one seed and Holm's p-value."""
     gain = cell.gains.get(reference)
-    return gain is not None and gain.mean > 0 and len(cell.seeds) > 1 and cell.adjusted[reference] < ALPHA
+    return gain is not None and gain.mean > 0 and gain.seeds > 1 and cell.adjusted[reference] < ALPHA
 
 
 def _of_regime(plan: Plan, cells: Sequence[Cell]) -> str:
@@ -47,7 +47,7 @@ def _compared(plan: Plan, cell: Cell, reference: str) -> str:
     gain, other = cell.gains[reference], _title(plan, reference)
     if is_gain(cell, reference):
         return f"a gain of {signed(gain)} over {other}"
-    if len(cell.seeds) > 1:
+    if gain.seeds > 1:
         return f"not to be told from {other} ({signed(gain)})"
     return f"{signed(gain)} over {other} with one seed"
 

@@ -88,13 +88,14 @@ def ask_about(
     say: Callable[[str], None] | None = None,
     threads: int | None = None,
     passed_over: dict[int, str] | None = None,
+    flip_test: bool = True,
 ) -> Answers:
     """What a teacher says of all people of a source, each cut out as the teacher wants it, twice: upright and mirrored.
 
-    Where nothing tells which of its keypoints are mirror partners, it is asked about the upright crops alone.
-    `progress` is told how many persons are done, `say` which number of threads was the fastest; `threads` fixes it.
-    Every picture is read once. Where `passed_over` is given, one that cannot be read is noted in it, by its id and with
-    what is wrong, and its people keep a confidence of 0.
+    Without `flip_test`, or where nothing tells which of its keypoints are mirror partners, it is asked about upright
+    crops alone. `progress` is told how many persons are done, `say` which number of threads was the fastest; `threads`
+    fixes it. Every picture is read once. Where `passed_over` is given, one that cannot be read is noted in it, by its
+    id and with what is wrong, and its people keep a confidence of 0.
     """
     device = device or torch.device("cpu")
     teacher.to(device)
@@ -108,7 +109,7 @@ def ask_about(
             upright = teacher(_batch(image, affines)).prediction
             assert upright is not None
             told, apart[rows] = teacher.codec.decode(upright), np.nan
-            if teacher.skeleton.partners_known:
+            if flip_test and teacher.skeleton.partners_known:
                 mirrored = teacher.codec.flip(teacher(_batch(image.flip(-1), affines)).prediction, swap)
                 one, other = told, teacher.codec.decode(mirrored)
                 told = teacher.codec.decode(mean_prediction(upright, mirrored))
