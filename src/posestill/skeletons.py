@@ -59,9 +59,13 @@ class Skeleton(Config):
         return len(self.names)
 
     def as_metainfo(self) -> dict[str, Any]:
-        """What names alone do not tell, in the keys of a metainfo file: mirror partners, where known, and spreads."""
+        """What names alone do not tell: mirror partners, or that nobody knows them, and spreads.
+
+        `from_category` reads it, as a metainfo or beside the names of a category.
+        """
         pairs = [[index, partner] for index, partner in enumerate(self.swap) if index < partner]
-        return {**({"flip_pairs": pairs} if self.partners_known else {}), "sigmas": list(self.oks_sigmas)}
+        partners: dict[str, Any] = {"flip_pairs": pairs} if self.partners_known else {"partners_known": False}
+        return {**partners, "sigmas": list(self.oks_sigmas)}
 
     @property
     def lower(self) -> tuple[int, ...]:
@@ -75,8 +79,9 @@ def from_category(
     """The skeleton of a COCO category, completed by `metainfo` (see `read_metainfo`) where the category is silent.
 
     A COCO category's `skeleton` is 1-based. Mirror partners come from the sides in the names; `partners_known` is False
-    where neither these nor `flip_pairs` tell any. Spreads that nothing gives are taken from the COCO keypoint of the
-    same name, else 0.079 (CrowdPose's value for the head and neck). `where` is the metainfo's file, for messages.
+    where neither these nor `flip_pairs` tell any, or where `metainfo` has `partners_known: False`. Spreads that nothing
+    gives are taken from the COCO keypoint of the same name, else 0.079 (CrowdPose's value for the head and neck).
+    `where` is the metainfo's file, for messages.
     """
     metainfo = metainfo or {}
     names = tuple(metainfo.get("names") or category.get("keypoints") or ())
@@ -103,7 +108,8 @@ def from_category(
         "oks_sigmas": tuple(metainfo.get("sigmas") or known_sigmas(names)),
         "upper": tuple(upper),
         "pck_pair": (names.index(pair[0]), names.index(pair[1])) if pair else None,
-        "partners_known": pairs is not None or len(names) == 1 or swap != tuple(range(len(names))),
+        "partners_known": metainfo.get("partners_known", True)
+        and (pairs is not None or len(names) == 1 or swap != tuple(range(len(names)))),
     }
     return validate(Skeleton, settings, where=f"category '{category.get('name')}' (a category's skeleton is 1-based)")
 

@@ -1,8 +1,10 @@
 import pytest
 
-from posestill.schema import UserError
-from posestill.skeletons import COCO_17
+from posestill.keypoints.metainfo import metainfo_of
+from posestill.schema import UserError, validate
+from posestill.skeletons import COCO_17, from_category
 from posestill.teachers.keypoint_sets import KEYPOINT_SETS, keypoint_set
+from posestill.teachers.layouts import LayoutConfig
 
 
 def test_each_set_has_the_number_of_keypoints_of_its_networks():
@@ -46,4 +48,13 @@ def test_partners_and_spreads_that_a_layout_tells_are_taken():
 
 
 def test_numbers_do_not_tell_the_partners_of_the_face_of_sapiens():
-    assert not KEYPOINT_SETS["sapiens"].partners_known
+    sapiens = KEYPOINT_SETS["sapiens"]
+    assert not sapiens.partners_known
+    category = {"name": "person", "keypoints": list(sapiens.names), **sapiens.as_metainfo()}  # as `label` writes it
+    assert not from_category(category, metainfo_of(category, None, where="a.json")).partners_known
+    given = {"keypoints": sapiens.names, "output": {"kind": "maps"}, "codec": "heatmap", "partners_known": False}
+    layout = validate(LayoutConfig, given, where="l")
+    assert not keypoint_set(layout.keypoints, count=308, where="l", told=layout.told_of_keypoints).partners_known
+    pairs = [[at, partner] for at, partner in enumerate(sapiens.swap) if at < partner]
+    given = {"names": list(sapiens.names), "flip_pairs": pairs}
+    assert from_category(category, metainfo_of(category, given, where="a.json")).partners_known  # who says so, knows

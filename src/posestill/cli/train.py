@@ -89,13 +89,14 @@ def distil(
     control_seeds = _control_seeds(seeds, control=control)
     folder = out or (Path("runs") / images[0].resolve().stem if images else None)
     if recipe is None and resume and folder is not None and (folder / "config.yaml").is_file():
-        from posestill.engine.choose import check_begun  # what was chosen then stands there
+        from posestill.engine.choose import check_begun
 
-        length = [] if steps is None else [f"train.steps={steps}"]
         now = {**given, "images": images, "teacher": teacher}
         told = {name: value for name, value in now.items() if value is not None and name != "steps"}
         check_begun(load_recipe(str(folder), None, plugin), told, folder=folder)
-        recipe, out, changes = str(folder), folder, [*(changes or ()), *length]
+        # What was chosen then stands in the folder, which is the recipe of this run.
+        recipe, out = str(folder), folder
+        changes = [*(changes or ()), *([] if steps is None else [f"train.steps={steps}"])]
         images, teacher, given, plugin = None, None, {}, None
     if recipe is not None:
         if images or given:

@@ -24,9 +24,9 @@ from posestill.data.source import PoseSource
 from posestill.engine.config import RunConfig
 from posestill.engine.log import RunLog
 from posestill.engine.unreadable import refuse_many
-from posestill.keypoints.names import same_keypoint
+from posestill.keypoints.names import read_name, same_keypoint
 from posestill.schema import UserError, did_you_mean
-from posestill.skeletons import Skeleton, from_category
+from posestill.skeletons import COCO_17, Skeleton, from_category
 from posestill.teachers.answers import ask_about
 from posestill.teachers.base import Teacher
 from posestill.teachers.detect import open_detector
@@ -147,7 +147,10 @@ def skeleton_of(teacher: Teacher, names: Sequence[str] | None) -> Skeleton:
     place = {each: row for row, each in enumerate(meant)}
     edges = [(own.names[start], own.names[end]) for start, end in own.edges]
     known = [[place[start] + 1, place[end] + 1] for start, end in edges if start in place and end in place]
-    told = {} if None in meant or not own.partners_known else _told_of(own, [each for each in meant if each])
+    if not own.partners_known:  # of such keypoints COCO's alone are known for what they are
+        told = {"partners_known": all(read_name(name).side or same_keypoint(name, COCO_17.names) for name in names)}
+    else:
+        told = {} if None in meant else _told_of(own, [each for each in meant if each])
     return from_category({"name": "person", "keypoints": list(names), "skeleton": known}, told)
 
 

@@ -50,10 +50,14 @@ def read_metainfo(path: Path, names: Sequence[str] = ()) -> dict[str, Any]:
 def metainfo_of(category: Mapping[str, Any], given: Mapping[str, Any] | None, *, where: str) -> dict[str, Any]:
     """What is `given` of a category's keypoints, completed by what its entry says itself, as `posestill label` writes.
 
-    Such an entry has `flip_pairs` and `sigmas`, which the COCO format does not know.
+    Such an entry has `sigmas` and `flip_pairs`, or `partners_known: false` where nothing tells these; the COCO format
+    knows none of them.
     """
     own = {key: category[key] for key in ("flip_pairs", "sigmas") if category.get(key) is not None}
-    return {**checked_metainfo(own, category.get("keypoints") or (), where=f"{where}: its category"), **(given or {})}
+    told = {**checked_metainfo(own, category.get("keypoints") or (), where=f"{where}: its category"), **(given or {})}
+    if category.get("partners_known") is False and "flip_pairs" not in told:
+        told["partners_known"] = False
+    return told
 
 
 def checked_metainfo(content: Mapping[str, Any], names: Sequence[str], *, where: str) -> dict[str, Any]:

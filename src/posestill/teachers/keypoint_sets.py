@@ -72,5 +72,6 @@ def keypoint_set(
         raise UserError(f"{where}: it has {len(skeleton)} keypoints, and the file gives {count}")
     if told:
         info = checked_metainfo({"skeleton": skeleton.edges, **told}, skeleton.names, where=where)
+        info["partners_known"] = told.get("partners_known", True)
         return from_category({"name": where, "keypoints": skeleton.names}, info, where=where)
     return skeleton

@@ -100,6 +100,9 @@ class LayoutConfig(Config):
     flip_pairs: tuple[tuple[int, int], ...] | None = None
     """The pairs of keypoints that are mirror partners, as positions from 0. None: those of the known set, or by the
     sides in the names; where these tell none, the network is not asked about mirrored crops."""
+    partners_known: bool = True
+    """False: nothing tells which keypoints are mirror partners, whatever their names say, so that the network is not
+    asked about mirrored crops."""
     sigmas: tuple[PositiveFloat, ...] | None = None
     """The spread of each keypoint for OKS. None: those of the known set, or COCO's for the same part of the body."""
     output: OutputConfig
@@ -110,7 +113,9 @@ class LayoutConfig(Config):
     @property
     def told_of_keypoints(self) -> dict[str, Any]:
         """What it says of its keypoints beside their names, in the keys of a metainfo file."""
-        return {key: each for key in ("flip_pairs", "sigmas") if (each := getattr(self, key)) is not None}
+        told = {"flip_pairs": self.flip_pairs, "sigmas": self.sigmas}
+        known = {} if self.partners_known else {"partners_known": False}
+        return {**{key: each for key, each in told.items() if each is not None}, **known}
 
     @property
     def normalises(self) -> bool:
