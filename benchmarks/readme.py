@@ -317,6 +317,14 @@ def study_small_student() -> str:
     return "\n".join([*_HEADERS, *_confirmed_with_teacher("photographs-small", "small")])
 
 
+def study_heatmap_student() -> str:
+    """What the study of MoveNet Thunder's own features confirmed."""
+    headers = ["| | seeds | mean OKS | over pseudo-labels | over twice the steps | AP | PCK |", "|---|" + "--:|" * 6]
+    plan, found = plan_of("photographs-thunder"), study("photographs-thunder")
+    cells = compare_rows(plan, found.rows, "test", chosen_rates(plan, found.rows), found.teachers)
+    return "\n".join([*headers, *(_beside_controls(plan, cell, ("pseudo", "longer")) for cell in cells)])
+
+
 _HEADERS = (
     "| | seeds | mean OKS | over pseudo-labels | over twice the steps | gap closed, % | AP | PCK |",
     "|---|--:|--:|--:|--:|--:|--:|--:|",
@@ -349,9 +357,14 @@ BOTH = (("photographs", "good"), ("photographs-small", "small"))
 
 def _with_teacher(plan: Plan, cell: Cell, controls: tuple[str, ...]) -> str:
     """The row of an arm beside its teacher: what it reached, its gains, and how much of the gap they close."""
+    return _beside_controls(plan, cell, controls, _share(cell.gap_closed))
+
+
+def _beside_controls(plan: Plan, cell: Cell, controls: tuple[str, ...], *more: str) -> str:
+    """The row of an arm: what it reached, its gains over the controls, what `more` there is to say, AP and PCK."""
     oks = percent(cell.mean_oks) + ("" if cell.spread is None else f" ± {percent(cell.spread)}")
     gains = [_starred(cell.gains.get(each)) for each in controls]
-    told = [plan.arms[cell.arm].title, str(len(cell.seeds)), oks, *gains, _share(cell.gap_closed)]
+    told = [plan.arms[cell.arm].title, str(len(cell.seeds)), oks, *gains, *more]
     told += [percent(cell.average_precision), percent(statistics.mean(cell.per_keypoint.values()))]
     return f"| {' | '.join(told)} |"
 
@@ -745,7 +758,7 @@ FIGURES: Mapping[str, Callable[..., str]] = {
 TABLES = (
     quickstart, quickstart_sentence, study_protocol, study_distilpose, study_ocd, study_agentpose,
     agentpose_teachers, gains_of_the_methods, gains_on_photographs, study_photographs, study_few_labels,
-    study_small_student, two_gaps, longer, beside_lightning,
+    study_small_student, study_heatmap_student, two_gaps, longer, beside_lightning,
     intervals, distilpose_cost, ocd_quick, wholebody_parts, head_slimming, file_teachers, export, export_speed,
     evaluator, loader, step_profile, kept_memory, shared_kills, label_throughput, browser,
 )  # fmt: skip
