@@ -5,7 +5,8 @@ import json
 import pytest
 import yaml
 
-from posestill.deploy.push import prepare, send
+from posestill.deploy.push import OF_EVERY_RUN, OF_SOME_RUNS, prepare, send
+from posestill.engine.config import RunConfig
 from posestill.models.pose_model import PoseModel
 from posestill.schema import UserError
 from tests.conftest import small_model
@@ -44,6 +45,11 @@ def test_no_place_on_this_machine_is_told(run, tmp_path):
     for name, content in prepare(run / "best", "me/small", licence="mit").files.items():
         assert b"jane" not in content, name
         assert str(tmp_path).encode() not in content, name
+
+
+def test_a_runs_settings_are_known_by_their_keys():
+    assert set(RunConfig.model_fields) == OF_EVERY_RUN | OF_SOME_RUNS
+    assert {name for name, each in RunConfig.model_fields.items() if each.is_required()} == OF_EVERY_RUN
 
 
 def test_a_config_that_is_no_runs_is_nobody_elses_business(run):

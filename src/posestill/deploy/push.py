@@ -13,7 +13,6 @@ import yaml
 from posestill.deploy.card import Published, card
 from posestill.deploy.places import without_places
 from posestill.documents.parse import read_json, read_yaml
-from posestill.engine.config import RunConfig
 from posestill.files import read_bytes
 from posestill.models.pose_model import MODEL_FILES, SETTINGS, WEIGHTS, PoseModel, read_description
 from posestill.models.repository import NAME, open_hub, told_in_words
@@ -23,6 +22,9 @@ CARD, RECIPE, FIGURES = "README.md", "recipe.yaml", "eval.json"
 """what is sent beside the model"""
 DESCRIPTION = "config.yaml"
 """what a run folder calls its settings"""
+OF_EVERY_RUN = frozenset({"data", "model", "method", "train"})
+OF_SOME_RUNS = frozenset({"seed", "teacher", "evaluate"})
+"""the keys of such settings"""
 
 
 @dataclass(frozen=True)
@@ -104,8 +106,7 @@ def _published(folder: Path, repository: str, licence: str, base_model: str | No
 def _settings_of_run(run: Path) -> dict[str, Any]:
     """The settings of the run in a folder; empty where it is no run's, whose config.yaml may be of anything."""
     found = _values(run / DESCRIPTION, read_yaml) or {}
-    own = set(RunConfig.model_fields)
-    return found if {"data", "model", "method", "train"} <= set(found) <= own else {}
+    return found if OF_EVERY_RUN <= set(found) <= OF_EVERY_RUN | OF_SOME_RUNS else {}
 
 
 def _values(path: Path, read: Callable[..., Any]) -> dict[str, Any] | None:
