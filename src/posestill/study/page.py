@@ -38,7 +38,7 @@ from posestill.study.verdict import ALPHA, verdict_of
 MOST_PICTURES = 3
 """that are kept with the results; all of them are in the report"""
 _WORDS = {
-    "test": "Confirmed on test: 95 % intervals over seeds and persons, over persons alone where one seed is shared",
+    "test": "Confirmed on test: 95 % intervals over seeds and persons",
     "tune": "Screened on tune: with one seed the intervals are over persons only, and another seed may differ by more",
 }
 _SPREAD = "mean OKS x 100, bars: a standard deviation over seeds"
@@ -75,6 +75,8 @@ def write_comparison(
         words, flattered = _WORDS[split], said_of_test(plan, cells) if split == "test" else ""
         if flattered:
             words = _NOT_APART
+        if split == "test" and any(gain.seeds == 1 for cell in cells for gain in cell.gains.values()):
+            words += ", over persons alone where two arms share one seed"
         loud = [warning(flattered)] if flattered else []
         parts += [heading(words), *loud, _arms_first(headers, lines, split)]
         text += ["", f"## {words}", "", *([flattered, ""] if flattered else []), *_markdown(headers, lines)]
