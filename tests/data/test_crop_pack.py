@@ -115,6 +115,8 @@ def test_a_file_serves_runs_that_see_some_of_its_persons_in_any_order(tmp_path, 
                (chosen, Labels(np.array([7]), np.array([True])))]  # fmt: skip
     assert torch.equal(*(each.__getitems__([(0, 0)]).image for each in upright))
     assert some.rows.tolist() == [7, 2, 5]
+    files, kept = (each.__getitems__(pairs(3)) for each in (opened(dots, labels=chosen), some))
+    assert (files.image.float() - kept.image.float()).abs().mean() < 2  # the JPEGs' error
     assert len(every) == len(dots.people)
 
 
@@ -188,6 +190,7 @@ def test_a_run_trains_from_packed_crops(tmp_path):
     crops = CropsConfig(file=tmp_path / "crops")
     config = config.model_copy(update={"data": config.data.model_copy(update={"crops": crops})})
     sources = Sources(train=source, val=DotSource(8))
+    source.image = lambda _: pytest.fail("a picture was read again")
     assert fit(config, tmp_path / "run", sources=sources, quiet=True).evaluation.metrics["mean_oks"] > 0
 
 

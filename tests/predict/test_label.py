@@ -75,6 +75,23 @@ def test_people_of_whom_the_teacher_is_sure_of_too_little_are_dropped_and_drawn(
     assert not out.exists()
 
 
+def test_who_is_doubtful_is_left_out_beside_who_is_kept(tmp_path):
+    pictures = Pictures([write_photos(tmp_path / "p", 2)])
+    people = as_people({at: FoundBoxes(np.array([[0.0, 0, 40, 60]]), np.ones(1)) for at in (0, 1)})
+    source = ImageSource(pictures, people, COCO_17, boxes="by hand")
+    keypoints = np.full((2, 17, 3), 20.0)
+    keypoints[..., 2] = np.where(np.arange(17) < [[5], [4]], 0.9, 0.1)  # a quarter of 17 is 4.25
+    out, outputs = tmp_path / "labels.json", Outputs("label")
+    for path in (out, sheet_path(out)):
+        outputs.claim(path, "--out")
+    asked = Asked(source, Answers(keypoints, np.full((2, 17), np.nan)), {}, {})
+    found = write_labels(asked, out, outputs, threshold=0.3)
+    assert (found.people, found.dropped) == (1, 1)
+    assert [each["num_keypoints"] for each in json.loads(out.read_text())["annotations"]] == [5]
+    sheet = cv2.imread(str(found.sheet))
+    assert (sheet[2 * 248 + 24 :, :176] < 255).any()
+
+
 def test_the_sheet_shows_three_rows(tmp_path):
     found, out = label(tmp_path, write_photos(tmp_path / "p", 10))
     assert found.sheet == sheet_path(out) == tmp_path / "labels.png"
