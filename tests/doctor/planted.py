@@ -61,6 +61,14 @@ def picture(content: Content, suffix: str = ".jpg") -> Content:
     return next(image for image in content["images"] if image["id"] in used and image["file_name"].endswith(suffix))
 
 
+def as_corners(content: Content) -> None:
+    """Every bbox as x1 y1 x2 y2 in the place of x y w h."""
+    sizes = {image["id"]: (image["width"], image["height"]) for image in content["images"]}
+    for entry in content["annotations"]:
+        width, height = sizes[entry["image_id"]]
+        entry["bbox"], entry["area"] = [0.5 * width, 0.5 * height, 0.9 * width, 0.9 * height], 900
+
+
 def around(entry: Content) -> list[float]:
     """The bbox of the keypoints, a fifth longer each way."""
     points = np.array(entry["keypoints"]).reshape(-1, 3)

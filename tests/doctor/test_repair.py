@@ -5,7 +5,7 @@ import pytest
 from posestill.data.coco import CocoSource
 from posestill.doctor.examine import examine, open_dataset, repair
 from posestill.schema import UserError
-from tests.doctor.planted import FAULTS, TRAIN, plant, rewrite, serious
+from tests.doctor.planted import FAULTS, TRAIN, as_corners, plant, rewrite, serious
 
 ONLY_TOLD = {"keypoint-far", "sides-exchanged", "no-sides", "few-people"}
 
@@ -145,12 +145,6 @@ def written(folder):
 
 
 def test_boxes_that_are_corners_stay_as_they_are_and_are_named_again(tiny_coco, tmp_path):
-    def as_corners(content):
-        sizes = {image["id"]: (image["width"], image["height"]) for image in content["images"]}
-        for entry in content["annotations"]:
-            width, height = sizes[entry["image_id"]]
-            entry["bbox"], entry["area"] = [0.5 * width, 0.5 * height, 0.9 * width, 0.9 * height], 900
-
     root = rewrite(as_corners, tiny_coco, tmp_path / "corners")
     repair(open_dataset(root), tmp_path / "copy")
     assert "corners" in {each.kind for each in serious(examine(open_dataset(tmp_path / "copy")))}

@@ -4,7 +4,7 @@ import pytest
 
 from posestill.doctor.examine import describe, examine, open_dataset
 from posestill.doctor.whole import count_in_words
-from tests.doctor.planted import rewrite, serious
+from tests.doctor.planted import as_corners, rewrite, serious
 
 
 def kinds(root):
@@ -23,12 +23,6 @@ def test_coordinates_that_are_shares_are_found(tiny_coco, tmp_path):
 
 
 def test_boxes_that_are_corners_are_found(tiny_coco, tmp_path):
-    def as_corners(content):
-        sizes = {image["id"]: (image["width"], image["height"]) for image in content["images"]}
-        for entry in content["annotations"]:
-            width, height = sizes[entry["image_id"]]
-            entry["bbox"], entry["area"] = [0.5 * width, 0.5 * height, 0.9 * width, 0.9 * height], 900
-
     assert "corners" in kinds(rewrite(as_corners, tiny_coco, tmp_path / "corners"))
 
 

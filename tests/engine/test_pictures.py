@@ -192,9 +192,12 @@ def test_chosen_keypoints_keep_the_partners_and_spreads_that_the_teacher_gives_t
     names = ("p", "q", "r", "s")
     given = {"flip_pairs": [[0, 1], [2, 3]], "sigmas": [0.01, 0.02, 0.03, 0.04]}
     teacher = ModelTeacher(small_model(skeleton=from_category({"name": "fish", "keypoints": names}, given)))
-    chosen = skeleton_of(teacher, ("q", "r", "p"))
-    assert (chosen.swap, chosen.oks_sigmas) == ((2, 1, 0), (0.02, 0.03, 0.01))
+    chosen = skeleton_of(teacher, ("q", "p"))
+    assert (chosen.swap, chosen.oks_sigmas, chosen.partners_known) == ((1, 0), (0.02, 0.01), True)
     assert skeleton_of(teacher, None) is teacher.skeleton
+    assert not skeleton_of(teacher, ("p", "r", "s")).partners_known  # q, the partner of p, is not among them
+    with pytest.raises(UserError, match="'left_wrist' has no partner"):
+        skeleton_of(ModelTeacher(small_model(skeleton=COCO_17)), ("nose", "left_wrist"))
 
 
 def test_a_first_picture_that_is_cut_off_is_left_out_like_any_other(tmp_path, monkeypatch):

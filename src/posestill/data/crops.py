@@ -208,7 +208,7 @@ def _kept(dataset: CropsInMemory, side: int, folder: Path | None, progress: Call
     beside = path.with_suffix(".json")  # whose pictures could not be read, where there are such
     said = json.loads(beside.read_bytes()) if path.is_file() and beside.is_file() else {}
     unreadable = {int(index): why for index, why in said.items()}
-    if not path.is_file() or any(_is_readable(dataset, index) for index in unreadable):
+    if not path.is_file() or any(map(dataset.is_readable, unreadable)):
         folder.mkdir(parents=True, exist_ok=True)
 
         def write(draft: Path) -> None:
@@ -226,15 +226,6 @@ def _kept(dataset: CropsInMemory, side: int, folder: Path | None, progress: Call
         progress(len(dataset))
         dataset.unreadable = unreadable
     return np.load(path, mmap_mode="c")  # copy on write: nobody writes, and torch asks for a writable array
-
-
-def _is_readable(dataset: CropsInMemory, index: int) -> bool:
-    """True where a picture that could not be read can be read now."""
-    try:
-        dataset.read(index)
-    except Unreadable:
-        return False
-    return True
 
 
 def _cut(dataset: CropsInMemory, side: int, progress: Callable[[int], None]) -> Iterator[np.ndarray]:

@@ -154,6 +154,14 @@ class TopDownDataset(Dataset[PoseBatch]):
         except UserError as error:
             raise Unreadable(index, str(error)) from None
 
+    def is_readable(self, index: int) -> bool:
+        """True where the picture of a person can be read now, whatever was noted before."""
+        try:
+            self.read(index)
+        except Unreadable:
+            return False
+        return True
+
     def _batch(self, wanted: np.ndarray) -> PoseBatch:
         """The batch of (B, 2) pairs of epoch and index."""
         epoch, index = wanted.T  # (B,), (B,)

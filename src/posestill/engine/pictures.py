@@ -155,14 +155,17 @@ def skeleton_of(teacher: Teacher, names: Sequence[str] | None) -> Skeleton:
 
 
 def _told_of(own: Skeleton, names: Sequence[str]) -> dict[str, Any]:
-    """Mirror partners and spreads of some of a skeleton's keypoints, in their order."""
+    """Mirror partners and spreads of some of a skeleton's keypoints, in their order.
+
+    Without the partner of one of them nothing can be mirrored, and the names must say what there is to say.
+    """
     rows = [own.names.index(name) for name in names]
-    pairs = [
-        [at, rows.index(own.swap[row])]
-        for at, row in enumerate(rows)
-        if own.swap[row] in rows and at < rows.index(own.swap[row])
-    ]
-    return {"flip_pairs": pairs, "sigmas": [own.oks_sigmas[row] for row in rows]}
+    sigmas = [own.oks_sigmas[row] for row in rows]
+    if any(own.swap[row] not in rows for row in rows):
+        return {"partners_known": False, "sigmas": sigmas}
+    partners = [rows.index(own.swap[row]) for row in rows]
+    pairs = [[at, partner] for at, partner in enumerate(partners) if at < partner]
+    return {"flip_pairs": pairs, "sigmas": sigmas}
 
 
 def check_confidence(config: RunConfig, score: torch.Tensor, *, log: RunLog) -> None:

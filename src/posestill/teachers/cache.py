@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -240,7 +239,7 @@ class CachedTeacher(Teacher):
             return Store(fields, persons=len(dataset), crops=crops)
         return StoreInFolder(
             self.config.folder, fields, table=table_of(dataset), crops=crops,
-            described=describe(self.config, teacher, dataset), is_readable=partial(_is_readable, dataset),
+            described=describe(self.config, teacher, dataset), is_readable=dataset.is_readable,
         )  # fmt: skip
 
     def _ask_missing(
@@ -315,15 +314,6 @@ class CachedTeacher(Teacher):
             return {}
         pairs = [(0, index) for index in range(min(CROPS_TO_LEARN_FROM, len(dataset)))]
         return self.kept.learn(teacher, lambda: dataset.__getitems__(pairs).to(device))
-
-
-def _is_readable(dataset: TopDownDataset, index: int) -> bool:
-    """True where the picture of a person can be read now."""
-    try:
-        dataset.read(index)
-    except UserError:
-        return False
-    return True
 
 
 def _of_the_mirrored(teacher: Teacher, batch: PoseBatch) -> Prediction:
